@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/backend.h - what a protocol engine asks of a file system
+ *
+ * A backend is a table of functions that act on one volume: `pseudo` (common/pseudo.h) answers for the virtual root,
+ * `local` (slave/local.h) for a directory tree of this node. Volumes of other devices are not reached through this
+ * table: their calls are relayed whole (common/relay.h). Nothing here knows of RPC or NFS.
+ *
+ * All functions return 0 or a negative errno value; the protocol's status is made in one place, at the edge. Outputs
+ * named `before` and `after` (and `dir_after`, ...) are optional facts: `valid` says whether they were had, and they are
+ * filled on failure too where they could be. Other outputs are untouched on failure.
+ *
+ * Names are any bytes but '/' and NUL, NUL-terminated, 1 to 255 bytes; the engine has checked that and that a
+ * name that creates or removes is neither "." nor "..". LOOKUP of "." and ".." does reach the backend; ".." of the
+ * volume's root gives the root itself, and the engine answers for the virtual root's parent.
+ *
+ * Ownership: everything is borrowed for the call.
+ * Threads: a backend's functions may be called from any thread that is ready to block.
+ */
+#ifndef VNAS_COMMON_BACKEND_H
+#define VNAS_COMMON_BACKEND_H
+
+#include "common/handle.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+enum { CREDENTIALS_GROUPS_MAX = 16 }; /* AUTH_SYS, RFC 5531, appendix A */
+
+/* Who asks, after squashing. The kernel checks permissions with exactly this. */
+struct credentials {
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t group_count;
+	uint32_t groups[CREDENTIALS_GROUPS_MAX];
+};
+
+/* Attributes that may be missing. */
+struct backend_attributes {
+	bool valid;
+	struct stat st;
+};
+
+/* Weak cache consistency data, RFC 1813, 2.6. */
+struct backend_change {
+	struct backend_attributes before;
+	struct backend_attributes after;
+};
+
+/* What SETATTR and the creating operations set; RFC 1813, 2.6, sattr3. */
+struct backend_set {
+	bool set_mode, set_uid, set_gid, set_size;
+	uint32_t mode; /* 07777 */
+	uint32_t uid, gid;
+	uint64_t size;
+	enum backend_set_time { BACKEND_TIME_KEEP, BACKEND_TIME_SERVER, BACKEND_TIME_CLIENT } set_atime, set_mtime;
+	struct timespec atime, mtime;
+};
+
+/* How CREATE treats an existing file; RFC 1813, 3.3.8. */
+enum backend_create_mode { BACKEND_CREATE_UNCHECKED, BACKEND_CREATE_GUARDED, BACKEND_CREATE_EXCLUSIVE };
+
+/* How far data must be before WRITE returns; RFC 1813, 3.3.7. */
+enum backend_stability { BACKEND_UNSTABLE, BACKEND_DATA_SYNC, BACKEND_FILE_SYNC };
+
+/* An object found or made. */
+struct backend_found {
+	struct handle handle;
+	struct backend_attributes attributes;
+};
+
+/* One directory entry handed to a `backend_entry` function. */
+struct backend_entry {
+	uint64_t fileid;
+	uint64_t cookie; /* continues after this entry */
+	const char *name;
+	/* Only when the caller asked for handles and attributes, and then still optional: */
+	bool has_found;
+	struct backend_found found;
+};
+
+/* Returns false when the reply is full; that entry will be asked for again. */
+typedef bool (*backend_entry_fn)(const struct backend_entry *entry, void *arg);
+
+/* The limits of a file system; RFC 1813, 3.3.20. */
+struct backend_limits {
+	uint32_t link_max;
+	uint32_t name_max;
+	uint64_t file_size_max;
+	struct timespec time_delta;
+	bool has_links, has_symlinks, no_truncate, chown_restricted, case_insensitive, case_preserving;
+};
+
+struct volume;
+
+struct backend {
+	const char *name;
+
+	int (*getattr)(struct volume *volume, const struct handle *object, struct stat *st);
+
+	/* @guard: if not NULL, the ctime the object must have; -EAGAIN if it has another (NFS3ERR_NOT_SYNC) */
+	int (*setattr)(struct volume *volume, const struct credentials *who, const struct handle *object,
+		       const struct backend_set *set, const struct timespec *guard, struct backend_change *change);
+
+	int (*lookup)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		      struct backend_found *found, struct backend_attributes *dir_after);
+
+	/* @allowed: out: those bits of @wanted (R_OK, W_OK, X_OK) that @who has; @st: always filled on success */
+	int (*access)(struct volume *volume, const struct credentials *who, const struct handle *object, int wanted,
+		      int *allowed, struct stat *st);
+
+	/* @target: PATH_MAX bytes of room, NUL-terminated on success */
+	int (*readlink)(struct volume *volume, const struct credentials *who, const struct handle *object, char *target,
+			struct backend_attributes *after);
+
+	/* @got: out: bytes read into @data, fewer than @len only at the end of file; @end: out: end of file reached */
+	int (*read)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		    void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after);
+
+	/* @written: out: at least 1 unless @len is 0; @stability: in: wanted, out: reached (never less) */
+	int (*write)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		     const void *data, size_t len, enum backend_stability *stability, size_t *written,
+		     struct backend_change *change);
+
+	/* @verifier: for BACKEND_CREATE_EXCLUSIVE, 8 bytes that make a repeated call succeed; else NULL */
+	int (*create)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		      enum backend_create_mode mode, const struct backend_set *set, const uint8_t *verifier,
+		      struct backend_found *found, struct backend_change *dir_change);
+
+	int (*mkdir)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		     const struct backend_set *set, struct backend_found *found, struct backend_change *dir_change);
+
+	int (*symlink)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		       const char *target, const struct backend_set *set, struct backend_found *found,
+		       struct backend_change *dir_change);
+
+	/* @type: S_IFCHR, S_IFBLK, S_IFIFO or S_IFSOCK */
+	int (*mknod)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		     mode_t type, uint32_t major, uint32_t minor, const struct backend_set *set,
+		     struct backend_found *found, struct backend_change *dir_change);
+
+	int (*remove)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		      struct backend_change *dir_change);
+
+	int (*rmdir)(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		     struct backend_change *dir_change);
+
+	int (*rename)(struct volume *volume, const struct credentials *who, const struct handle *from_dir,
+		      const char *from_name, const struct handle *to_dir, const char *to_name,
+		      struct backend_change *from_change, struct backend_change *to_change);
+
+	int (*link)(struct volume *volume, const struct credentials *who, const struct handle *object,
+		    const struct handle *dir, const char *name, struct backend_attributes *after,
+		    struct backend_change *dir_change);
+
+	/*
+	 * Entries after @cookie (0: from the start, "." and ".." included) until the directory or the caller's
+	 * patience ends. @found: hand handles and attributes with each entry. @end: out: the last entry was taken.
+	 * @verifier: in: the client's (0 with cookie 0), out: the directory's; -EINVAL if @cookie can't be continued
+	 */
+	int (*readdir)(struct volume *volume, const struct credentials *who, const struct handle *dir, uint64_t cookie,
+		       uint64_t *verifier, bool found, backend_entry_fn entry, void *arg, bool *end,
+		       struct backend_attributes *dir_after);
+
+	int (*statfs)(struct volume *volume, const struct credentials *who, const struct handle *object,
+		      struct statvfs *statvfs, struct backend_attributes *after);
+
+	int (*limits)(struct volume *volume, const struct handle *object, struct backend_limits *limits,
+		      struct backend_attributes *after);
+
+	/* Everything written to the file is on stable storage on return. */
+	int (*commit)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		      uint64_t len, struct backend_change *change);
+};
+
+/*
+ * One volume that this device serves itself. The backend that opened it owns it.
+ *
+ * The write verifier changes exactly when unstable data may have been lost; RFC 1813, 3.3.7.
+ */
+struct volume {
+	uint32_t id;
+	uint64_t fsid;
+	uint64_t write_verifier;
+	struct handle root;
+	const struct backend *backend;
+	void *state; /* the backend's own */
+};
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/file_service.h - NFSv3 and MOUNT as this device serves them
+ *
+ * Finds for each call the volume its file handle names and has it answered: by the pseudo backend (virtual root, any
+ * device), by a backend of this device, or, whole, by the device that owns the volume. Knows no role: which
+ * volumes are here and how a call reaches another device come as functions.
+ *
+ * Programs: NFS v3 (100003), MOUNT v3 (100005; v1 answers too), port mapper v2-4 (100000, common/portmap.h).
+ *
+ * Threads: the control loop's, for now.
+ */
+#ifndef VNAS_COMMON_FILE_SERVICE_H
+#define VNAS_COMMON_FILE_SERVICE_H
+
+#include "common/backend.h"
+#include "common/namespace.h"
+#include "common/rpc.h"
+
+#include <stdint.h>
+
+enum { NFS_PORT = 2049, NFS_PROGRAM = 100003, MOUNT_PROGRAM = 100005, NFS3_PROCEDURES = 22 };
+
+struct file_service;
+
+struct file_service_options {
+	const struct namespace *ns; /* borrowed for the service's life */
+	uint32_t self;		    /* this device's node id */
+
+	/* The open volume with this id on this device, or NULL. */
+	struct volume *(*find_volume)(uint32_t id, void *arg);
+
+	/*
+	 * Carry @call to @node and its reply back. Answers @call itself, now or later; when the node can't be reached,
+	 * through file_service_unreachable(). NULL if this device can't relay.
+	 */
+	void (*relay)(uint32_t node, struct rpc_call *call, void *arg);
+	void *arg;
+};
+
+/* Calls answered, by procedure. */
+struct file_service_counters {
+	uint64_t nfs3[NFS3_PROCEDURES];
+	uint64_t relayed, bad_handle, stale_handle, access_denied, read_bytes, written_bytes;
+};
+
+struct file_service *file_service_new(const struct file_service_options *options);
+void file_service_free(struct file_service *service);
+
+/* The programs to put into an rpc_server: NFS and MOUNT, two rows, valid as long as the service. */
+const struct rpc_program *file_service_programs(struct file_service *service, size_t *count);
+
+/**
+ * file_service_unreachable() - answer a call whose volume's owner can't be reached
+ *
+ * NFS: NFS3ERR_JUKEBOX, so that a hard mount waits and tries again (RFC 1813, 2.6); NULL procedures and MOUNT: an error
+ * of their own.
+ */
+void file_service_unreachable(struct rpc_call *call);
+
+const struct file_service_counters *file_service_counters(const struct file_service *service);
+
+#endif

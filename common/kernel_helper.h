@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/kernel_helper.h - moving a live TCP connection out of and into this kernel
+ *
+ * The one door to TCP_REPAIR, to the node program (common/node.bpf.c, tc-BPF on clsact ingress and egress) and to the
+ * parking TAP. Nothing else in the source knows how a connection is read, restored or silenced. Knows nothing of
+ * messages, states of a handoff or what the bytes mean (common/tch.h, common/handoff.h).
+ *
+ * The order of a full handoff at the first device, step by step (../shared/handoff.md section 2, mode d):
+ *	kernel_helper_hold -> kernel_helper_freeze -> (send) -> kernel_helper_relay -> kernel_helper_silence
+ *	-> ... grace time ... -> kernel_helper_forget
+ * or, if the second device says no: kernel_helper_release.
+ * At the second device: kernel_helper_restore.
+ *
+ * Without BPF, the TAP or CAP_NET_ADMIN, kernel_helper_new() fails and the device relays only.
+ *
+ * Threads: all calls from one thread, the control loop's.
+ */
+#ifndef VNAS_COMMON_KERNEL_HELPER_H
+#define VNAS_COMMON_KERNEL_HELPER_H
+
+#include "common/flow.h"
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct event_base;
+struct kernel_helper;
+
+enum { KERNEL_HELPER_INTERFACES_MAX = 8 };
+
+struct kernel_helper_options {
+	const char *pin_dir; /* on a bpffs; made if missing; maps and programs stay here while the daemon restarts */
+	const char *park_name; /* name of the TAP device, "vnas-park" */
+	size_t interface_count;
+	char interfaces[KERNEL_HELPER_INTERFACES_MAX][IFNAMSIZ]; /* where client or relayed packets come and go */
+};
+
+/* The facts about a connection that never change, read once when it is accepted or restored. */
+struct kernel_helper_static {
+	uint32_t mss_clamp;
+	uint8_t send_wscale, receive_wscale;
+	bool has_wscale, has_sack, has_timestamps;
+};
+
+/*
+ * A connection read out of the kernel. Sequence numbers in host byte order.
+ * `sent` are bytes the client has not acknowledged, `unsent` bytes that never left, `received` bytes that the daemon
+ * has not read: one allocation each (NULL if empty), owned by this struct.
+ */
+struct kernel_helper_state {
+	struct flow_key flow;
+	struct kernel_helper_static fixed;
+	uint32_t send_unacknowledged; /* snd_una */
+	uint32_t receive_next;	      /* rcv_nxt */
+	uint32_t timestamp;	      /* TCP_TIMESTAMP */
+	uint32_t window_snd_wl1, window_snd_wnd, window_max_window, window_rcv_wnd, window_rcv_wup;
+	uint32_t receive_buffer, send_buffer; /* as getsockopt says, twice what set wants */
+	uint32_t congestion_window;	      /* packets, informative */
+	uint8_t *sent, *unsent, *received;
+	size_t sent_len, unsent_len, received_len;
+};
+
+/* Named counters of the node program: why a packet was held, relayed, muted, dropped. */
+struct kernel_helper_counter {
+	const char *name;
+	uint64_t packets;
+};
+
+/**
+ * kernel_helper_new() - load and attach the node program, make the TAP, take up what an earlier run left pinned
+ * @base:	the loop that drains the TAP; borrowed for the helper's life
+ * @options:	borrowed for the call
+ * @out:	out: untouched on failure
+ *
+ * Entries that an earlier run of the daemon left in RELAY stay (late packets still find their way); those left in HOLD
+ * are removed: their socket died with the process. Says at `info` what it changed on the machine.
+ *
+ * Return: 0; -EPERM (capability missing), -EOPNOTSUPP (no BPF, no clsact), -ENODEV (an interface is missing, logged) or
+ * what the kernel said, logged with what to do
+ */
+int kernel_helper_new(struct event_base *base, const struct kernel_helper_options *options,
+		      struct kernel_helper **out);
+
+/**
+ * kernel_helper_free() - let go
+ * @helper:	NULL is allowed
+ * @for_good:	detach the programs, unpin, remove the TAP and the clsact qdisc if we made it: nothing is left behind.
+ *		Otherwise (restart) all of it stays in force.
+ */
+void kernel_helper_free(struct kernel_helper *helper, bool for_good);
+
+/**
+ * kernel_helper_adopt() - read the static facts of an accepted connection
+ * @fd:		an ESTABLISHED TCP socket
+ * @out:	out: untouched on failure
+ *
+ * Leaves the socket as it was (with SO_REUSEADDR set again; handoff.md 5.4).
+ *
+ * Return: 0 or a negative errno value
+ */
+int kernel_helper_adopt(struct kernel_helper *helper, int fd, struct kernel_helper_static *out);
+
+/* Park incoming packets of the flow, drop outgoing ones. Return: 0 or a negative errno value. */
+int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow);
+
+/**
+ * kernel_helper_freeze() - read a held connection until two readings agree
+ * @fd:		its socket; in repair mode afterwards, also on failure (kernel_helper_release undoes it)
+ * @fixed:	from kernel_helper_adopt() or kernel_helper_restore()
+ * @out:	out: to be freed with kernel_helper_state_fini(); untouched on failure
+ *
+ * Return: 0; -ENOTCONN if the connection is not ESTABLISHED any more (FIN or RST seen); -EAGAIN if readings never
+ * agreed; -ENOMEM or what the kernel said
+ */
+int kernel_helper_freeze(struct kernel_helper *helper, int fd, const struct flow_key *flow,
+			 const struct kernel_helper_static *fixed, struct kernel_helper_state *out);
+
+void kernel_helper_state_fini(struct kernel_helper_state *state);
+
+/* Undo hold and freeze: repair off, entry removed, parked packets back into our own stack in order. */
+void kernel_helper_release(struct kernel_helper *helper, int fd, const struct flow_key *flow);
+
+/**
+ * kernel_helper_relay() - parked packets, then all later ones, go to the new owner
+ * @to_mac:	the new owner's MAC address
+ * @ifindex:	the interface that leads to it
+ *
+ * Outgoing packets of the flow stay muted.
+ *
+ * Return: 0 or a negative errno value; then the flow is still held
+ */
+int kernel_helper_relay(struct kernel_helper *helper, const struct flow_key *flow, const uint8_t to_mac[static 6],
+			unsigned int ifindex);
+
+/* Close a frozen socket without a packet. Closes @fd. */
+void kernel_helper_silence(struct kernel_helper *helper, int fd);
+
+/* Reset a frozen socket at the client: un-mute, send RST, close @fd, forget the flow. */
+void kernel_helper_reset(struct kernel_helper *helper, int fd, const struct flow_key *flow);
+
+/* Remove the flow's entry (the end of RELAY's grace time). No entry is no error. */
+void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *flow);
+
+/**
+ * kernel_helper_restore() - bring a connection to life here
+ * @state:	as frozen elsewhere; borrowed. `unsent` and `received` are not restored: the caller sends the one and
+ *		treats the other as read (handoff.md 3.5, 3.11)
+ * @fd:		out: a non-blocking socket that speaks from now on; untouched on failure
+ *
+ * Removes the flow's own old entry first, so that relayed packets reach the socket.
+ *
+ * Return: 0; -EINVAL if @state is inconsistent; -EADDRNOTAVAIL if the VIP is not on this machine; or what the kernel said
+ */
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd);
+
+/* The counters, in a static order. @count: out. Borrowed until the next call. */
+const struct kernel_helper_counter *kernel_helper_counters(struct kernel_helper *helper, size_t *count);
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/log.h - the daemon's log
+ *
+ * One event per line: "LEVEL area: key=value ...", object id first. `err` needs a person, `warn` was handled,
+ * `info` changes how the node behaves, `debug` is for us. What a client can trigger at will is counted, not logged.
+ * The last LOG_KEEP lines are kept in memory for `nasctl log`.
+ *
+ * Threads: call from anywhere. errno survives every call.
+ */
+#ifndef VNAS_COMMON_LOG_H
+#define VNAS_COMMON_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { LOG_KEEP = 1000, LOG_LINE_MAX = 512 };
+
+enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/**
+ * log_open() - choose what is logged
+ * @level:	the most talkative level that is still written
+ *
+ * Lines go to standard error, where systemd's journal takes them; with a "<N>" priority prefix when
+ * $JOURNAL_STREAM is set.
+ */
+void log_open(enum log_level level);
+
+/**
+ * log_level_parse() - a level by its name
+ * @name:	"err", "warn", "info" or "debug"
+ * @level:	out: untouched on failure
+ *
+ * Return: 0; -EINVAL if there is no such level
+ */
+int log_level_parse(const char *name, enum log_level *level);
+
+void log_write(enum log_level level, const char *area, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#define log_err(area, ...) log_write(LOG_LEVEL_ERR, area, __VA_ARGS__)
+#define log_warn(area, ...) log_write(LOG_LEVEL_WARN, area, __VA_ARGS__)
+#define log_info(area, ...) log_write(LOG_LEVEL_INFO, area, __VA_ARGS__)
+#define log_debug(area, ...) log_write(LOG_LEVEL_DEBUG, area, __VA_ARGS__)
+
+/**
+ * log_recent() - visit the kept lines, oldest first
+ * @visit:	called with the wall clock time of the line (nanoseconds since 1970), its level and text; borrowed
+ * @arg:	handed to @visit
+ */
+void log_recent(void (*visit)(uint64_t time_ns, enum log_level level, const char *line, void *arg), void *arg);
+
+/*
+ * BUG_IF() - a condition that only our own mistake can make true
+ *
+ * Logs file and line and yields the condition, so that the caller can still recover: `if (BUG_IF(x)) return -EIO;`
+ */
+#define BUG_IF(condition) (__builtin_expect(!!(condition), 0) ? log_bug(__FILE__, __LINE__, #condition) : false)
+
+bool log_bug(const char *file, int line, const char *condition);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/rpc.h - ONC RPC calls and replies (RFC 5531)
+ *
+ * A call arrives as one whole record (common/record.h cuts it out of a stream, common/udp.c takes a datagram, a relay
+ * gets it from another device), is parsed, goes to its program, and is answered now or later. Knows nothing of sockets
+ * and nothing of what a procedure does.
+ *
+ * Ownership: the transport makes the call and borrows it to rpc_dispatch() until `done` is called, exactly once, perhaps
+ * before rpc_dispatch() returns. `record` stays valid that long. The reply belongs to the call; rpc_call_fini()
+ * frees it, or the transport takes it with rpc_reply_take().
+ * Threads: a call is used by one thread at a time.
+ */
+#ifndef VNAS_COMMON_RPC_H
+#define VNAS_COMMON_RPC_H
+
+#include "common/backend.h"
+#include "common/bytes.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum {
+	RPC_DATA_MAX = 1024 * 1024,		  /* payload of one READ or WRITE */
+	RPC_RECORD_MAX = RPC_DATA_MAX + 4096,	  /* a call or a reply without its record mark */
+	RPC_REPLY_HEADROOM = 4,			  /* in front of every reply, for the record mark */
+};
+
+enum rpc_transport { RPC_TCP, RPC_UDP, RPC_RELAYED };
+
+/* RFC 5531, 8.2 */
+enum rpc_flavor { RPC_AUTH_NONE = 0, RPC_AUTH_SYS = 1 };
+
+/* What a reply says before its results; RFC 5531, 9. */
+enum rpc_accept {
+	RPC_ACCEPT_SUCCESS,
+	RPC_ACCEPT_PROG_UNAVAIL,
+	RPC_ACCEPT_PROG_MISMATCH,
+	RPC_ACCEPT_PROC_UNAVAIL,
+	RPC_ACCEPT_GARBAGE_ARGS,
+	RPC_ACCEPT_SYSTEM_ERR,
+};
+
+struct rpc_call {
+	/* Filled by the transport. */
+	const uint8_t *record; /* the call message, without record mark */
+	size_t record_len;
+	enum rpc_transport transport;
+	struct sockaddr_storage client; /* who called; for a relayed call the client itself, not the device between */
+	struct sockaddr_storage server; /* the address it was sent to */
+	void (*done)(struct rpc_call *call); /* a reply is there; or reply_len is 0: answer nothing */
+	void *transport_state;
+
+	/* Filled by rpc_dispatch(). */
+	uint32_t xid, program, version, procedure;
+	enum rpc_flavor flavor;
+	struct credentials who; /* as the client says, before squashing; AUTH_NONE: 65534 */
+	struct bytes_reader args;
+
+	/* The reply: RPC_REPLY_HEADROOM bytes of room, then reply_len bytes of message. */
+	uint8_t *reply;
+	size_t reply_len;
+
+	/* What the call was about, for the placement of its session; filled by the program. */
+	uint32_t volume;      /* 0: the virtual root or none */
+	uint32_t data_bytes;  /* bytes of file data read or written */
+	bool moved_data;      /* READ, WRITE or COMMIT: such work may move a session, metadata never */
+};
+
+struct rpc_program {
+	uint32_t number, version_low, version_high;
+	const char *name;
+	/* Answers @call, now or later, through the functions below. */
+	void (*dispatch)(const struct rpc_program *program, struct rpc_call *call);
+	void *state; /* the program's own */
+};
+
+/* The programs of this device; the last has number 0. */
+struct rpc_server {
+	const struct rpc_program *programs;
+	uint64_t calls, garbage;
+};
+
+/**
+ * rpc_dispatch() - parse a call and have it answered
+ * @server:	borrowed until the call is done
+ * @call:	filled by the transport, the rest zero
+ *
+ * Unknown programs, versions (RPC_ACCEPT_PROG_MISMATCH with the range) and bad credentials are answered here. A message that
+ * is no call at all is not answered: `done` is called with reply_len 0, and a stream transport closes.
+ */
+void rpc_dispatch(struct rpc_server *server, struct rpc_call *call);
+
+/**
+ * rpc_reply_begin() - start the reply of a successful call
+ * @results_max:	room for the results, bytes
+ * @out:	out: a writer at the start of the results
+ *
+ * Return: 0; -ENOMEM (the call was then answered RPC_ACCEPT_SYSTEM_ERR and is done)
+ */
+int rpc_reply_begin(struct rpc_call *call, size_t results_max, struct bytes_writer *out);
+
+/* The results are written: send them. A failed writer becomes RPC_ACCEPT_SYSTEM_ERR (our bug). */
+void rpc_reply_end(struct rpc_call *call, const struct bytes_writer *out);
+
+/* Answer with an accept status other than success. @low, @high: for RPC_ACCEPT_PROG_MISMATCH, else 0. */
+void rpc_reply_error(struct rpc_call *call, enum rpc_accept status, uint32_t low, uint32_t high);
+
+/* Answer with a reply message made elsewhere (a relay's), copied. */
+void rpc_reply_whole(struct rpc_call *call, const void *message, size_t len);
+
+/* Do not answer at all; a stream transport closes its connection so that the client tries again. */
+void rpc_reply_nothing(struct rpc_call *call);
+
+/* Take the reply's memory (headroom included); the caller frees it. */
+uint8_t *rpc_reply_take(struct rpc_call *call, size_t *message_len);
+
+void rpc_call_fini(struct rpc_call *call);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * master/fabric.h - the switch's forwarding table
+ *
+ * One BPF program (master/fabric.bpf.c, tc-BPF on clsact ingress of the switch's ports) and its maps: flows to device
+ * index, device index to port and MAC. A change of owner is one 32-bit store. Programs and maps are pinned, so packets
+ * keep flowing while the daemon is down, and the next run takes the table up again. Knows nothing of RPC, of sessions
+ * or of who asked (scp/eap.h).
+ *
+ * A flow without an entry belongs to the switch itself. Packets of flows owned by the switch, and all that is not for
+ * a VIP, continue to the next program and the stack.
+ *
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_MASTER_FABRIC_H
+#define VNAS_MASTER_FABRIC_H
+
+#include "common/flow.h"
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	FABRIC_DEVICES_MAX = 256, /* device index = node id; the switch itself is FABRIC_SWITCH */
+	FABRIC_SWITCH = 1,
+	FABRIC_PORTS_MAX = 8,
+	FABRIC_VIPS_MAX = 8,
+};
+
+struct fabric;
+
+struct fabric_options {
+	const char *pin_dir; /* on a bpffs */
+	size_t client_port_count, device_port_count; /* one-arm: the same interface in both lists */
+	char client_ports[FABRIC_PORTS_MAX][IFNAMSIZ];
+	char device_ports[FABRIC_PORTS_MAX][IFNAMSIZ];
+	size_t vip_count;
+	uint8_t vips[FABRIC_VIPS_MAX][16]; /* IPv4-mapped */
+	uint32_t flows_max;		   /* entries in the table */
+};
+
+enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
+
+struct fabric_flow {
+	struct flow_key flow;
+	uint32_t device;     /* the owner */
+	uint32_t generation; /* counts changes of owner */
+	enum fabric_flow_state state;
+	uint64_t packets;
+};
+
+struct fabric_counter {
+	const char *name;
+	uint64_t packets;
+};
+
+/**
+ * fabric_new() - load, attach, pin; or take up what is pinned
+ *
+ * Says at `info` what it changed on the machine.
+ *
+ * Return: 0; -EPERM, -EOPNOTSUPP, -ENODEV or what the kernel said, logged with what to do
+ */
+int fabric_new(const struct fabric_options *options, struct fabric **out);
+
+/* @for_good: detach, unpin, leave nothing behind; otherwise packets go on flowing. NULL is allowed. */
+void fabric_free(struct fabric *fabric, bool for_good);
+
+/**
+ * fabric_device_set() - where a device is
+ * @device:	its index, not FABRIC_SWITCH
+ * @mac:	its MAC address on the device side
+ * @port:	the switch's port that leads to it
+ *
+ * Return: 0; -EINVAL (index), -ENODEV (no such port of ours)
+ */
+int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[static 6], const char *port);
+
+/* The device is no member any more; its flows belong to the switch again. */
+void fabric_device_remove(struct fabric *fabric, uint32_t device);
+
+/**
+ * fabric_flow_set() - change the owner of a flow
+ * @flow:	made if it has no entry
+ * @device:	the new owner; FABRIC_SWITCH for the switch itself
+ * @generation:	out: the new generation
+ *
+ * Return: 0; -ENODEV if the device is unknown; -ENOSPC if the table is full
+ */
+int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t device, uint32_t *generation);
+
+/* Return: 0; -ENOENT if the flow has no entry */
+int fabric_flow_get(struct fabric *fabric, const struct flow_key *flow, struct fabric_flow *out);
+
+/* Remove a flow's entry; no entry is no error. */
+void fabric_flow_remove(struct fabric *fabric, const struct flow_key *flow);
+
+/* Visit every flow; @visit returns false to stop. The table may change meanwhile. */
+void fabric_flows(struct fabric *fabric, bool (*visit)(const struct fabric_flow *flow, void *arg), void *arg);
+
+/* Give all flows of a device (that died) to the switch, whose stack resets them at the client's next packet. */
+void fabric_device_orphan(struct fabric *fabric, uint32_t device);
+
+/* Remove entries that saw FIN or RST at least @age_s seconds ago. Call every few seconds. Returns how many. */
+size_t fabric_collect(struct fabric *fabric, unsigned int age_s);
+
+/* The counters, in a static order. @count: out. Borrowed until the next call. */
+const struct fabric_counter *fabric_counters(struct fabric *fabric, size_t *count);
+
+#endif

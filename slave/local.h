@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * slave/local.h - the backend for a directory tree of this node
+ *
+ * Files are named by the kernel's own handles (name_to_handle_at(2)), so that they stay valid across restarts and
+ * reboots. Every operation runs with the client's identity (setfsuid(2) and friends, for the calling thread only),
+ * so that the kernel checks permissions. What a reply promises is on stable storage before the function returns.
+ *
+ * Needs CAP_DAC_READ_SEARCH (open_by_handle_at) and CAP_SETUID, CAP_SETGID.
+ *
+ * Threads: a volume may be used from several threads at once.
+ */
+#ifndef VNAS_SLAVE_LOCAL_H
+#define VNAS_SLAVE_LOCAL_H
+
+#include "common/backend.h"
+
+/* The kernel's name of a volume's root directory, known before the volume has an id. */
+struct local_root {
+	uint16_t backend_type;
+	uint8_t backend_len;
+	uint8_t backend[HANDLE_BACKEND_MAX];
+};
+
+/**
+ * local_probe() - see whether a directory can be a volume
+ * @path:	the directory
+ * @root:	out: its kernel handle; untouched on failure
+ * @why:	out: on failure what is wrong and what would be right, for the administrator; borrowed static text
+ *
+ * Return: 0; -ENOENT, -ENOTDIR, -EOPNOTSUPP (no file handles here), -EOVERFLOW (handle longer than HANDLE_BACKEND_MAX),
+ * -EPERM (a capability is missing) or what the kernel said
+ */
+int local_probe(const char *path, struct local_root *root, const char **why);
+
+/**
+ * local_open() - make a volume of a directory
+ * @path:	the directory
+ * @id:		the volume's id in the cluster, not 0
+ * @fsid:	its fsid, stable for ever
+ * @out:	out: the volume; freed with local_close()
+ *
+ * Return: 0 or a negative errno value
+ */
+int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out);
+
+void local_close(struct volume *volume);
+
+#endif
