@@ -98,7 +98,7 @@ uint32_t scp_next_request(struct scp *scp);
 int scp_send(struct scp *scp, uint32_t node, scp_channel channel, uint32_t request, const scp_message *message);
 
 /**
- * scp_enrol() - join a cluster, blocking, before any loop runs
+ * scp_join() - join a cluster, blocking, before any loop runs
  * @token:	"TOKEN@ADDRESS[:PORT]" as nasctl cluster token prints it ("vnas1-SECRET-FINGERPRINT")
  * @pki_dir:	where key and certificates are kept
  * @name:	this host's name
@@ -107,7 +107,7 @@ int scp_send(struct scp *scp, uint32_t node, scp_channel channel, uint32_t reque
  * Return: 0; -EINVAL (token malformed), -EKEYREJECTED (not the cluster of the token), -EACCES (token unknown, used or
  * expired), -ETIMEDOUT, -ECONNREFUSED, ...
  */
-int scp_enrol(const char *token, const char *pki_dir, const char *name, char *why, size_t why_size);
+int scp_join(const char *token, const char *pki_dir, const char *name, char *why, size_t why_size);
 
 /* The counters of all sessions. */
 struct scp_counters {

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/machine.h - what vnasd changes on the machine it runs on
+ *
+ * VIP addresses and the sysctls that ARP, neighbour discovery and the reverse path filter need (../shared/handoff.md
+ * section 5). Each change is logged and recorded in a file first, with the old value, so that it can be undone by
+ * this process, by the next one, or by hand. Uses rtnetlink and /proc/sys.
+ *
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_COMMON_MACHINE_H
+#define VNAS_COMMON_MACHINE_H
+
+#include <stddef.h>
+
+struct machine;
+
+/* @record: path of the file of changes; what an earlier run recorded is taken up. 0 or a negative errno value. */
+int machine_open(const char *record, struct machine **out);
+
+/* @undo: put everything back, newest first, and remove the record; otherwise leave all in force. */
+void machine_close(struct machine *machine, int undo);
+
+/**
+ * machine_sysctl() - set one
+ * @name:	"net/ipv4/conf/all/arp_ignore"
+ *
+ * Return: 0, also if it has the value already (nothing recorded); -ENOENT; -EACCES
+ */
+int machine_sysctl(struct machine *machine, const char *name, const char *value);
+
+/**
+ * machine_address() - have an address on an interface
+ * @address:	textual; prefix length 32 or 128; IPv6 with nodad
+ *
+ * Return: 0, also if it is there already (nothing recorded); -ENODEV; -EPERM
+ */
+int machine_address(struct machine *machine, const char *interface, const char *address);
+
+/* What a disk node needs: the VIPs on lo, not announced by @interface; ARP and reverse path settings. */
+int machine_setup_slave(struct machine *machine, const char *interface, const char *const *vips, size_t vip_count);
+
+/* What the switch needs: the VIPs on the first client interface; settings on all of @interfaces. */
+int machine_setup_master(struct machine *machine, const char *client_interface, const char *const *interfaces,
+			 size_t interface_count, const char *const *vips, size_t vip_count);
+
+/* The MAC address of an interface. 0; -ENODEV */
+int machine_mac(const char *interface, unsigned char mac[static 6]);
+
+#endif
