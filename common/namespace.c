@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "common/namespace.h"
+
+#include "common/bytes.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(NS_KEY_BYTES == SIPHASH_KEY_BYTES, "the handle key travels whole");
+
+enum { KIND_COUNT = NS_EXPORT + 1 };
+
+/* Items of one kind, sorted by id. */
+struct item_list {
+	ns_item *items;
+	size_t count, capacity;
+};
+
+struct namespace {
+	uint64_t revision;
+	struct item_list kinds[KIND_COUNT];
+	struct handle_key key;
+};
+
+static uint64_t item_id(const ns_item *item)
+{
+	switch (item->kind) {
+	case NS_CLUSTER:
+		return 0;
+	case NS_NODE:
+		return item->ns_item_u.node.id;
+	case NS_VOLUME:
+		return item->ns_item_u.volume.id;
+	case NS_ENTRY:
+		return item->ns_item_u.entry.id;
+	case NS_EXPORT:
+		return item->ns_item_u.export_.id;
+	}
+	return 0;
+}
+
+static bool name_is_valid(const char *name)
+{
+	return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+static bool item_is_valid(const ns_item *item)
+{
+	const ns_entry *entry = &item->ns_item_u.entry;
+
+	switch (item->kind) {
+	case NS_CLUSTER:
+		return true;
+	case NS_NODE:
+		return item->ns_item_u.node.id > 0;
+	case NS_VOLUME:
+		return item->ns_item_u.volume.id != NAMESPACE_ROOT_VOLUME;
+	case NS_ENTRY:
+		if (entry->id == NAMESPACE_ROOT_ENTRY)
+			return entry->parent == NAMESPACE_ROOT_ENTRY;
+		return entry->id && entry->id != entry->parent && name_is_valid(entry->name);
+	case NS_EXPORT:
+		return item->ns_item_u.export_.path[0] == '/';
+	}
+	return false;
+}
+
+static void item_fini(ns_item *item)
+{
+	xdr_free((xdrproc_t)xdr_ns_item, (char *)item);
+}
+
+/* The first position whose id is not below @id. */
+static size_t list_position(const struct item_list *list, uint64_t id)
+{
+	size_t low = 0, high = list->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (item_id(&list->items[middle]) < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static ns_item *list_find(const struct item_list *list, uint64_t id)
+{
+	size_t at = list_position(list, id);
+
+	return at < list->count && item_id(&list->items[at]) == id ? &list->items[at] : NULL;
+}
+
+/* Takes @item. */
+static int list_put(struct item_list *list, ns_item *item)
+{
+	size_t at = list_position(list, item_id(item));
+
+	if (at < list->count && item_id(&list->items[at]) == item_id(item)) {
+		item_fini(&list->items[at]);
+		list->items[at] = *item;
+		return 0;
+	}
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity ? 2 * list->capacity : 16;
+		ns_item *items = reallocarray(list->items, capacity, sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		list->items = items;
+		list->capacity = capacity;
+	}
+	memmove(&list->items[at + 1], &list->items[at], (list->count - at) * sizeof(*list->items));
+	list->items[at] = *item;
+	list->count++;
+	return 0;
+}
+
+static void list_delete(struct item_list *list, uint64_t id)
+{
+	ns_item *item = list_find(list, id);
+
+	if (!item)
+		return;
+	item_fini(item);
+	list->count--;
+	memmove(item, item + 1, (list->count - (size_t)(item - list->items)) * sizeof(*item));
+}
+
+static void namespace_clear(struct namespace *ns)
+{
+	for (size_t kind = 0; kind < KIND_COUNT; kind++) {
+		struct item_list *list = &ns->kinds[kind];
+
+		for (size_t i = 0; i < list->count; i++)
+			item_fini(&list->items[i]);
+		free(list->items);
+	}
+	memset(ns, 0, sizeof(*ns));
+}
+
+struct namespace *namespace_new(void)
+{
+	return calloc(1, sizeof(struct namespace));
+}
+
+void namespace_free(struct namespace *ns)
+{
+	if (!ns)
+		return;
+	namespace_clear(ns);
+	free(ns);
+}
+
+static void namespace_note_key(struct namespace *ns)
+{
+	const ns_cluster *cluster = namespace_cluster(ns);
+
+	if (cluster)
+		memcpy(ns->key.bytes, cluster->handle_key, sizeof(ns->key.bytes));
+}
+
+/* Takes what it can of @snapshot's items; those it took are zeroed. */
+static int namespace_fill(struct namespace *ns, ns_snapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->items.items_len; i++) {
+		ns_item *item = &snapshot->items.items_val[i];
+		int rc;
+
+		if (!item_is_valid(item))
+			return -EBADMSG;
+		rc = list_put(&ns->kinds[item->kind], item);
+		if (rc < 0)
+			return rc;
+		memset(item, 0, sizeof(*item));
+		item->kind = NS_CLUSTER; /* nothing to free in it */
+	}
+	if (!namespace_cluster(ns) || !namespace_entry(ns, NAMESPACE_ROOT_ENTRY))
+		return -EBADMSG;
+	ns->revision = snapshot->revision;
+	namespace_note_key(ns);
+	return 0;
+}
+
+int namespace_load(struct namespace *ns, const void *bytes, size_t len)
+{
+	ns_snapshot snapshot = { 0 };
+	struct namespace fresh = { 0 };
+	XDR xdr;
+	int rc = -EBADMSG;
+
+	if (len > UINT32_MAX)
+		return -EBADMSG;
+	xdrmem_create(&xdr, (char *)bytes, (u_int)len, XDR_DECODE);
+	if (xdr_ns_snapshot(&xdr, &snapshot))
+		rc = namespace_fill(&fresh, &snapshot);
+	xdr_free((xdrproc_t)xdr_ns_snapshot, (char *)&snapshot);
+	if (rc < 0) {
+		namespace_clear(&fresh);
+		return rc;
+	}
+	namespace_clear(ns);
+	*ns = fresh;
+	return 0;
+}
+
+/* Copy by way of XDR, which knows what an item owns. */
+static int item_copy(const ns_item *item, ns_item *out)
+{
+	u_int size = (u_int)xdr_sizeof((xdrproc_t)xdr_ns_item, (void *)item);
+	char *bytes = malloc(size);
+	int rc = -ENOMEM;
+	XDR xdr;
+
+	if (!bytes)
+		return -ENOMEM;
+	xdrmem_create(&xdr, bytes, size, XDR_ENCODE);
+	if (!xdr_ns_item(&xdr, (ns_item *)item)) {
+		rc = -EBADMSG;
+		goto out;
+	}
+	memset(out, 0, sizeof(*out));
+	xdrmem_create(&xdr, bytes, size, XDR_DECODE);
+	if (!xdr_ns_item(&xdr, out)) {
+		item_fini(out);
+		goto out;
+	}
+	rc = 0;
+out:
+	free(bytes);
+	return rc;
+}
+
+int namespace_apply(struct namespace *ns, const ns_change *change)
+{
+	struct item_list *list;
+	ns_item item;
+	int rc;
+
+	if (change->revision != ns->revision + 1)
+		return -ESTALE;
+	if (change->item.kind < NS_CLUSTER || change->item.kind > NS_EXPORT)
+		return -EBADMSG;
+	list = &ns->kinds[change->item.kind];
+	switch (change->operation) {
+	case NS_PUT:
+		if (!item_is_valid(&change->item))
+			return -EBADMSG;
+		rc = item_copy(&change->item, &item);
+		if (rc < 0)
+			return rc;
+		rc = list_put(list, &item);
+		if (rc < 0) {
+			item_fini(&item);
+			return rc;
+		}
+		break;
+	case NS_DELETE:
+		if (change->item.kind == NS_CLUSTER)
+			return -EBADMSG;
+		list_delete(list, item_id(&change->item));
+		break;
+	default:
+		return -EBADMSG;
+	}
+	ns->revision = change->revision;
+	namespace_note_key(ns);
+	return 0;
+}
+
+int namespace_snapshot(const struct namespace *ns, uint8_t **bytes, size_t *len)
+{
+	ns_snapshot snapshot = { .revision = ns->revision };
+	size_t count = 0;
+	uint8_t *out = NULL;
+	u_int size;
+	XDR xdr;
+
+	for (size_t kind = 0; kind < KIND_COUNT; kind++)
+		count += ns->kinds[kind].count;
+	snapshot.items.items_val = calloc(count ? count : 1, sizeof(ns_item));
+	if (!snapshot.items.items_val)
+		return -ENOMEM;
+	for (size_t kind = 0; kind < KIND_COUNT; kind++) {
+		const struct item_list *list = &ns->kinds[kind];
+
+		if (list->count)
+			memcpy(&snapshot.items.items_val[snapshot.items.items_len], list->items,
+			       list->count * sizeof(ns_item));
+		snapshot.items.items_len += (u_int)list->count;
+	}
+	size = (u_int)xdr_sizeof((xdrproc_t)xdr_ns_snapshot, &snapshot);
+	out = malloc(size);
+	if (out) {
+		xdrmem_create(&xdr, (char *)out, size, XDR_ENCODE);
+		if (BUG_IF(!xdr_ns_snapshot(&xdr, &snapshot))) {
+			free(out);
+			out = NULL;
+		}
+	}
+	free(snapshot.items.items_val); /* the items themselves are the lists' */
+	if (!out)
+		return -ENOMEM;
+	*bytes = out;
+	*len = size;
+	return 0;
+}
+
+uint64_t namespace_revision(const struct namespace *ns)
+{
+	return ns->revision;
+}
+
+const ns_cluster *namespace_cluster(const struct namespace *ns)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_CLUSTER], 0);
+
+	return item ? &item->ns_item_u.cluster : NULL;
+}
+
+const struct handle_key *namespace_handle_key(const struct namespace *ns)
+{
+	return &ns->key;
+}
+
+const ns_node *namespace_node(const struct namespace *ns, uint32_t id)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_NODE], id);
+
+	return item ? &item->ns_item_u.node : NULL;
+}
+
+const ns_volume *namespace_volume(const struct namespace *ns, uint32_t id)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_VOLUME], id);
+
+	return item ? &item->ns_item_u.volume : NULL;
+}
+
+const ns_entry *namespace_entry(const struct namespace *ns, uint64_t id)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_ENTRY], id);
+
+	return item ? &item->ns_item_u.entry : NULL;
+}
+
+static const ns_item *next_item(const struct namespace *ns, ns_kind kind, size_t *at)
+{
+	const struct item_list *list = &ns->kinds[kind];
+
+	return *at < list->count ? &list->items[(*at)++] : NULL;
+}
+
+const ns_node *namespace_next_node(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_NODE, at);
+
+	return item ? &item->ns_item_u.node : NULL;
+}
+
+const ns_volume *namespace_next_volume(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_VOLUME, at);
+
+	return item ? &item->ns_item_u.volume : NULL;
+}
+
+const ns_entry *namespace_next_entry(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_ENTRY, at);
+
+	return item ? &item->ns_item_u.entry : NULL;
+}
+
+const ns_export *namespace_next_export(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_EXPORT, at);
+
+	return item ? &item->ns_item_u.export_ : NULL;
+}
+
+const ns_node *namespace_node_by_name(const struct namespace *ns, const char *name)
+{
+	const ns_node *node;
+
+	for (size_t at = 0; (node = namespace_next_node(ns, &at));)
+		if (strcmp(node->name, name) == 0)
+			return node;
+	return NULL;
+}
+
+const ns_volume *namespace_volume_by_uuid(const struct namespace *ns, const uint8_t uuid[static NS_UUID_BYTES])
+{
+	const ns_volume *volume;
+
+	for (size_t at = 0; (volume = namespace_next_volume(ns, &at));)
+		if (memcmp(volume->uuid, uuid, NS_UUID_BYTES) == 0)
+			return volume;
+	return NULL;
+}
+
+const ns_entry *namespace_child(const struct namespace *ns, uint64_t parent, const char *name)
+{
+	const ns_entry *entry;
+
+	for (size_t at = 0; (entry = namespace_next_entry(ns, &at));)
+		if (entry->parent == parent && entry->id != NAMESPACE_ROOT_ENTRY && strcmp(entry->name, name) == 0)
+			return entry;
+	return NULL;
+}
+
+const ns_entry *namespace_place(const struct namespace *ns, uint32_t volume)
+{
+	const ns_entry *entry;
+
+	for (size_t at = 0; volume != NAMESPACE_ROOT_VOLUME && (entry = namespace_next_entry(ns, &at));)
+		if (entry->volume == volume)
+			return entry;
+	return NULL;
+}
+
+const ns_entry *namespace_walk(const struct namespace *ns, const char *path, const char **rest)
+{
+	const ns_entry *entry = namespace_entry(ns, NAMESPACE_ROOT_ENTRY);
+	char name[NS_NAME_MAX + 1];
+
+	while (entry) {
+		size_t len;
+
+		path += strspn(path, "/");
+		len = strcspn(path, "/");
+		if (len == 0 || entry->volume != NAMESPACE_ROOT_VOLUME)
+			break;
+		if (len > NS_NAME_MAX)
+			return NULL;
+		memcpy(name, path, len);
+		name[len] = '\0';
+		path += len;
+		if (strcmp(name, ".") != 0)
+			entry = namespace_child(ns, entry->id, name);
+	}
+	*rest = path;
+	return entry;
+}
+
+int namespace_path(const struct namespace *ns, const ns_entry *entry, char *out)
+{
+	char *start = out + NS_TEXT_MAX - 1;
+
+	*start = '\0';
+	while (entry && entry->id != NAMESPACE_ROOT_ENTRY) {
+		size_t len = strlen(entry->name);
+
+		if (len + 1 > (size_t)(start - out))
+			return -ENAMETOOLONG;
+		start -= len;
+		memcpy(start, entry->name, len);
+		*--start = '/';
+		entry = namespace_entry(ns, entry->parent);
+	}
+	if (*start == '\0')
+		*--start = '/';
+	memmove(out, start, strlen(start) + 1);
+	return 0;
+}
+
+struct handle namespace_volume_root(const ns_volume *volume)
+{
+	struct handle handle = {
+		.type = HANDLE_LOCAL,
+		.volume = volume->id,
+		.backend_type = (uint16_t)volume->root_type,
+		.backend_len = (uint8_t)volume->root.root_len,
+	};
+
+	memcpy(handle.backend, volume->root.root_val, volume->root.root_len);
+	return handle;
+}
+
+struct handle namespace_entry_handle(const ns_entry *entry)
+{
+	struct handle handle = { .type = HANDLE_PSEUDO, .backend_len = 8 };
+	struct bytes_writer w = bytes_writer_init(handle.backend, 8);
+
+	bytes_put_be64(&w, entry->id);
+	return handle;
+}
+
+uint64_t namespace_fsid(const ns_volume *volume)
+{
+	struct bytes_reader r = bytes_reader_init(volume->uuid, 8);
+	uint64_t fsid = bytes_get_be64(&r);
+
+	return fsid ? fsid : 1;
+}
