@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/local.h"
+
+#include "slave/local_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct backend local_backend = {
+	.name = "local",
+	.getattr = local_getattr,
+	.setattr = local_setattr,
+	.lookup = local_lookup,
+	.access = local_access,
+	.readlink = local_readlink,
+	.read = local_read,
+	.write = local_write,
+	.create = local_create,
+	.mkdir = local_mkdir,
+	.symlink = local_symlink,
+	.mknod = local_mknod,
+	.remove = local_remove,
+	.rmdir = local_rmdir,
+	.rename = local_rename,
+	.link = local_link,
+	.readdir = local_readdir,
+	.statfs = local_statfs,
+	.limits = local_limits,
+	.commit = local_commit,
+};
+
+static int root_open(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int root_fill(struct local_volume *local)
+{
+	struct volume *volume = &local->volume;
+	struct backend_found found;
+	int rc = local_found_get(volume, local->root_fd, &found);
+
+	if (rc)
+		return rc;
+	if (!found.attributes.valid)
+		return -EIO;
+	volume->root = found.handle;
+	local->root_dev = found.attributes.st.st_dev;
+	local->root_ino = found.attributes.st.st_ino;
+	return 0;
+}
+
+int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out)
+{
+	struct local_volume *local = calloc(1, sizeof(*local));
+	int rc;
+
+	if (!local)
+		return -ENOMEM;
+	local->volume = (struct volume){
+		.id = id,
+		.fsid = fsid,
+		.write_verifier = local_verifier_new(),
+		.backend = &local_backend,
+		.state = local,
+	};
+	local->root_fd = root_open(path);
+	rc = local->root_fd < 0 ? local->root_fd : root_fill(local);
+	if (rc) {
+		local_close(&local->volume);
+		return rc;
+	}
+	*out = &local->volume;
+	return 0;
+}
+
+void local_close(struct volume *volume)
+{
+	struct local_volume *local;
+
+	if (!volume)
+		return;
+	local = volume->state;
+	if (local->root_fd >= 0)
+		close(local->root_fd);
+	free(local);
+}
+
+static int probe_open(const char *path, struct volume **volume, const char **why)
+{
+	int rc = local_open(path, 1, 0, volume);
+
+	switch (-rc) {
+	case 0:
+		break;
+	case ENOENT:
+		*why = "the directory does not exist; create it or correct the path";
+		break;
+	case ENOTDIR:
+		*why = "this is not a directory; a volume is a directory, usually the top of a file system";
+		break;
+	case EOPNOTSUPP:
+		*why = "this file system has no file handles; use ext4, XFS or Btrfs";
+		break;
+	case EOVERFLOW:
+		*why = "the file handles of this file system are too long for NFSv3; use ext4, XFS or Btrfs";
+		break;
+	default:
+		*why = "the directory can't be opened";
+	}
+	return rc;
+}
+
+/* Does the two things that need a capability. */
+static int probe_capabilities(struct volume *volume, const char **why)
+{
+	static const struct credentials nobody = { .uid = 65534, .gid = 65534 };
+	struct local_object root;
+	int rc = local_object_open(volume, &volume->root, &root);
+
+	if (rc) {
+		*why = "the directory can't be opened by its handle; vnasd needs CAP_DAC_READ_SEARCH";
+		return rc;
+	}
+	local_object_close(&root);
+
+	rc = local_identity_assume(&nobody);
+	local_identity_drop();
+	if (rc) {
+		*why = "vnasd can't act for its clients' users; it needs CAP_SETUID and CAP_SETGID";
+		return -EPERM;
+	}
+	return 0;
+}
+
+int local_probe(const char *path, struct local_root *root, const char **why)
+{
+	struct volume *volume;
+	int rc = probe_open(path, &volume, why);
+
+	if (rc)
+		return rc;
+	rc = probe_capabilities(volume, why);
+	if (!rc) {
+		*root = (struct local_root){
+			.backend_type = volume->root.backend_type,
+			.backend_len = volume->root.backend_len,
+		};
+		memcpy(root->backend, volume->root.backend, volume->root.backend_len);
+	}
+	local_close(volume);
+	return rc;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/local_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+int local_getattr(struct volume *volume, const struct handle *object, struct stat *st)
+{
+	struct local_object opened;
+	int rc = local_object_open(volume, object, &opened);
+
+	if (rc)
+		return rc;
+	*st = opened.st;
+	local_object_close(&opened);
+	return 0;
+}
+
+/* AT_EACCESS: by the thread's file system ids, which is the client's user; without it, by the process's real ids. */
+static int may(int fd, int right, int *allowed)
+{
+	if (!faccessat(fd, "", right, AT_EMPTY_PATH | AT_EACCESS)) {
+		*allowed |= right;
+		return 0;
+	}
+	return errno == EACCES || errno == EPERM || errno == EROFS || errno == ETXTBSY ? 0 : -errno;
+}
+
+int local_access(struct volume *volume, const struct credentials *who, const struct handle *object, int wanted,
+		 int *allowed, struct stat *st)
+{
+	static const int rights[] = { R_OK, W_OK, X_OK };
+	struct backend_attributes after;
+	struct local_object opened;
+	int granted = 0, rc;
+
+	rc = local_begin(volume, who, object, &opened, &after);
+	if (rc)
+		return rc;
+	for (size_t i = 0; !rc && i < sizeof(rights) / sizeof(rights[0]); i++)
+		if (wanted & rights[i])
+			rc = may(opened.fd, rights[i], &granted);
+	rc = local_end(&opened, &after, rc);
+	if (rc)
+		return rc;
+	*allowed = granted;
+	*st = after.valid ? after.st : opened.st;
+	return 0;
+}
+
+static int read_target(const struct local_object *link, char *target)
+{
+	char bytes[PATH_MAX];
+	ssize_t len;
+
+	if (!S_ISLNK(link->st.st_mode))
+		return -EINVAL;
+	len = readlinkat(link->fd, "", bytes, sizeof(bytes));
+	if (len < 0)
+		return -errno;
+	if (len == sizeof(bytes))
+		return -ENAMETOOLONG;
+	memcpy(target, bytes, (size_t)len);
+	target[len] = '\0';
+	return 0;
+}
+
+int local_readlink(struct volume *volume, const struct credentials *who, const struct handle *object, char *target,
+		   struct backend_attributes *after)
+{
+	struct local_object link;
+	int rc = local_begin(volume, who, object, &link, after);
+
+	return rc ? rc : local_end(&link, after, read_target(&link, target));
+}
+
+/* All of [offset, offset + len) that the file has. Offsets that no file can have are past the end, as any other. */
+static ssize_t read_all(int fd, uint64_t offset, char *data, size_t len)
+{
+	size_t got = 0;
+
+	if (offset > INT64_MAX)
+		return 0;
+	if (len > INT64_MAX - offset)
+		len = (size_t)(INT64_MAX - offset);
+	while (got < len) {
+		ssize_t n = pread(fd, data + got, len - got, (off_t)(offset + got));
+
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
+static ssize_t read_file(const struct local_object *file, const struct credentials *who, uint64_t offset, void *data,
+			 size_t len)
+{
+	int fd, rc = local_object_need_regular(file);
+	ssize_t n;
+
+	if (rc)
+		return rc;
+	fd = local_object_reopen_as(file, who, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	n = read_all(fd, offset, data, len);
+	close(fd);
+	return n;
+}
+
+int local_read(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+	       void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after)
+{
+	struct local_object file;
+	ssize_t n;
+	int rc;
+
+	rc = local_begin(volume, who, object, &file, after);
+	if (rc)
+		return rc;
+	n = read_file(&file, who, offset, data, len);
+	rc = local_end(&file, after, n < 0 ? (int)n : 0);
+	if (rc)
+		return rc;
+	*got = (size_t)n;
+	/* A short read met the end. Else ask the size, with care for sums: it may also have been cut since. */
+	*end = (size_t)n < len || !after->valid || offset >= (uint64_t)after->st.st_size ||
+	       (uint64_t)n >= (uint64_t)after->st.st_size - offset;
+	return 0;
+}
+
+static ssize_t write_some(int fd, uint64_t offset, const void *data, size_t len)
+{
+	ssize_t n;
+
+	if (offset > INT64_MAX || len > INT64_MAX - offset)
+		return -EFBIG;
+	n = pwrite(fd, data, len, (off_t)offset);
+	return n < 0 ? -errno : n;
+}
+
+/*
+ * pwritev2(2) with RWF_SYNC would do both in one call, but its errors don't tell a refused write from a failed
+ * write-back, and only the second must change the write verifier.
+ */
+static ssize_t write_file(struct volume *volume, const struct local_object *file, const struct credentials *who,
+			  uint64_t offset, const void *data, size_t len, enum backend_stability stability)
+{
+	int fd, rc = local_object_need_regular(file);
+	ssize_t n;
+
+	if (rc)
+		return rc;
+	fd = local_object_reopen_as(file, who, O_WRONLY);
+	if (fd < 0)
+		return fd;
+	n = write_some(fd, offset, data, len);
+	/* The reply promises what the stability level says, so this comes first; RFC 1813, 3.3.7. */
+	if (n >= 0 && stability != BACKEND_UNSTABLE)
+		rc = local_fd_sync(volume, fd, stability == BACKEND_DATA_SYNC);
+	close(fd);
+	return rc ? rc : n;
+}
+
+int local_write(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		const void *data, size_t len, enum backend_stability *stability, size_t *written,
+		struct backend_change *change)
+{
+	struct local_object file;
+	ssize_t n;
+	int rc;
+
+	rc = local_begin_change(volume, who, object, &file, change);
+	if (rc)
+		return rc;
+	n = write_file(volume, &file, who, offset, data, len, *stability);
+	rc = local_end(&file, &change->after, n < 0 ? (int)n : 0);
+	if (!rc)
+		*written = (size_t)n;
+	return rc;
+}
+
+/*
+ * The whole file, whatever the range. Anyone may commit: COMMIT knows no NFS3ERR_ACCES, and who wrote with a right
+ * since lost must still learn whether the data is safe; RFC 1813, 3.3.21.
+ */
+int local_commit(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		 uint64_t len, struct backend_change *change)
+{
+	struct local_object file;
+	int rc;
+
+	(void)offset;
+	(void)len;
+	rc = local_begin_change(volume, who, object, &file, change);
+	if (rc)
+		return rc;
+	rc = local_object_need_regular(&file);
+	local_identity_drop();
+	if (!rc)
+		rc = local_object_sync(volume, &file);
+	return local_end(&file, &change->after, rc);
+}
+
+int local_statfs(struct volume *volume, const struct credentials *who, const struct handle *object,
+		 struct statvfs *statvfs, struct backend_attributes *after)
+{
+	struct local_object opened;
+	struct statvfs facts;
+	int rc;
+
+	rc = local_begin(volume, who, object, &opened, after);
+	if (rc)
+		return rc;
+	rc = local_end(&opened, after, fstatvfs(opened.fd, &facts) ? -errno : 0);
+	if (!rc)
+		*statvfs = facts;
+	return rc;
+}
+
+/* The kernel does not tell its s_maxbytes. ext4 counts blocks in 32 bits, all others we know go as far as off_t. */
+static uint64_t file_size_max(const struct statfs *fs)
+{
+	return fs->f_type == EXT4_SUPER_MAGIC ? (uint64_t)UINT32_MAX * (uint64_t)fs->f_bsize : INT64_MAX;
+}
+
+static int read_limits(int fd, struct backend_limits *limits)
+{
+	long link_max = fpathconf(fd, _PC_LINK_MAX);
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return -errno;
+	*limits = (struct backend_limits){
+		.link_max = link_max < 0 || link_max > UINT32_MAX ? UINT32_MAX : (uint32_t)link_max,
+		.name_max = (uint32_t)fs.f_namelen,
+		.file_size_max = file_size_max(&fs),
+		.time_delta = { .tv_nsec = 1 },
+		.has_links = true,
+		.has_symlinks = true,
+		.no_truncate = true,
+		.chown_restricted = true,
+		.case_preserving = true,
+	};
+	return 0;
+}
+
+int local_limits(struct volume *volume, const struct handle *object, struct backend_limits *limits,
+		 struct backend_attributes *after)
+{
+	static const struct credentials root = { 0 };
+	struct local_object opened;
+	int rc = local_begin(volume, &root, object, &opened, after);
+
+	return rc ? rc : local_end(&opened, after, read_limits(opened.fd, limits));
+}

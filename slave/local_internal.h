@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * slave/local_internal.h - what the files of the local backend share
+ *
+ *	local.c			opening and closing a volume, the table
+ *	local_identity.c	acting as the client's user
+ *	local_object.c		handles, descriptors, durability: what every operation starts and ends with
+ *	local_file.c		operations on one object: attributes read, data, limits
+ *	local_set.c		SETATTR, and dressing new objects
+ *	local_make.c		CREATE, MKDIR, SYMLINK, MKNOD
+ *	local_dir.c		LOOKUP, READDIR, and changes of entries that exist
+ *
+ * The shape of an operation. An object is opened by its handle as root, without being read (O_PATH); the thread
+ * becomes the client's user; the object is acted upon through that descriptor, so that the kernel checks permissions
+ * and no path is walked twice; the thread is root again; what has changed is made durable; the attributes after the
+ * operation are read; the object is closed. local_begin() and local_end() are the two ends of it.
+ */
+#ifndef VNAS_SLAVE_LOCAL_INTERNAL_H
+#define VNAS_SLAVE_LOCAL_INTERNAL_H
+
+#include "common/backend.h"
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+struct local_root;
+
+struct local_volume {
+	struct volume volume;
+	int root_fd; /* open for reading: open_by_handle_at(2) refuses O_PATH here */
+	dev_t root_dev;
+	ino_t root_ino;
+};
+
+/* An open object: a descriptor good for *at() calls with AT_EMPTY_PATH, not for data. */
+struct local_object {
+	int fd;
+	struct stat st; /* when it was opened; its type never changes */
+};
+
+/* --- local_identity.c --- */
+
+/**
+ * local_identity_assume() - let the calling thread, and no other, act as a client's user
+ * @who:	after squashing; root stays root and costs nothing
+ *
+ * Return: 0; -EACCES if the kernel does not take the identity, and then the thread is still root
+ */
+int local_identity_assume(const struct credentials *who);
+
+/* The calling thread is root again; does nothing if it is. */
+void local_identity_drop(void);
+
+/* --- local_object.c --- */
+
+/**
+ * local_handle_get() - the kernel's name of an open object
+ * @fd:		any descriptor, O_PATH too
+ * @out:	untouched on failure
+ *
+ * Return: 0; -EOPNOTSUPP if the file system has none; -EOVERFLOW if it is longer than HANDLE_BACKEND_MAX
+ */
+int local_handle_get(int fd, struct local_root *out);
+
+/* Only as root. -ESTALE if the object is gone or the handle is not of this volume. The place for a cache. */
+int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object);
+void local_object_close(struct local_object *object);
+
+/**
+ * local_object_reopen() - a descriptor for data
+ * @object:	a regular file or a directory; anything else would have effects of its own when opened
+ * @flags:	as for open(2)
+ *
+ * Return: the descriptor or a negative errno value
+ */
+int local_object_reopen(const struct local_object *object, int flags);
+
+/**
+ * local_object_reopen_as() - a descriptor for data, with the rights an NFS client expects
+ * @object:	a regular file
+ * @who:	the identity the thread has, and has afterwards
+ * @flags:	O_RDONLY or O_WRONLY
+ *
+ * A file's owner may read and write it whatever its mode says: the client checked when the file was opened there,
+ * and the mode may have changed since. Who may execute a file may read it: the client pages it in by READ.
+ *
+ * Return: the descriptor; -EACCES and other negative errno values
+ * Source: RFC 1813, 4.4
+ */
+int local_object_reopen_as(const struct local_object *object, const struct credentials *who, int flags);
+
+/* 0 for a regular file; -EISDIR, or -EINVAL for everything else. */
+int local_object_need_regular(const struct local_object *object);
+
+/**
+ * local_object_sync() - make all that is known of an object durable
+ *
+ * Only as root. A directory's entries are part of it. Symbolic links and special files can't be opened for
+ * fsync(2), so for these the whole file system is synchronized.
+ */
+int local_object_sync(struct volume *volume, const struct local_object *object);
+
+/* fsync(2) or fdatasync(2); if it fails, unstable data of any file may be lost and the write verifier changes. */
+int local_fd_sync(struct volume *volume, int fd, bool data_only);
+
+uint64_t local_verifier_new(void);
+
+void local_attributes_get(int fd, struct backend_attributes *out);
+
+/* What the protocol engine wants to know of an open object. @found: untouched on failure. */
+int local_found_get(struct volume *volume, int fd, struct backend_found *found);
+
+/**
+ * local_object_find() - open an entry of a directory, with the thread's rights
+ * @dir:	the directory
+ * @name:	the entry; "." and ".." too
+ * @object:	out: untouched on failure; closed with local_object_close()
+ *
+ * Never leaves the volume: ".." of its root is the root, and behind a mount point there is nothing for clients.
+ *
+ * Return: 0; -EACCES for a mount point, or if ".." is outside because somebody moved @dir out of the volume
+ */
+int local_object_find(struct volume *volume, const struct local_object *dir, const char *name,
+		      struct local_object *object);
+
+/**
+ * local_begin() - open an object and assume an identity
+ * @object:	out: to be given to local_end() if this succeeds
+ * @after:	out: made invalid; local_end() fills it
+ *
+ * Return: 0, and then the thread has the identity of @who; on failure it is root and nothing is open
+ */
+int local_begin(struct volume *volume, const struct credentials *who, const struct handle *handle,
+		struct local_object *object, struct backend_attributes *after);
+
+/* The same for an operation that changes the object. */
+int local_begin_change(struct volume *volume, const struct credentials *who, const struct handle *handle,
+		       struct local_object *object, struct backend_change *change);
+
+/* Be root again, read the attributes, close. Returns @rc, so that an operation can end with it. */
+int local_end(struct local_object *object, struct backend_attributes *after, int rc);
+
+/* --- local_set.c --- */
+
+bool local_set_is_empty(const struct backend_set *set);
+
+/**
+ * local_set_apply() - set attributes with the thread's rights
+ * @who:	the identity the thread has, and has afterwards
+ *
+ * Size first, because it needs another permission than the rest; owner before mode, because a change of owner clears
+ * the setuid bit; times last, because all others touch them. Not yet durable on return.
+ */
+int local_set_apply(const struct credentials *who, const struct local_object *object, const struct backend_set *set);
+
+/* --- the operations, as in struct backend --- */
+
+int local_getattr(struct volume *volume, const struct handle *object, struct stat *st);
+int local_setattr(struct volume *volume, const struct credentials *who, const struct handle *object,
+		  const struct backend_set *set, const struct timespec *guard, struct backend_change *change);
+int local_lookup(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		 struct backend_found *found, struct backend_attributes *dir_after);
+int local_access(struct volume *volume, const struct credentials *who, const struct handle *object, int wanted,
+		 int *allowed, struct stat *st);
+int local_readlink(struct volume *volume, const struct credentials *who, const struct handle *object, char *target,
+		   struct backend_attributes *after);
+int local_read(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+	       void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after);
+int local_write(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		const void *data, size_t len, enum backend_stability *stability, size_t *written,
+		struct backend_change *change);
+int local_create(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		 enum backend_create_mode mode, const struct backend_set *set, const uint8_t *verifier,
+		 struct backend_found *found, struct backend_change *dir_change);
+int local_mkdir(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		const struct backend_set *set, struct backend_found *found, struct backend_change *dir_change);
+int local_symlink(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		  const char *target, const struct backend_set *set, struct backend_found *found,
+		  struct backend_change *dir_change);
+int local_mknod(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		mode_t type, uint32_t major, uint32_t minor, const struct backend_set *set,
+		struct backend_found *found, struct backend_change *dir_change);
+int local_remove(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		 struct backend_change *dir_change);
+int local_rmdir(struct volume *volume, const struct credentials *who, const struct handle *dir, const char *name,
+		struct backend_change *dir_change);
+int local_rename(struct volume *volume, const struct credentials *who, const struct handle *from_dir,
+		 const char *from_name, const struct handle *to_dir, const char *to_name,
+		 struct backend_change *from_change, struct backend_change *to_change);
+int local_link(struct volume *volume, const struct credentials *who, const struct handle *object,
+	       const struct handle *dir, const char *name, struct backend_attributes *after,
+	       struct backend_change *dir_change);
+int local_readdir(struct volume *volume, const struct credentials *who, const struct handle *dir, uint64_t cookie,
+		  uint64_t *verifier, bool found, backend_entry_fn entry, void *arg, bool *end,
+		  struct backend_attributes *dir_after);
+int local_statfs(struct volume *volume, const struct credentials *who, const struct handle *object,
+		 struct statvfs *statvfs, struct backend_attributes *after);
+int local_limits(struct volume *volume, const struct handle *object, struct backend_limits *limits,
+		 struct backend_attributes *after);
+int local_commit(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		 uint64_t len, struct backend_change *change);
+
+#endif

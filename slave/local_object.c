@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/local_internal.h"
+
+#include "common/log.h"
+#include "slave/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* A kernel handle with room for what our handles can carry. */
+union kernel_handle {
+	struct file_handle handle;
+	char room[sizeof(struct file_handle) + HANDLE_BACKEND_MAX];
+};
+
+int local_handle_get(int fd, struct local_root *out)
+{
+	union kernel_handle kernel = { .handle.handle_bytes = HANDLE_BACKEND_MAX };
+	int mount_id;
+
+	if (name_to_handle_at(fd, "", &kernel.handle, &mount_id, AT_EMPTY_PATH))
+		return -errno;
+	if (kernel.handle.handle_type < 0 || kernel.handle.handle_type > UINT16_MAX)
+		return -EOVERFLOW;
+
+	*out = (struct local_root){
+		.backend_type = (uint16_t)kernel.handle.handle_type,
+		.backend_len = (uint8_t)kernel.handle.handle_bytes,
+	};
+	memcpy(out->backend, kernel.handle.f_handle, out->backend_len);
+	return 0;
+}
+
+static int open_by_handle(const struct local_volume *local, const struct handle *handle)
+{
+	union kernel_handle kernel = {
+		.handle.handle_bytes = handle->backend_len,
+		.handle.handle_type = handle->backend_type,
+	};
+	int fd;
+
+	memcpy(kernel.handle.f_handle, handle->backend, handle->backend_len);
+	fd = open_by_handle_at(local->root_fd, &kernel.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	/* The handle is ours, its hash says so; one that this file system can't even parse is of another one. */
+	return errno == EINVAL ? -ESTALE : -errno;
+}
+
+int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object)
+{
+	struct local_object opened;
+
+	if (handle->type != HANDLE_LOCAL || handle->volume != volume->id || handle->backend_len > HANDLE_BACKEND_MAX)
+		return -ESTALE;
+	opened.fd = open_by_handle(volume->state, handle);
+	if (opened.fd < 0)
+		return opened.fd;
+	if (fstat(opened.fd, &opened.st)) {
+		int rc = -errno;
+
+		close(opened.fd);
+		return rc;
+	}
+	*object = opened;
+	return 0;
+}
+
+void local_object_close(struct local_object *object)
+{
+	if (object->fd >= 0)
+		close(object->fd);
+	object->fd = -1;
+}
+
+/* An O_PATH descriptor is opened for data through /proc, where a thread may always use its own descriptors. */
+int local_object_reopen(const struct local_object *object, int flags)
+{
+	char path[sizeof("/proc/self/fd/-2147483648")];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", object->fd);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool may_override(const struct local_object *object, const struct credentials *who, int flags)
+{
+	if (object->st.st_uid == who->uid)
+		return true;
+	return flags == O_RDONLY && !faccessat(object->fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS);
+}
+
+int local_object_reopen_as(const struct local_object *object, const struct credentials *who, int flags)
+{
+	int fd = local_object_reopen(object, flags), rc;
+
+	if (fd != -EACCES || !may_override(object, who, flags))
+		return fd;
+
+	/* Only opening is root's. Writing must be the user's, for quotas, reserved blocks and the setuid bit. */
+	local_identity_drop();
+	fd = local_object_reopen(object, flags);
+	rc = local_identity_assume(who);
+	if (rc && fd >= 0)
+		close(fd);
+	return rc ? rc : fd;
+}
+
+int local_object_need_regular(const struct local_object *object)
+{
+	if (S_ISREG(object->st.st_mode))
+		return 0;
+	return S_ISDIR(object->st.st_mode) ? -EISDIR : -EINVAL;
+}
+
+uint64_t local_verifier_new(void)
+{
+	uint64_t verifier;
+
+	/* Can't fail or be short for 8 bytes once the kernel has its entropy; getrandom(2). */
+	while (getrandom(&verifier, sizeof(verifier), 0) != sizeof(verifier))
+		;
+	return verifier;
+}
+
+/*
+ * The kernel tells one caller of a failed write-back and marks the pages clean, so whoever hears of it tells everybody:
+ * with a new verifier all clients send again what they have not yet committed.
+ */
+static int sync_failed(struct volume *volume, int rc)
+{
+	__atomic_store_n(&volume->write_verifier, local_verifier_new(), __ATOMIC_SEQ_CST);
+	log_err("local", "volume=%u sync: %s; clients are told to repeat their uncommitted writes", volume->id,
+		strerror(-rc));
+	return rc;
+}
+
+int local_fd_sync(struct volume *volume, int fd, bool data_only)
+{
+	int rc = data_only ? fdatasync(fd) : fsync(fd);
+
+	return rc ? sync_failed(volume, -errno) : 0;
+}
+
+static int sync_file_system(struct volume *volume)
+{
+	struct local_volume *local = volume->state;
+
+	return syncfs(local->root_fd) ? sync_failed(volume, -errno) : 0;
+}
+
+int local_object_sync(struct volume *volume, const struct local_object *object)
+{
+	int fd, rc;
+
+	if (!S_ISREG(object->st.st_mode) && !S_ISDIR(object->st.st_mode))
+		return sync_file_system(volume);
+	fd = local_object_reopen(object, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	rc = local_fd_sync(volume, fd, false);
+	close(fd);
+	return rc;
+}
+
+void local_attributes_get(int fd, struct backend_attributes *out)
+{
+	out->valid = !fstat(fd, &out->st);
+}
+
+int local_found_get(struct volume *volume, int fd, struct backend_found *found)
+{
+	struct local_root kernel;
+	int rc = local_handle_get(fd, &kernel);
+
+	if (rc)
+		return rc;
+	*found = (struct backend_found){
+		.handle = {
+			.type = HANDLE_LOCAL,
+			.volume = volume->id,
+			.backend_type = kernel.backend_type,
+			.backend_len = kernel.backend_len,
+		},
+	};
+	memcpy(found->handle.backend, kernel.backend, kernel.backend_len);
+	local_attributes_get(fd, &found->attributes);
+	return 0;
+}
+
+static bool is_root(const struct local_volume *local, const struct stat *st)
+{
+	return st->st_dev == local->root_dev && st->st_ino == local->root_ino;
+}
+
+static ssize_t path_of(int fd, char path[static PATH_MAX])
+{
+	char link[sizeof("/proc/self/fd/-2147483648")];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return readlink(link, path, PATH_MAX);
+}
+
+/* By paths, since the user may lack the permission to walk up. A path too long to be told counts as outside. */
+static bool is_inside(const struct local_volume *local, int fd)
+{
+	char root[PATH_MAX], path[PATH_MAX];
+	ssize_t root_len = path_of(local->root_fd, root), len = path_of(fd, path);
+
+	if (root_len < 0 || len < root_len || memcmp(root, path, (size_t)root_len))
+		return false;
+	return len == root_len || path[root_len] == '/' || root_len == 1;
+}
+
+/* glibc has no wrapper. RESOLVE_NO_XDEV: mount points are not crossed, not even by a bind mount of a file. */
+static int open_entry(int dir_fd, const char *name)
+{
+	struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_XDEV };
+	int fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+
+	if (fd >= 0)
+		return fd;
+	return errno == EXDEV ? -EACCES : -errno;
+}
+
+int local_object_find(struct volume *volume, const struct local_object *dir, const char *name,
+		      struct local_object *object)
+{
+	const struct local_volume *local = volume->state;
+	bool up = !strcmp(name, "..") && !is_root(local, &dir->st);
+	struct local_object opened;
+
+	opened.fd = open_entry(dir->fd, up || strcmp(name, "..") ? name : ".");
+	if (opened.fd < 0)
+		return opened.fd;
+	if ((up && !is_inside(local, opened.fd)) || fstat(opened.fd, &opened.st)) {
+		close(opened.fd);
+		return -EACCES;
+	}
+	*object = opened;
+	return 0;
+}
+
+int local_begin(struct volume *volume, const struct credentials *who, const struct handle *handle,
+		struct local_object *object, struct backend_attributes *after)
+{
+	int rc;
+
+	after->valid = false;
+	rc = local_object_open(volume, handle, object);
+	if (rc)
+		return rc;
+	rc = local_identity_assume(who);
+	return rc ? local_end(object, after, rc) : 0;
+}
+
+int local_begin_change(struct volume *volume, const struct credentials *who, const struct handle *handle,
+		       struct local_object *object, struct backend_change *change)
+{
+	int rc;
+
+	change->before.valid = false;
+	rc = local_begin(volume, who, handle, object, &change->after);
+	if (!rc)
+		change->before = (struct backend_attributes){ .valid = true, .st = object->st };
+	return rc;
+}
+
+int local_end(struct local_object *object, struct backend_attributes *after, int rc)
+{
+	local_identity_drop();
+	local_attributes_get(object->fd, after);
+	local_object_close(object);
+	return rc;
+}
