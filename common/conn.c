@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "common/conn.h"
+
+#include "common/log.h"
+#include "common/record.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	LISTEN_BACKLOG = 4096,
+	ACCEPTS_PER_TURN = 64,
+	READS_PER_TURN = 4,
+	ACCEPT_PAUSE_MS = 100, /* after running out of descriptors */
+};
+
+enum conn_phase { CONN_SERVING, CONN_QUIESCING, CONN_QUIET, CONN_CLOSED };
+
+/* One call of a connection; lives until it is answered, perhaps longer than the connection. */
+struct conn_call {
+	struct rpc_call rpc;
+	LIST_ENTRY(conn_call) link;
+	struct conn *conn; /* NULL: the connection is gone */
+	uint8_t *copy;	   /* of the record, once the answer did not come at once */
+	bool dispatching, answered;
+};
+
+struct conn {
+	TAILQ_ENTRY(conn) link;
+	struct conn_server *server;
+	enum conn_phase phase;
+	int fd;
+	bool movable, parsing;
+	struct event *on_read, *on_write, *on_kick;
+	struct record_reader input;
+	struct evbuffer *output;
+	LIST_HEAD(, conn_call) calls;
+	size_t call_count;
+	struct flow_key flow;
+	struct sockaddr_storage client, local;
+	struct kernel_helper_static fixed;
+	struct conn_facts facts;
+	void (*on_quiet)(struct conn *conn, void *arg);
+	void *on_quiet_arg;
+};
+
+TAILQ_HEAD(conn_list, conn);
+
+struct conn_listener {
+	LIST_ENTRY(conn_listener) link;
+	struct conn_server *server;
+	int fd;
+	struct event *on_accept, *on_resume;
+};
+
+struct conn_server {
+	struct conn_server_options options;
+	LIST_HEAD(, conn_listener) listeners;
+	struct conn_list conns, graveyard;
+	size_t count;
+	struct event *on_bury;
+	uint32_t next_session;
+};
+
+static void conn_parse(struct conn *conn);
+
+static uint64_t wall_clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Life and death */
+
+static void conn_free(struct conn *conn)
+{
+	if (conn->on_read)
+		event_free(conn->on_read);
+	if (conn->on_write)
+		event_free(conn->on_write);
+	if (conn->on_kick)
+		event_free(conn->on_kick);
+	if (conn->output)
+		evbuffer_free(conn->output);
+	record_reader_fini(&conn->input);
+	free(conn);
+}
+
+static void server_bury(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn_server *server = arg;
+	struct conn *conn;
+
+	(void)fd, (void)what;
+	while ((conn = TAILQ_FIRST(&server->graveyard))) {
+		TAILQ_REMOVE(&server->graveyard, conn, link);
+		conn_free(conn);
+	}
+}
+
+/* Out of the server's list, freed at the end of the loop turn; calls in progress will find no connection. */
+static void conn_retire(struct conn *conn)
+{
+	struct conn_server *server = conn->server;
+	struct conn_call *call;
+
+	event_del(conn->on_read);
+	event_del(conn->on_write);
+	event_del(conn->on_kick);
+	while ((call = LIST_FIRST(&conn->calls))) {
+		LIST_REMOVE(call, link);
+		call->conn = NULL;
+	}
+	conn->phase = CONN_CLOSED;
+	conn->fd = -1;
+	TAILQ_REMOVE(&server->conns, conn, link);
+	TAILQ_INSERT_TAIL(&server->graveyard, conn, link);
+	server->count--;
+	event_active(server->on_bury, 0, 0);
+}
+
+void conn_close(struct conn *conn, bool reset)
+{
+	const struct conn_server_options *options = &conn->server->options;
+	int fd = conn->fd;
+
+	if (conn->phase == CONN_CLOSED)
+		return;
+	options->handlers->on_closed(conn, options->arg);
+	conn_retire(conn);
+	if (reset)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger));
+	close(fd);
+}
+
+int conn_surrender(struct conn *conn)
+{
+	int fd = conn->fd;
+
+	conn_retire(conn);
+	return fd;
+}
+
+/* Writing */
+
+static void conn_flush(struct conn *conn)
+{
+	while (evbuffer_get_length(conn->output)) {
+		if (evbuffer_write(conn->output, conn->fd) >= 0)
+			continue;
+		if (errno == EAGAIN || errno == EINTR)
+			break;
+		conn_close(conn, false);
+		return;
+	}
+	if (evbuffer_get_length(conn->output))
+		event_add(conn->on_write, NULL);
+}
+
+static bool conn_may_read(const struct conn *conn)
+{
+	return conn->phase == CONN_SERVING && conn->call_count < CONN_CALLS_MAX &&
+	       evbuffer_get_length(conn->output) < CONN_OUTPUT_MAX;
+}
+
+/* Room has come: parse what waits, read on. */
+static void conn_continue(struct conn *conn)
+{
+	if (!conn_may_read(conn))
+		return;
+	conn_parse(conn);
+	if (conn_may_read(conn))
+		event_add(conn->on_read, NULL);
+}
+
+static void conn_on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *conn = arg;
+
+	(void)fd, (void)what;
+	conn_flush(conn);
+	if (conn->phase == CONN_SERVING)
+		conn_continue(conn);
+}
+
+static void conn_became_quiet(struct conn *conn)
+{
+	void (*on_quiet)(struct conn *, void *) = conn->on_quiet;
+
+	conn->phase = CONN_QUIET;
+	conn->on_quiet = NULL;
+	event_del(conn->on_write);
+	if (on_quiet)
+		on_quiet(conn, conn->on_quiet_arg);
+}
+
+static void reply_release(const void *data, size_t len, void *reply)
+{
+	(void)data, (void)len;
+	free(reply);
+}
+
+static int conn_queue_reply(struct conn *conn, struct rpc_call *rpc)
+{
+	size_t len;
+	uint8_t *reply = rpc_reply_take(rpc, &len);
+
+	_Static_assert((int)RPC_REPLY_HEADROOM == (int)RECORD_MARK_BYTES, "the mark fits the headroom");
+	record_mark_put(reply, len);
+	if (evbuffer_add_reference(conn->output, reply, len + RECORD_MARK_BYTES, reply_release, reply) == 0)
+		return 0;
+	free(reply);
+	return -ENOMEM;
+}
+
+/* Calls */
+
+static void call_free(struct conn_call *call)
+{
+	rpc_call_fini(&call->rpc);
+	free(call->copy);
+	free(call);
+}
+
+static struct conn_share *facts_share(struct conn_facts *facts, uint32_t volume)
+{
+	struct conn_share *least = &facts->shares[0];
+
+	for (size_t i = 0; i < facts->share_count; i++) {
+		if (facts->shares[i].volume == volume)
+			return &facts->shares[i];
+		if (facts->shares[i].requests < least->requests)
+			least = &facts->shares[i];
+	}
+	if (facts->share_count < CONN_SHARES_MAX)
+		least = &facts->shares[facts->share_count++];
+	*least = (struct conn_share){ .volume = volume };
+	return least;
+}
+
+static void conn_account(struct conn *conn, const struct rpc_call *rpc)
+{
+	struct conn_share *share = facts_share(&conn->facts, rpc->volume);
+
+	conn->facts.requests++;
+	share->requests++;
+	share->bytes += rpc->data_bytes;
+}
+
+static void call_answered(struct conn_call *call)
+{
+	struct conn *conn = call->conn;
+	const struct conn_server_options *options = &conn->server->options;
+
+	LIST_REMOVE(call, link);
+	conn->call_count--;
+	call->conn = NULL;
+	conn_account(conn, &call->rpc);
+	if (call->rpc.reply_len == 0 || conn_queue_reply(conn, &call->rpc) < 0) {
+		conn_close(conn, false);
+		return;
+	}
+	options->handlers->on_work(conn, &call->rpc, options->arg);
+	if (conn->parsing || conn->phase == CONN_CLOSED)
+		return;
+	conn_flush(conn);
+	if (conn->phase == CONN_QUIESCING && conn->call_count == 0)
+		conn_became_quiet(conn);
+	else if (conn->phase == CONN_SERVING)
+		event_active(conn->on_kick, 0, 0);
+}
+
+static void conn_on_reply(struct rpc_call *rpc)
+{
+	struct conn_call *call = rpc->transport_state;
+
+	if (call->conn)
+		call_answered(call);
+	if (call->dispatching)
+		call->answered = true;
+	else
+		call_free(call);
+}
+
+/* The record was borrowed from the input, which goes on moving: keep a copy for the rest of the call. */
+static int call_keep_record(struct conn_call *call)
+{
+	const uint8_t *args = call->rpc.args.p;
+
+	call->copy = malloc(call->rpc.record_len);
+	if (!call->copy)
+		return -ENOMEM;
+	memcpy(call->copy, call->rpc.record, call->rpc.record_len);
+	if (args)
+		call->rpc.args.p = call->copy + (args - call->rpc.record);
+	call->rpc.record = call->copy;
+	return 0;
+}
+
+static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
+{
+	struct conn_call *call = calloc(1, sizeof(*call));
+
+	if (!call) {
+		conn_close(conn, false);
+		return;
+	}
+	call->conn = conn;
+	call->rpc = (struct rpc_call){
+		.record = record,
+		.record_len = len,
+		.transport = RPC_TCP,
+		.client = conn->client,
+		.server = conn->local,
+		.done = conn_on_reply,
+		.transport_state = call,
+	};
+	LIST_INSERT_HEAD(&conn->calls, call, link);
+	conn->call_count++;
+	call->dispatching = true;
+	rpc_dispatch(conn->server->options.rpc, &call->rpc);
+	call->dispatching = false;
+	if (call->answered)
+		call_free(call);
+	else if (call_keep_record(call) < 0)
+		conn_close(conn, false); /* the call goes on without a connection and without its record */
+}
+
+/* Reading */
+
+static void conn_parse(struct conn *conn)
+{
+	const uint8_t *record;
+	size_t len;
+	int rc;
+
+	conn->parsing = true;
+	while (conn_may_read(conn)) {
+		rc = record_next(&conn->input, RPC_RECORD_MAX, &record, &len);
+		if (rc == 0)
+			break;
+		if (rc < 0) {
+			conn_close(conn, false);
+			break;
+		}
+		conn_dispatch(conn, record, len);
+		record_consume(&conn->input);
+	}
+	conn->parsing = false;
+	if (conn->phase == CONN_CLOSED)
+		return;
+	conn_flush(conn);
+	if (conn->phase == CONN_QUIESCING && conn->call_count == 0)
+		conn_became_quiet(conn);
+	else if (conn->phase == CONN_SERVING && !conn_may_read(conn))
+		event_del(conn->on_read);
+}
+
+/* Return: bytes; 0 if there is nothing now; -1: closed */
+static ssize_t conn_fill(struct conn *conn, size_t *room)
+{
+	uint8_t *into = record_room(&conn->input, room);
+	ssize_t got = into ? read(conn->fd, into, *room) : -1;
+
+	if (!into)
+		errno = ENOMEM;
+	if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+		record_filled(&conn->input, 0);
+		return 0;
+	}
+	if (got <= 0) {
+		conn_close(conn, false);
+		return -1;
+	}
+	record_filled(&conn->input, (size_t)got);
+	return got;
+}
+
+static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *conn = arg;
+
+	(void)fd, (void)what;
+	for (int i = 0; i < READS_PER_TURN && conn_may_read(conn); i++) {
+		size_t room;
+		ssize_t got = conn_fill(conn, &room);
+
+		if (got <= 0)
+			return;
+		conn_parse(conn);
+		if ((size_t)got < room)
+			return;
+	}
+}
+
+static void conn_on_kick(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *conn = arg;
+
+	(void)fd, (void)what;
+	conn_flush(conn);
+	if (conn->phase == CONN_SERVING)
+		conn_continue(conn);
+}
+
+/* Making */
+
+static struct conn *conn_new(struct conn_server *server, int fd)
+{
+	struct event_base *base = server->options.base;
+	struct conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return NULL;
+	conn->server = server;
+	conn->fd = fd;
+	LIST_INIT(&conn->calls);
+	conn->output = evbuffer_new();
+	conn->on_read = event_new(base, fd, EV_READ | EV_PERSIST, conn_on_readable, conn);
+	conn->on_write = event_new(base, fd, EV_WRITE, conn_on_writable, conn);
+	conn->on_kick = event_new(base, -1, 0, conn_on_kick, conn);
+	if (!conn->output || !conn->on_read || !conn->on_write || !conn->on_kick) {
+		conn_free(conn);
+		return NULL;
+	}
+	return conn;
+}
+
+static void conn_join(struct conn *conn)
+{
+	TAILQ_INSERT_TAIL(&conn->server->conns, conn, link);
+	conn->server->count++;
+	conn->phase = CONN_SERVING;
+	event_add(conn->on_read, NULL);
+}
+
+static int conn_name(struct conn *conn)
+{
+	socklen_t client_len = sizeof(conn->client), local_len = sizeof(conn->local);
+
+	if (getpeername(conn->fd, (struct sockaddr *)&conn->client, &client_len) < 0 ||
+	    getsockname(conn->fd, (struct sockaddr *)&conn->local, &local_len) < 0)
+		return -errno;
+	return flow_from_sockets(&conn->client, &conn->local, IPPROTO_TCP, &conn->flow);
+}
+
+static void server_accepted(struct conn_server *server, int fd)
+{
+	const struct conn_server_options *options = &server->options;
+	struct conn *conn = conn_new(server, fd);
+
+	if (!conn || conn_name(conn) < 0) {
+		if (conn)
+			conn_free(conn);
+		close(fd);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	conn->facts.session = (uint64_t)options->self << 32 | server->next_session++;
+	conn->facts.since_ns = wall_clock_ns();
+	conn->movable = options->handlers->on_accept(fd, &conn->fixed, options->arg);
+	conn_join(conn);
+}
+
+static void listener_on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn_listener *listener = arg;
+
+	(void)what;
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+		int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (accepted >= 0) {
+			server_accepted(listener->server, accepted);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			log_warn("conn", "no more connections for %d ms: accept: %s", ACCEPT_PAUSE_MS,
+				 strerror(errno));
+			event_del(listener->on_accept);
+			event_add(listener->on_resume, &(struct timeval){ .tv_usec = ACCEPT_PAUSE_MS * 1000 });
+		}
+		return;
+	}
+}
+
+static void listener_on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn_listener *listener = arg;
+
+	(void)fd, (void)what;
+	event_add(listener->on_accept, NULL);
+}
+
+static void listener_free(struct conn_listener *listener)
+{
+	if (listener->on_accept)
+		event_free(listener->on_accept);
+	if (listener->on_resume)
+		event_free(listener->on_resume);
+	if (listener->fd >= 0)
+		close(listener->fd);
+	free(listener);
+}
+
+static int listener_bind(struct conn_listener *listener, const struct sockaddr *address, socklen_t len)
+{
+	listener->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (listener->fd < 0)
+		return -errno;
+	setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	if (address->sa_family == AF_INET6)
+		setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ 1 }, sizeof(int));
+	if (bind(listener->fd, address, len) < 0 || listen(listener->fd, LISTEN_BACKLOG) < 0)
+		return -errno;
+	return 0;
+}
+
+int conn_server_listen(struct conn_server *server, const struct sockaddr *address, socklen_t len)
+{
+	struct conn_listener *listener = calloc(1, sizeof(*listener));
+	int rc;
+
+	if (!listener)
+		return -ENOMEM;
+	listener->server = server;
+	rc = listener_bind(listener, address, len);
+	if (rc < 0)
+		goto fail;
+	rc = -ENOMEM;
+	listener->on_accept = event_new(server->options.base, listener->fd, EV_READ | EV_PERSIST,
+					listener_on_acceptable, listener);
+	listener->on_resume = evtimer_new(server->options.base, listener_on_resume, listener);
+	if (!listener->on_accept || !listener->on_resume)
+		goto fail;
+	event_add(listener->on_accept, NULL);
+	LIST_INSERT_HEAD(&server->listeners, listener, link);
+	return 0;
+fail:
+	listener_free(listener);
+	return rc;
+}
+
+struct conn_server *conn_server_new(const struct conn_server_options *options)
+{
+	struct conn_server *server = calloc(1, sizeof(*server));
+
+	if (!server)
+		return NULL;
+	server->options = *options;
+	LIST_INIT(&server->listeners);
+	TAILQ_INIT(&server->conns);
+	TAILQ_INIT(&server->graveyard);
+	server->on_bury = event_new(options->base, -1, 0, server_bury, server);
+	if (!server->on_bury) {
+		free(server);
+		return NULL;
+	}
+	/* A restarted daemon must not give out the ids of sessions that live on elsewhere. */
+	if (getrandom(&server->next_session, sizeof(server->next_session), 0) < 0)
+		server->next_session = (uint32_t)wall_clock_ns();
+	return server;
+}
+
+void conn_server_free(struct conn_server *server)
+{
+	struct conn_listener *listener;
+	struct conn *conn;
+
+	if (!server)
+		return;
+	while ((listener = LIST_FIRST(&server->listeners))) {
+		LIST_REMOVE(listener, link);
+		listener_free(listener);
+	}
+	while ((conn = TAILQ_FIRST(&server->conns)))
+		conn_close(conn, false);
+	server_bury(-1, 0, server);
+	event_free(server->on_bury);
+	free(server);
+}
+
+/* Looking */
+
+struct conn *conn_find(struct conn_server *server, uint64_t session)
+{
+	struct conn *conn;
+
+	TAILQ_FOREACH(conn, &server->conns, link)
+		if (conn->facts.session == session)
+			return conn;
+	return NULL;
+}
+
+struct conn *conn_find_flow(struct conn_server *server, const struct flow_key *flow)
+{
+	struct conn *conn;
+
+	TAILQ_FOREACH(conn, &server->conns, link)
+		if (memcmp(&conn->flow, flow, sizeof(*flow)) == 0)
+			return conn;
+	return NULL;
+}
+
+struct conn *conn_next(struct conn_server *server, struct conn *conn)
+{
+	return conn ? TAILQ_NEXT(conn, link) : TAILQ_FIRST(&server->conns);
+}
+
+size_t conn_count(const struct conn_server *server)
+{
+	return server->count;
+}
+
+struct conn_facts *conn_facts(struct conn *conn)
+{
+	return &conn->facts;
+}
+
+const struct flow_key *conn_flow(const struct conn *conn)
+{
+	return &conn->flow;
+}
+
+const struct kernel_helper_static *conn_fixed(const struct conn *conn)
+{
+	return &conn->fixed;
+}
+
+bool conn_is_movable(const struct conn *conn)
+{
+	return conn->movable;
+}
+
+int conn_fd(const struct conn *conn)
+{
+	return conn->fd;
+}
+
+size_t conn_output_len(const struct conn *conn)
+{
+	return evbuffer_get_length(conn->output);
+}
+
+/* Moving */
+
+int conn_quiesce(struct conn *conn, void (*on_quiet)(struct conn *conn, void *arg), void *arg)
+{
+	if (conn->phase != CONN_SERVING)
+		return -EALREADY;
+	event_del(conn->on_read);
+	event_del(conn->on_kick);
+	conn->phase = CONN_QUIESCING;
+	conn->on_quiet = on_quiet;
+	conn->on_quiet_arg = arg;
+	if (conn->call_count || conn->parsing)
+		return -EINPROGRESS;
+	conn->on_quiet = NULL;
+	conn_became_quiet(conn);
+	return 0;
+}
+
+void conn_resume(struct conn *conn)
+{
+	if (conn->phase != CONN_QUIESCING && conn->phase != CONN_QUIET)
+		return;
+	conn->phase = CONN_SERVING;
+	conn->on_quiet = NULL;
+	event_active(conn->on_kick, 0, 0);
+}
+
+int conn_export(struct conn *conn, struct conn_state *out)
+{
+	struct conn_state state = { .facts = conn->facts };
+	const uint8_t *input = record_pending(&conn->input, &state.input_len);
+
+	state.output_len = evbuffer_get_length(conn->output);
+	state.input = malloc(state.input_len + 1);
+	state.output = malloc(state.output_len + 1);
+	if (!state.input || !state.output) {
+		conn_state_fini(&state);
+		return -ENOMEM;
+	}
+	if (state.input_len)
+		memcpy(state.input, input, state.input_len);
+	evbuffer_copyout(conn->output, state.output, state.output_len);
+	*out = state;
+	return 0;
+}
+
+void conn_state_fini(struct conn_state *state)
+{
+	free(state->input);
+	free(state->output);
+	memset(state, 0, sizeof(*state));
+}
+
+int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
+		const struct kernel_helper_static *fixed, const struct conn_state *state, struct conn **out)
+{
+	struct conn *conn;
+
+	if (conn_find(server, state->facts.session))
+		return -EEXIST;
+	conn = conn_new(server, fd);
+	if (!conn)
+		return -ENOMEM;
+	conn->flow = *flow;
+	conn->fixed = *fixed;
+	conn->facts = state->facts;
+	conn->movable = true;
+	flow_to_sockets(flow, &conn->client, &conn->local);
+	if (record_append(&conn->input, state->input, state->input_len) < 0 ||
+	    evbuffer_add(conn->output, state->output, state->output_len) < 0) {
+		conn_free(conn);
+		return -ENOMEM;
+	}
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	conn_join(conn);
+	event_active(conn->on_kick, 0, 0);
+	*out = conn;
+	return 0;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/conn.h - clients' TCP connections
+ *
+ * A connection reads records, has each answered by an rpc_server, and writes the replies in whatever order they come.
+ * Everything that is needed to continue it elsewhere is in it and can be taken out (conn_export()) and put in
+ * again on another device (conn_import()): that, with what the kernel knows (common/kernel_helper.h), is a session.
+ *
+ *	            conn_quiesce()            last call answered
+ *	   SERVING -----------------> QUIESCING ------------------> QUIET --> conn_surrender() at the commit point
+ *	      ^                           |                           |
+ *	      +---------------------------+------ conn_resume() ------+
+ *
+ * In QUIESCING and QUIET nothing is read, parsed or written: the sender waits in the kernel's buffers.
+ *
+ * Ownership: a conn_server owns its connections; a `struct conn *` is valid until the end of the loop turn in which
+ * on_closed is called for it. Across loop turns keep the session id and look it up again.
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_COMMON_CONN_H
+#define VNAS_COMMON_CONN_H
+
+#include "common/flow.h"
+#include "common/kernel_helper.h"
+#include "common/rpc.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CONN_SHARES_MAX = 64, CONN_CALLS_MAX = 256, CONN_OUTPUT_MAX = 8 * 1024 * 1024 };
+
+struct event_base;
+struct conn;
+struct conn_server;
+
+/* What a session did with one volume. */
+struct conn_share {
+	uint32_t volume;
+	uint64_t bytes, requests;
+};
+
+/* The facts of a session that travel with it. */
+struct conn_facts {
+	uint64_t session; /* id: birth node << 32 | counter there; unique in the cluster */
+	uint64_t since_ns; /* wall clock of the accept */
+	uint64_t requests;
+	uint32_t handoffs;
+	uint32_t last_handoff_us;
+	size_t share_count;
+	struct conn_share shares[CONN_SHARES_MAX];
+};
+
+struct conn_handlers {
+	/* A connection was accepted. May fill @fixed; returns whether it can be moved. */
+	bool (*on_accept)(int fd, struct kernel_helper_static *fixed, void *arg);
+
+	/* A call was answered. For the placement of the session. */
+	void (*on_work)(struct conn *conn, const struct rpc_call *call, void *arg);
+
+	/* The connection is gone (not after conn_surrender()). */
+	void (*on_closed)(struct conn *conn, void *arg);
+};
+
+struct conn_server_options {
+	struct event_base *base;
+	struct rpc_server *rpc; /* borrowed for life */
+	uint32_t self;		/* node id, for session ids */
+	const struct conn_handlers *handlers;
+	void *arg;
+};
+
+struct conn_server *conn_server_new(const struct conn_server_options *options);
+void conn_server_free(struct conn_server *server);
+
+/**
+ * conn_server_listen() - accept connections at an address; may be called for several
+ *
+ * Return: 0; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ...
+ */
+int conn_server_listen(struct conn_server *server, const struct sockaddr *address, socklen_t len);
+
+struct conn *conn_find(struct conn_server *server, uint64_t session);
+struct conn *conn_find_flow(struct conn_server *server, const struct flow_key *flow);
+
+/* The connection after @conn, or the first one if it is NULL. */
+struct conn *conn_next(struct conn_server *server, struct conn *conn);
+size_t conn_count(const struct conn_server *server);
+
+struct conn_facts *conn_facts(struct conn *conn);
+const struct flow_key *conn_flow(const struct conn *conn);
+const struct kernel_helper_static *conn_fixed(const struct conn *conn);
+bool conn_is_movable(const struct conn *conn);
+int conn_fd(const struct conn *conn);
+
+/* Bytes of replies that the kernel has not taken yet. */
+size_t conn_output_len(const struct conn *conn);
+
+/**
+ * conn_quiesce() - stop reading and wait until no call is in progress
+ * @on_quiet:	called later unless 0 was returned; not called if the connection closes or is resumed first
+ *
+ * Return: 0 if it is quiet now; -EINPROGRESS; -EALREADY if it is not SERVING
+ */
+int conn_quiesce(struct conn *conn, void (*on_quiet)(struct conn *conn, void *arg), void *arg);
+
+/* Go on serving, from QUIESCING or QUIET. */
+void conn_resume(struct conn *conn);
+
+/* What the daemon (not the kernel) holds of a QUIET connection. */
+struct conn_state {
+	struct conn_facts facts;
+	uint8_t *input; /* read, not yet a complete record */
+	size_t input_len;
+	uint8_t *output; /* replies, or parts, that the kernel has not taken */
+	size_t output_len;
+};
+
+/* Copy the state out. 0; -ENOMEM. Free with conn_state_fini(). */
+int conn_export(struct conn *conn, struct conn_state *out);
+void conn_state_fini(struct conn_state *state);
+
+/* Take a QUIET connection's socket away and forget the connection. Returns the descriptor: the caller's. */
+int conn_surrender(struct conn *conn);
+
+/**
+ * conn_import() - go on with a session that came from another device
+ * @fd:		taken on success
+ * @flow:	its flow
+ * @fixed:	its static facts
+ * @state:	borrowed; its output is sent, its input parsed, from the next loop turn on
+ * @out:	out: the connection
+ *
+ * Return: 0; -ENOMEM; -EEXIST if the session is here already
+ */
+int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
+		const struct kernel_helper_static *fixed, const struct conn_state *state, struct conn **out);
+
+/* Close; @reset: with RST instead of FIN. */
+void conn_close(struct conn *conn, bool reset);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/record.h - ONC RPC records in a byte stream
+ *
+ * Turns bytes into records. Knows nothing of sockets (common/conn.h) or of what a record says (common/rpc.h). A record
+ * is one or more fragments, each behind a 32-bit mark: bit 31 says "last", the rest is its length. RFC 5531, 11.
+ *
+ * Bytes stay as they came until their record is complete, so that what is pending can be carried to another device at
+ * any moment (record_pending()).
+ *
+ * Ownership: a record borrows the reader's memory; it is valid until record_consume(). An empty reader holds no memory.
+ * Threads: no shared state; call from anywhere.
+ */
+#ifndef VNAS_COMMON_RECORD_H
+#define VNAS_COMMON_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	RECORD_MARK_BYTES = 4,
+	RECORD_READ_MIN = 64 * 1024,  /* room that record_room() makes at least */
+	RECORD_MARKS_MAX = 16 * 1024, /* fragments in one record */
+};
+
+struct record_reader {
+	uint8_t *data;
+	size_t start, end, capacity;
+	/* Progress in the record at `start`: marks seen, the next mark's offset from start, payload bytes so far. */
+	size_t marks, scanned, payload;
+	size_t raw_len; /* of the complete record at `start`, marks included; 0 if it is not complete */
+};
+
+static inline void record_mark_put(uint8_t mark[static RECORD_MARK_BYTES], size_t len)
+{
+	uint32_t value = 0x80000000u | (uint32_t)len;
+
+	for (int i = 0; i < RECORD_MARK_BYTES; i++)
+		mark[i] = (uint8_t)(value >> (24 - 8 * i));
+}
+
+/**
+ * record_room() - memory to read into
+ * @room:	out: its size in bytes, at least 1
+ *
+ * Follow with record_filled(). Return: the memory; NULL if there is none
+ */
+uint8_t *record_room(struct record_reader *reader, size_t *room);
+void record_filled(struct record_reader *reader, size_t len);
+
+/* Append a copy. 0; -ENOMEM */
+int record_append(struct record_reader *reader, const void *bytes, size_t len);
+
+/**
+ * record_next() - the record at the front
+ * @max:	the longest record that is wanted, bytes
+ * @record, @len: out, borrowed until record_consume(); fragments were joined in place
+ *
+ * Return: 1; 0 if it is not complete; -EMSGSIZE if it is longer than @max or has too many fragments
+ */
+int record_next(struct record_reader *reader, size_t max, const uint8_t **record, size_t *len);
+
+/* Done with the record that record_next() gave. */
+void record_consume(struct record_reader *reader);
+
+/* All bytes that are not consumed, as they came. Only while no record is given out. */
+const uint8_t *record_pending(const struct record_reader *reader, size_t *len);
+
+void record_reader_fini(struct record_reader *reader);
+
+#endif
