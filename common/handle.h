@@ -10,8 +10,10 @@
  *	1	1	type, enum handle_type
  *	2	2	the backend's handle type (handle_type of name_to_handle_at(2); 0 in the virtual root)
  *	4	4	volume id; 0 is the virtual root
- *	8	8	SipHash-2-4 with the cluster's handle key over all other bytes, in order
+ *	8	8	SipHash-2-4 with the cluster's handle key over all other bytes, in order, as a number
  *	16	0-48	the backend's own handle
+ *
+ * Numbers are in network byte order.
  *
  * Threads: no shared state; call from anywhere.
  */
