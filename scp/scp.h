@@ -15,7 +15,7 @@
  * Knows nothing of what messages do: a role gives a table of functions.
  *
  * Ownership: messages are borrowed for the callback.
- * Threads: the control loop's. No callback is called from within scp_send().
+ * Threads: the control loop's. No callback is called from within scp_send(), scp_connect() or scp_disconnect().
  */
 #ifndef VNAS_SCP_SCP_H
 #define VNAS_SCP_SCP_H
@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SCP_PORT = 2050, SCP_HEADER_BYTES = 16, SCP_MAGIC = 0x53435031, SCP_BEAT_MS = 1000, SCP_SILENCE_MS = 5000 };
+enum { SCP_PORT = 2050, SCP_HEADER_BYTES = 16, SCP_MAGIC = 0x53435031, SCP_BEAT_MS = 1000, SCP_SILENCE_MS = 5000, SCP_HELLO_MS = 10000 };
 
 struct event_base;
 struct scp;
@@ -39,7 +39,7 @@ struct scp_handlers {
 	/* May this authenticated device of our cluster have a session? 0, or negative errno with a text for it. */
 	int (*may_join)(uint32_t node, const scp_hello *hello, char *reason, size_t reason_size, void *arg);
 
-	/* A session is up (hellos exchanged), or down with a reason in words. */
+	/* A session is up (hellos exchanged), or down with a reason in words: once for each on_up. */
 	void (*on_up)(uint32_t node, scp_channel channel, const scp_hello *hello, void *arg);
 	void (*on_down)(uint32_t node, scp_channel channel, const char *reason, void *arg);
 
@@ -59,20 +59,28 @@ struct scp_options {
 	uint32_t self;
 	uint8_t cluster[16];
 	const char *listen_address; /* textual; NULL: any, IPv4 and IPv6 */
-	uint16_t listen_port;
+	uint16_t listen_port; /* 0: any free one, see scp_port() */
+	uint32_t beat_ms, silence_ms, hello_ms; /* 0: SCP_BEAT_MS, SCP_SILENCE_MS, SCP_HELLO_MS */
 	const struct scp_handlers *handlers;
 	void *arg;
 };
 
 /* Return: 0; -EADDRINUSE and others, logged with what to do */
 int scp_new(const struct scp_options *options, struct scp **out);
+
+/* Ends all sessions, telling the peers; on_down is called for those that were up. Not from a callback. */
 void scp_free(struct scp *scp);
+
+/* The port that it listens on. */
+uint16_t scp_port(const struct scp *scp);
 
 /**
  * scp_connect() - have and keep sessions (both channels) with a device
- * @address:	textual, may change with a later call
+ * @address:	numeric, may change with a later call
  *
  * Called on the device with the higher node id; retries with back-off (0.1 s to 5 s) until scp_disconnect().
+ *
+ * Return: 0; -EINVAL (no such address); -ENOMEM
  */
 int scp_connect(struct scp *scp, uint32_t node, const char *address, uint16_t port);
 
@@ -93,7 +101,8 @@ uint32_t scp_next_request(struct scp *scp);
  *
  * Written to the socket at once if it takes it, else queued.
  *
- * Return: 0; -ENOTCONN; -ENOBUFS if the peer does not read (more than 64 MiB queued); -EINVAL (can't be encoded)
+ * Return: 0; -ENOTCONN; -ENOBUFS if the peer does not read (more than 64 MiB queued); -EINVAL (can't be encoded, or not
+ * for this channel); -EPROTONOSUPPORT (newer than the protocol agreed on with this peer)
  */
 int scp_send(struct scp *scp, uint32_t node, scp_channel channel, uint32_t request, const scp_message *message);
 
