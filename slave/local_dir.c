@@ -87,19 +87,21 @@ int local_rename(struct volume *volume, const struct credentials *who, const str
 		 const char *from_name, const struct handle *to_dir, const char *to_name,
 		 struct backend_change *from_change, struct backend_change *to_change)
 {
-	static const struct credentials root = { 0 };
 	struct local_object to;
 	int rc;
 
 	from_change->before.valid = from_change->after.valid = false;
-	rc = local_begin_change(volume, &root, to_dir, &to, to_change);
+	rc = local_begin_change(volume, &local_as_root, to_dir, &to, to_change);
 	if (rc)
 		return rc;
 	rc = rename_to(volume, who, from_dir, from_name, &to, to_name, from_change);
 	return local_end(&to, &to_change->after, rc);
 }
 
-/* AT_EMPTY_PATH would need a capability that the client's user has not; the way through /proc needs none. */
+/*
+ * AT_EMPTY_PATH would need a capability that the client's user has not; the way through /proc needs none. What
+ * fs.protected_hardlinks forbids to local users (-EPERM) it forbids to clients.
+ */
 static int link_entry(const struct local_object *object, const struct local_object *dir, const char *name)
 {
 	char path[sizeof("/proc/self/fd/-2147483648")];
@@ -112,12 +114,11 @@ int local_link(struct volume *volume, const struct credentials *who, const struc
 	       const struct handle *dir, const char *name, struct backend_attributes *after,
 	       struct backend_change *dir_change)
 {
-	static const struct credentials root = { 0 };
 	struct local_object source, parent;
 	int rc;
 
 	dir_change->before.valid = dir_change->after.valid = false;
-	rc = local_begin(volume, &root, object, &source, after);
+	rc = local_begin(volume, &local_as_root, object, &source, after);
 	if (rc)
 		return rc;
 	rc = local_begin_change(volume, who, dir, &parent, dir_change);
@@ -165,7 +166,11 @@ static bool entry_give(const struct listing *listing, const struct dirent64 *dir
 	return listing->entry(&entry, listing->arg);
 }
 
-/* Return: 1 if the directory ended, 0 if the caller has enough, or a negative errno value */
+/*
+ * The caller's function runs with the client's identity: it may fill a reply, but not come back to this volume.
+ *
+ * Return: 1 if the directory ended, 0 if the caller has enough, or a negative errno value
+ */
 static int list(const struct listing *listing, int fd)
 {
 	_Alignas(struct dirent64) char bytes[LISTING_BYTES];

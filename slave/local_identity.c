@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+const struct credentials local_as_root = { .uid = 0, .gid = 0 };
+
 static _Thread_local bool is_client;
 
 /*

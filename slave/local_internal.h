@@ -40,6 +40,9 @@ struct local_object {
 
 /* --- local_identity.c --- */
 
+/* Whom an operation acts as that needs no permission beyond the handle. */
+extern const struct credentials local_as_root;
+
 /**
  * local_identity_assume() - let the calling thread, and no other, act as a client's user
  * @who:	after squashing; root stays root and costs nothing

@@ -1,0 +1,1440 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, clients of a disk node see wrong files or wrong errors, reach what their users may not, or lose data
+ * that they were told is safe.
+ *
+ * Needs root, and a directory ($TMPDIR, /tmp or the current one) on a file system with file handles.
+ */
+#include "config.h"
+
+#include "slave/local.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SKIP = 77, VOLUME_ID = 7, ALICE = 1000, BOB = 1001, STAFF = 5000 };
+
+static const struct credentials root_user = { 0 };
+static const struct credentials alice = { .uid = ALICE, .gid = ALICE };
+static const struct credentials bob = { .uid = BOB, .gid = BOB };
+static const struct credentials staff_member = {
+	.uid = 1002, .gid = 1002, .group_count = 2, .groups = { 4999, STAFF },
+};
+static const struct backend_set no_set;
+
+/* --- the disk: counts what is made durable, and can fail --- */
+
+static int sync_count, sync_error;
+
+static int disk_sync(long number, int fd)
+{
+	sync_count++;
+	if (sync_error) {
+		errno = sync_error;
+		return -1;
+	}
+	return (int)syscall(number, fd);
+}
+
+/* These take the place of the C library's in this program. */
+int fsync(int fd)
+{
+	return disk_sync(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+	return disk_sync(SYS_fdatasync, fd);
+}
+
+int syncfs(int fd)
+{
+	return disk_sync(SYS_syncfs, fd);
+}
+
+/* --- a volume for each test --- */
+
+static char directory[PATH_MAX];
+static struct volume *volume;
+static const struct backend *backend;
+
+static char *directory_new(void)
+{
+	const char *parents[] = { getenv("TMPDIR"), "/tmp", "." };
+
+	for (size_t i = 0; i < sizeof(parents) / sizeof(parents[0]); i++) {
+		if (!parents[i])
+			continue;
+		snprintf(directory, sizeof(directory), "%s/vnas-local-XXXXXX", parents[i]);
+		if (mkdtemp(directory))
+			return directory;
+	}
+	return NULL;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static void directory_remove(void)
+{
+	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void volume_open(const char *path)
+{
+	ck_assert_int_eq(local_open(path, VOLUME_ID, 99, &volume), 0);
+	backend = volume->backend;
+}
+
+static void setup(void)
+{
+	umask(077);
+	ck_assert_ptr_nonnull(directory_new());
+	ck_assert_int_eq(chmod(directory, 01777), 0);
+	volume_open(directory);
+}
+
+static void teardown(void)
+{
+	local_close(volume);
+	directory_remove();
+}
+
+/* A path below the volume, for looking behind the backend's back. Each call overwrites what the last but 3 returned. */
+static const char *at(const char *name)
+{
+	static char paths[4][2 * PATH_MAX];
+	static unsigned int next;
+	char *path = paths[next++ % 4];
+
+	snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
+	return path;
+}
+
+static struct backend_set mode_set(uint32_t mode)
+{
+	return (struct backend_set){ .set_mode = true, .mode = mode };
+}
+
+static struct backend_set size_set(uint64_t size)
+{
+	return (struct backend_set){ .set_size = true, .size = size };
+}
+
+static struct handle make_file_in(const struct handle *dir, const char *name, const struct credentials *who,
+				  uint32_t mode)
+{
+	struct backend_set set = mode_set(mode);
+	struct backend_change change;
+	struct backend_found found;
+
+	ck_assert_int_eq(backend->create(volume, who, dir, name, BACKEND_CREATE_GUARDED, &set, NULL, &found, &change), 0);
+	return found.handle;
+}
+
+static struct handle make_file(const char *name, const struct credentials *who, uint32_t mode)
+{
+	return make_file_in(&volume->root, name, who, mode);
+}
+
+static struct handle make_dir(const char *name, const struct credentials *who, uint32_t mode)
+{
+	struct backend_set set = mode_set(mode);
+	struct backend_change change;
+	struct backend_found found;
+
+	ck_assert_int_eq(backend->mkdir(volume, who, &volume->root, name, &set, &found, &change), 0);
+	return found.handle;
+}
+
+static struct handle make_symlink(const char *name, const char *target, const struct credentials *who)
+{
+	struct backend_change change;
+	struct backend_found found;
+
+	ck_assert_int_eq(backend->symlink(volume, who, &volume->root, name, target, &no_set, &found, &change), 0);
+	return found.handle;
+}
+
+static int look_in(const struct handle *dir, const char *name, struct handle *out)
+{
+	struct backend_attributes after;
+	struct backend_found found;
+	int rc = backend->lookup(volume, &root_user, dir, name, &found, &after);
+
+	if (!rc && out)
+		*out = found.handle;
+	return rc;
+}
+
+static int look(const char *name)
+{
+	return look_in(&volume->root, name, NULL);
+}
+
+static struct stat attributes(const struct handle *handle)
+{
+	struct stat st;
+
+	ck_assert_int_eq(backend->getattr(volume, handle, &st), 0);
+	return st;
+}
+
+static int set_as(const struct credentials *who, const struct handle *handle, const struct backend_set *set)
+{
+	struct backend_change change;
+
+	return backend->setattr(volume, who, handle, set, NULL, &change);
+}
+
+static int write_as(const struct credentials *who, const struct handle *handle, uint64_t offset, const char *text)
+{
+	enum backend_stability stability = BACKEND_UNSTABLE;
+	struct backend_change change;
+	size_t written;
+	int rc = backend->write(volume, who, handle, offset, text, strlen(text), &stability, &written, &change);
+
+	if (!rc)
+		ck_assert_uint_eq(written, strlen(text));
+	return rc;
+}
+
+static int read_as(const struct credentials *who, const struct handle *handle, uint64_t offset, char *data, size_t len,
+		   size_t *got, bool *end)
+{
+	struct backend_attributes after;
+
+	return backend->read(volume, who, handle, offset, data, len, got, end, &after);
+}
+
+static int read_any(const struct credentials *who, const struct handle *handle)
+{
+	char data[16];
+	size_t got;
+	bool end;
+
+	return read_as(who, handle, 0, data, sizeof(data), &got, &end);
+}
+
+static bool is_same_handle(const struct handle *a, const struct handle *b)
+{
+	return a->type == b->type && a->volume == b->volume && a->backend_type == b->backend_type &&
+	       a->backend_len == b->backend_len && !memcmp(a->backend, b->backend, a->backend_len);
+}
+
+/* --- opening --- */
+
+static const struct {
+	const char *path;
+	int rc;
+} probe_cases[] = {
+	{ "/nowhere/at/all", -ENOENT },
+	{ "/dev/null", -ENOTDIR },
+	{ "/proc", -EOPNOTSUPP },
+};
+
+START_TEST(probe_says_why_not)
+{
+	struct local_root found = { .backend_len = 33 };
+	const char *why = NULL;
+
+	ck_assert_int_eq(local_probe(probe_cases[_i].path, &found, &why), probe_cases[_i].rc);
+	ck_assert_ptr_nonnull(why);
+	ck_assert_uint_eq(found.backend_len, 33);
+}
+END_TEST
+
+START_TEST(probe_knows_the_root_before_the_volume_has_an_id)
+{
+	struct local_root found;
+	const char *why = NULL;
+
+	ck_assert_int_eq(local_probe(directory, &found, &why), 0);
+	ck_assert_uint_eq(found.backend_type, volume->root.backend_type);
+	ck_assert_uint_eq(found.backend_len, volume->root.backend_len);
+	ck_assert_mem_eq(found.backend, volume->root.backend, found.backend_len);
+	ck_assert_uint_eq(volume->id, VOLUME_ID);
+	ck_assert_uint_eq(volume->root.volume, VOLUME_ID);
+	ck_assert_uint_eq(volume->fsid, 99);
+}
+END_TEST
+
+START_TEST(probe_misses_capabilities)
+{
+	struct local_root found;
+	const char *why = NULL;
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (setuid(ALICE))
+			_exit(1);
+		_exit(local_probe(directory, &found, &why) == -EPERM && why ? 0 : 2);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+START_TEST(handles_survive_a_restart)
+{
+	struct handle file = make_file("file", &alice, 0644), dir = make_dir("dir", &alice, 0755);
+	uint64_t verifier = volume->write_verifier;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	local_close(volume);
+	volume_open(directory);
+	ck_assert_int_eq(attributes(&file).st_size, 4);
+	ck_assert(S_ISDIR(attributes(&dir).st_mode));
+	ck_assert_int_eq(look_in(&dir, "..", NULL), 0);
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+}
+END_TEST
+
+START_TEST(handles_go_stale)
+{
+	struct handle file = make_file("file", &alice, 0644), dir = make_dir("dir", &alice, 0755), other = file;
+	struct backend_change change;
+	struct stat st;
+
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, "file", &change), 0);
+	ck_assert_int_eq(backend->rmdir(volume, &alice, &volume->root, "dir", &change), 0);
+	make_file("file", &alice, 0644);
+	ck_assert_int_eq(backend->getattr(volume, &file, &st), -ESTALE);
+	ck_assert_int_eq(backend->getattr(volume, &dir, &st), -ESTALE);
+	ck_assert_int_eq(write_as(&alice, &file, 0, "x"), -ESTALE);
+	ck_assert_int_eq(look_in(&dir, "x", NULL), -ESTALE);
+
+	other = volume->root;
+	other.volume++;
+	ck_assert_int_eq(backend->getattr(volume, &other, &st), -ESTALE);
+	other = volume->root;
+	other.type = HANDLE_PSEUDO;
+	ck_assert_int_eq(backend->getattr(volume, &other, &st), -ESTALE);
+	other = volume->root;
+	other.backend_len = 0;
+	ck_assert_int_eq(backend->getattr(volume, &other, &st), -ESTALE);
+}
+END_TEST
+
+/* --- finding --- */
+
+START_TEST(lookup_finds)
+{
+	struct handle dir = make_dir("dir", &alice, 0755), file = make_file_in(&dir, "file", &alice, 0640), found;
+	struct backend_attributes after;
+	struct backend_found facts;
+
+	ck_assert_int_eq(backend->lookup(volume, &alice, &dir, "file", &facts, &after), 0);
+	ck_assert(is_same_handle(&facts.handle, &file));
+	ck_assert(facts.attributes.valid && after.valid);
+	ck_assert_uint_eq(facts.attributes.st.st_mode, S_IFREG | 0640);
+	ck_assert(S_ISDIR(after.st.st_mode));
+
+	ck_assert_int_eq(look_in(&dir, ".", &found), 0);
+	ck_assert(is_same_handle(&found, &dir));
+	ck_assert_int_eq(look_in(&dir, "..", &found), 0);
+	ck_assert(is_same_handle(&found, &volume->root));
+	ck_assert_int_eq(look_in(&volume->root, "..", &found), 0);
+	ck_assert(is_same_handle(&found, &volume->root));
+
+	ck_assert_int_eq(look_in(&dir, "nothing", NULL), -ENOENT);
+	ck_assert_int_eq(look_in(&file, "x", NULL), -ENOTDIR);
+}
+END_TEST
+
+START_TEST(lookup_needs_search_permission)
+{
+	struct handle dir = make_dir("dir", &alice, 0700);
+	struct backend_attributes after;
+	struct backend_found found;
+
+	make_file_in(&dir, "file", &alice, 0666);
+	ck_assert_int_eq(backend->lookup(volume, &bob, &dir, "file", &found, &after), -EACCES);
+	ck_assert(after.valid);
+	ck_assert_int_eq(backend->lookup(volume, &alice, &dir, "file", &found, &after), 0);
+}
+END_TEST
+
+/* An administrator moves a directory out of the volume while a client has it. */
+START_TEST(parent_outside_the_volume_is_hidden)
+{
+	struct handle dir, below;
+
+	ck_assert_int_eq(mkdir(at("volume"), 0755), 0);
+	ck_assert_int_eq(mkdir(at("volume/dir"), 0755), 0);
+	ck_assert_int_eq(mkdir(at("volumes"), 0755), 0);
+	local_close(volume);
+	volume_open(at("volume"));
+	ck_assert_int_eq(look_in(&volume->root, "dir", &dir), 0);
+	ck_assert_int_eq(look_in(&dir, "..", &below), 0);
+	ck_assert_int_eq(rename(at("volume/dir"), at("volumes/dir")), 0);
+	ck_assert_int_eq(look_in(&dir, "..", &below), -EACCES);
+}
+END_TEST
+
+/* A volume opened before is in the mount namespace left behind, and must be opened anew. */
+static bool private_mounts(void)
+{
+	if (!unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return true;
+	fprintf(stderr, "test_local: no mounts allowed here (%s), a part is left out\n", strerror(errno));
+	return false;
+}
+
+static bool count_found(const struct backend_entry *entry, void *arg)
+{
+	if (entry->has_found)
+		(*(int *)arg)++;
+	return true;
+}
+
+START_TEST(mount_points_are_not_crossed)
+{
+	struct handle dir = make_dir("mount", &root_user, 0755), file = make_file("bind", &root_user, 0644);
+	struct backend_set set = size_set(0);
+	struct backend_attributes after;
+	struct backend_change change;
+	struct backend_found found;
+	uint64_t verifier = 0;
+	int count = 0;
+	bool end;
+
+	ck_assert_int_eq(write_as(&root_user, &file, 0, "text"), 0);
+	if (!private_mounts() || mount("none", at("mount"), "tmpfs", 0, NULL))
+		return;
+	local_close(volume);
+	volume_open(directory);
+	ck_assert_int_eq(look("mount"), -EACCES);
+	/* the directory below it is still there */
+	ck_assert_uint_eq(attributes(&dir).st_dev, attributes(&volume->root).st_dev);
+
+	make_file("target", &root_user, 0644);
+	ck_assert_int_eq(mount(at("bind"), at("target"), NULL, MS_BIND, NULL), 0);
+	ck_assert_int_eq(look("target"), -EACCES);
+	ck_assert_int_eq(backend->create(volume, &root_user, &volume->root, "target", BACKEND_CREATE_UNCHECKED, &set, NULL,
+					 &found, &change), -EACCES);
+	ck_assert_int_eq(attributes(&file).st_size, 4);
+
+	ck_assert_int_eq(backend->readdir(volume, &root_user, &volume->root, 0, &verifier, true, count_found, &count, &end,
+					  &after), 0);
+	ck_assert_int_eq(count, 3); /* ".", "..", "bind" */
+	umount2(at("target"), MNT_DETACH);
+	umount2(at("mount"), MNT_DETACH);
+}
+END_TEST
+
+/* --- attributes --- */
+
+static const struct {
+	uint32_t mode;
+	const struct credentials *who;
+	int allowed;
+} access_cases[] = {
+	/* the file is alice's, of the group staff */
+	{ 0640, &alice, R_OK | W_OK },
+	{ 0640, &bob, 0 },
+	{ 0640, &staff_member, R_OK },
+	{ 0070, &staff_member, R_OK | W_OK | X_OK },
+	{ 0070, &alice, 0 },
+	{ 0007, &staff_member, 0 },
+	{ 0005, &bob, R_OK | X_OK },
+	{ 0000, &root_user, R_OK | W_OK },
+	{ 0100, &root_user, R_OK | W_OK | X_OK },
+};
+
+START_TEST(access_tells)
+{
+	struct handle file = make_file("file", &alice, access_cases[_i].mode);
+	struct backend_set set = { .set_gid = true, .gid = STAFF };
+	struct stat st;
+	int allowed = -1;
+
+	ck_assert_int_eq(set_as(&root_user, &file, &set), 0);
+	ck_assert_int_eq(backend->access(volume, access_cases[_i].who, &file, R_OK | W_OK | X_OK, &allowed, &st), 0);
+	ck_assert_int_eq(allowed, access_cases[_i].allowed);
+	ck_assert_uint_eq(st.st_uid, ALICE);
+	ck_assert_int_eq(backend->access(volume, access_cases[_i].who, &file, W_OK, &allowed, &st), 0);
+	ck_assert_int_eq(allowed, access_cases[_i].allowed & W_OK);
+}
+END_TEST
+
+/* The file is alice's, mode 0644, with 4 bytes. */
+static const struct {
+	const char *what;
+	const struct credentials *who;
+	struct backend_set set;
+	int rc;
+	mode_t mode; /* afterwards */
+	uid_t uid;
+	off_t size;
+} setattr_cases[] = {
+	{ "nothing", &bob, { 0 }, 0, 0644, ALICE, 4 },
+	{ "own mode", &alice, { .set_mode = true, .mode = 0600 }, 0, 0600, ALICE, 4 },
+	{ "another's mode", &bob, { .set_mode = true, .mode = 0600 }, -EPERM, 0644, ALICE, 4 },
+	{ "setuid", &alice, { .set_mode = true, .mode = 04755 }, 0, 04755, ALICE, 4 },
+	{ "give away", &alice, { .set_uid = true, .uid = BOB }, -EPERM, 0644, ALICE, 4 },
+	{ "root gives away", &root_user, { .set_uid = true, .uid = BOB }, 0, 0644, BOB, 4 },
+	{ "to nobody at all", &root_user, { .set_uid = true, .uid = UINT32_MAX }, -EINVAL, 0644, ALICE, 4 },
+	{ "owner and setuid", &root_user, { .set_uid = true, .uid = BOB, .set_mode = true, .mode = 04711 }, 0, 04711, BOB,
+	  4 },
+	{ "foreign group", &alice, { .set_gid = true, .gid = STAFF }, -EPERM, 0644, ALICE, 4 },
+	{ "cut", &alice, { .set_size = true, .size = 1 }, 0, 0644, ALICE, 1 },
+	{ "grow", &alice, { .set_size = true, .size = 5u << 30 }, 0, 0644, ALICE, 5u << 30 },
+	{ "grow far", &alice, { .set_size = true, .size = 5ull << 30 }, 0, 0644, ALICE, 5ll << 30 },
+	{ "too far", &alice, { .set_size = true, .size = UINT64_MAX }, -EFBIG, 0644, ALICE, 4 },
+	{ "cut another's", &bob, { .set_size = true, .size = 1 }, -EACCES, 0644, ALICE, 4 },
+	{ "now", &alice, { .set_mtime = BACKEND_TIME_SERVER }, 0, 0644, ALICE, 4 },
+	{ "another's now", &bob, { .set_mtime = BACKEND_TIME_SERVER }, -EACCES, 0644, ALICE, 4 },
+	{ "another's then", &bob, { .set_mtime = BACKEND_TIME_CLIENT, .mtime = { 7, 7 } }, -EPERM, 0644, ALICE, 4 },
+	{ "no time", &alice, { .set_mtime = BACKEND_TIME_CLIENT, .mtime = { 7, UTIME_NOW } }, -EINVAL, 0644, ALICE, 4 },
+};
+
+START_TEST(setattr_sets)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct backend_change change;
+	struct stat st;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_msg(backend->setattr(volume, setattr_cases[_i].who, &file, &setattr_cases[_i].set, NULL, &change) ==
+			      setattr_cases[_i].rc, "%s", setattr_cases[_i].what);
+	st = attributes(&file);
+	ck_assert_uint_eq(st.st_mode & 07777, setattr_cases[_i].mode);
+	ck_assert_uint_eq(st.st_uid, setattr_cases[_i].uid);
+	ck_assert_int_eq(st.st_size, setattr_cases[_i].size);
+	ck_assert(change.before.valid && change.after.valid);
+	ck_assert_int_eq(change.before.st.st_size, 4);
+	ck_assert_int_eq(change.after.st.st_size, st.st_size);
+}
+END_TEST
+
+START_TEST(setattr_sets_times)
+{
+	struct handle file = make_file("file", &alice, 0666), link = make_symlink("link", "file", &alice);
+	struct backend_set set = {
+		.set_atime = BACKEND_TIME_CLIENT, .atime = { 1000, 1 },
+		.set_mtime = BACKEND_TIME_CLIENT, .mtime = { 2000, 999999999 },
+	};
+	struct backend_set now = { .set_mtime = BACKEND_TIME_SERVER };
+	struct stat st;
+
+	ck_assert_int_eq(set_as(&alice, &file, &set), 0);
+	st = attributes(&file);
+	ck_assert_int_eq(st.st_atim.tv_sec, 1000);
+	ck_assert_int_eq(st.st_atim.tv_nsec, 1);
+	ck_assert_int_eq(st.st_mtim.tv_sec, 2000);
+	ck_assert_int_eq(st.st_mtim.tv_nsec, 999999999);
+
+	/* One time to now, by one who may write: what a client sends for open(O_TRUNC) of another's file. */
+	now.set_size = true;
+	ck_assert_int_eq(set_as(&bob, &file, &now), 0);
+	st = attributes(&file);
+	ck_assert_int_eq(st.st_atim.tv_sec, 1000);
+	ck_assert_int_gt(st.st_mtim.tv_sec, 2000);
+
+	ck_assert_int_eq(set_as(&alice, &link, &set), 0);
+	ck_assert_int_eq(attributes(&link).st_mtim.tv_sec, 2000);
+	ck_assert_int_gt(attributes(&file).st_mtim.tv_sec, 2000);
+}
+END_TEST
+
+START_TEST(setattr_guards)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct backend_set set = mode_set(0600);
+	struct timespec guard = attributes(&file).st_ctim, wrong = guard;
+	struct backend_change change;
+
+	wrong.tv_nsec ^= 1;
+	ck_assert_int_eq(backend->setattr(volume, &alice, &file, &set, &wrong, &change), -EAGAIN);
+	ck_assert_uint_eq(attributes(&file).st_mode & 07777, 0644);
+	ck_assert_int_eq(backend->setattr(volume, &alice, &file, &set, &guard, &change), 0);
+	ck_assert_uint_eq(attributes(&file).st_mode & 07777, 0600);
+}
+END_TEST
+
+START_TEST(symlinks_are_never_followed)
+{
+	struct handle file = make_file("file", &alice, 0644), link = make_symlink("link", "file", &alice);
+	struct backend_set mode = mode_set(0600), size = size_set(0), owner = { .set_uid = true, .uid = BOB };
+	struct backend_attributes after;
+	struct backend_change change;
+	struct backend_found found;
+	char target[PATH_MAX];
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert(S_ISLNK(attributes(&link).st_mode));
+	ck_assert_int_eq(backend->readlink(volume, &bob, &link, target, &after), 0);
+	ck_assert_str_eq(target, "file");
+	ck_assert_int_eq(backend->readlink(volume, &bob, &file, target, &after), -EINVAL);
+
+	ck_assert_int_eq(read_any(&alice, &link), -EINVAL);
+	ck_assert_int_eq(write_as(&alice, &link, 0, "x"), -EINVAL);
+	ck_assert_int_eq(set_as(&alice, &link, &size), -EINVAL);
+	ck_assert_int_eq(set_as(&alice, &link, &mode), 0);
+	ck_assert_int_eq(set_as(&root_user, &link, &owner), 0);
+	ck_assert_uint_eq(attributes(&link).st_uid, BOB);
+	ck_assert_int_eq(look_in(&link, "x", NULL), -ENOTDIR);
+	for (enum backend_create_mode how = BACKEND_CREATE_UNCHECKED; how <= BACKEND_CREATE_EXCLUSIVE; how++)
+		ck_assert_int_eq(backend->create(volume, &alice, &volume->root, "link", how, &size,
+						 (const uint8_t *)"verifier", &found, &change), -EEXIST);
+	ck_assert_int_eq(attributes(&file).st_size, 4);
+	ck_assert_uint_eq(attributes(&file).st_uid, ALICE);
+	ck_assert_uint_eq(attributes(&file).st_mode & 07777, 0644);
+}
+END_TEST
+
+/* --- data --- */
+
+static const struct {
+	uid_t owner;
+	uint32_t mode;
+	const struct credentials *who;
+	int read_rc, write_rc;
+} data_cases[] = {
+	{ 0, 0600, &alice, -EACCES, -EACCES },
+	{ 0, 0644, &alice, 0, -EACCES },
+	{ 0, 0622, &alice, -EACCES, 0 },
+	{ 0, 0611, &alice, 0, -EACCES }, /* may execute: may read */
+	{ ALICE, 0000, &alice, 0, 0 },	 /* the owner may */
+	{ ALICE, 0444, &alice, 0, 0 },
+	{ ALICE, 0000, &bob, -EACCES, -EACCES },
+	{ ALICE, 0000, &root_user, 0, 0 },
+	{ BOB, 0060, &staff_member, 0, 0 },
+	{ BOB, 0060, &alice, -EACCES, -EACCES },
+};
+
+START_TEST(data_is_for_whom_it_is)
+{
+	struct handle file = make_file("file", &root_user, 0644);
+	struct backend_set set = { .set_uid = true, .uid = data_cases[_i].owner, .set_gid = true, .gid = STAFF,
+				   .set_mode = true, .mode = data_cases[_i].mode };
+
+	ck_assert_int_eq(write_as(&root_user, &file, 0, "text"), 0);
+	ck_assert_int_eq(set_as(&root_user, &file, &set), 0);
+	ck_assert_int_eq(read_any(data_cases[_i].who, &file), data_cases[_i].read_rc);
+	ck_assert_int_eq(write_as(data_cases[_i].who, &file, 0, "x"), data_cases[_i].write_rc);
+}
+END_TEST
+
+START_TEST(writing_takes_the_setuid_bit)
+{
+	struct handle own = make_file("own", &alice, 04777), foreign = make_file("foreign", &root_user, 04777);
+
+	ck_assert_uint_eq(attributes(&own).st_mode & 07777, 04777);
+	ck_assert_int_eq(write_as(&alice, &own, 0, "x"), 0);
+	ck_assert_int_eq(write_as(&alice, &foreign, 0, "x"), 0);
+	ck_assert_uint_eq(attributes(&own).st_mode & 07777, 0777);
+	ck_assert_uint_eq(attributes(&foreign).st_mode & 07777, 0777);
+}
+END_TEST
+
+static const struct {
+	uint64_t offset;
+	size_t len, got;
+	bool end;
+} read_cases[] = {
+	/* of 10 bytes */
+	{ 0, 4, 4, false },
+	{ 0, 10, 10, true },
+	{ 0, 11, 10, true },
+	{ 6, 4, 4, true },
+	{ 6, 3, 3, false },
+	{ 9, 100, 1, true },
+	{ 10, 1, 0, true },
+	{ 10, 0, 0, true },
+	{ 3, 0, 0, false },
+	{ 1ull << 40, 8, 0, true },
+	{ INT64_MAX, 8, 0, true },
+	{ UINT64_MAX, 8, 0, true },
+};
+
+START_TEST(read_knows_the_end)
+{
+	static const char text[] = "0123456789";
+	struct handle file = make_file("file", &alice, 0644);
+	size_t got = 99;
+	char data[128];
+	bool end;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, text), 0);
+	ck_assert_int_eq(read_as(&alice, &file, read_cases[_i].offset, data, read_cases[_i].len, &got, &end), 0);
+	ck_assert_uint_eq(got, read_cases[_i].got);
+	ck_assert_int_eq(end, read_cases[_i].end);
+	if (got)
+		ck_assert_mem_eq(data, text + read_cases[_i].offset, got);
+}
+END_TEST
+
+START_TEST(data_needs_a_regular_file)
+{
+	struct handle dir = make_dir("dir", &alice, 0755), fifo;
+	enum backend_stability stability = BACKEND_UNSTABLE;
+	struct backend_change change = { 0 };
+	struct backend_found found;
+	size_t written;
+
+	ck_assert_int_eq(backend->mknod(volume, &alice, &volume->root, "fifo", S_IFIFO, 0, 0, &no_set, &found, &change), 0);
+	fifo = found.handle;
+	ck_assert_int_eq(read_any(&alice, &dir), -EISDIR);
+	ck_assert_int_eq(write_as(&alice, &dir, 0, "x"), -EISDIR);
+	ck_assert_int_eq(read_any(&alice, &fifo), -EINVAL);
+	ck_assert_int_eq(backend->write(volume, &alice, &fifo, 0, "x", 1, &stability, &written, &change), -EINVAL);
+	ck_assert(change.before.valid && change.after.valid);
+	ck_assert_int_eq(backend->commit(volume, &alice, &fifo, 0, 0, &change), -EINVAL);
+}
+END_TEST
+
+START_TEST(files_are_sparse_and_large)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	uint64_t offset = (5ull << 30) + 1;
+	char data[8] = { 0 };
+	size_t got;
+	bool end;
+
+	ck_assert_int_eq(write_as(&alice, &file, offset, "far"), 0);
+	ck_assert_int_eq(attributes(&file).st_size, (off_t)offset + 3);
+	ck_assert_int_lt(attributes(&file).st_blocks, 100);
+	ck_assert_int_eq(read_as(&alice, &file, offset - 1, data, sizeof(data), &got, &end), 0);
+	ck_assert_uint_eq(got, 4);
+	ck_assert_mem_eq(data, "\0far", 4);
+	ck_assert_int_eq(write_as(&alice, &file, UINT64_MAX - 1, "x"), -EFBIG);
+	ck_assert_int_eq(write_as(&alice, &file, INT64_MAX, "x"), -EFBIG);
+}
+END_TEST
+
+static const struct {
+	enum backend_stability stability;
+	int syncs;
+} stability_cases[] = { { BACKEND_UNSTABLE, 0 }, { BACKEND_DATA_SYNC, 1 }, { BACKEND_FILE_SYNC, 1 } };
+
+START_TEST(write_is_as_stable_as_asked)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	enum backend_stability stability = stability_cases[_i].stability;
+	struct backend_change change;
+	size_t written = 0;
+
+	sync_count = 0;
+	ck_assert_int_eq(backend->write(volume, &alice, &file, 0, "text", 4, &stability, &written, &change), 0);
+	ck_assert_int_eq(sync_count, stability_cases[_i].syncs);
+	ck_assert_int_ge(stability, stability_cases[_i].stability);
+	ck_assert_uint_eq(written, 4);
+	ck_assert_int_eq(change.before.st.st_size, 0);
+	ck_assert_int_eq(change.after.st.st_size, 4);
+
+	ck_assert_int_eq(backend->write(volume, &alice, &file, 9, "", 0, &stability, &written, &change), 0);
+	ck_assert_uint_eq(written, 0);
+	ck_assert_int_eq(attributes(&file).st_size, 4);
+}
+END_TEST
+
+START_TEST(commit_is_for_anyone)
+{
+	struct handle file = make_file("file", &alice, 0600);
+	uint64_t verifier = volume->write_verifier;
+	struct backend_change change;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	sync_count = 0;
+	ck_assert_int_eq(backend->commit(volume, &bob, &file, 0, 0, &change), 0);
+	ck_assert_int_eq(sync_count, 1);
+	ck_assert(change.before.valid && change.after.valid);
+	ck_assert_uint_eq(volume->write_verifier, verifier);
+}
+END_TEST
+
+START_TEST(lost_data_changes_the_verifier)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	enum backend_stability stability = BACKEND_FILE_SYNC;
+	uint64_t verifier = volume->write_verifier;
+	struct backend_set set = mode_set(0600);
+	struct backend_change change;
+	size_t written = 77;
+
+	ck_assert_int_eq(write_as(&bob, &file, 0, "refused"), -EACCES);
+	ck_assert_uint_eq(volume->write_verifier, verifier);
+
+	sync_error = EIO;
+	ck_assert_int_eq(backend->commit(volume, &alice, &file, 0, 0, &change), -EIO);
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+	verifier = volume->write_verifier;
+	ck_assert_int_eq(backend->write(volume, &alice, &file, 0, "text", 4, &stability, &written, &change), -EIO);
+	ck_assert_uint_eq(written, 77);
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+	verifier = volume->write_verifier;
+	ck_assert_int_eq(set_as(&alice, &file, &set), -EIO);
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+
+	sync_error = 0;
+	ck_assert_int_eq(backend->commit(volume, &alice, &file, 0, 0, &change), 0);
+}
+END_TEST
+
+START_TEST(full_disk_says_so)
+{
+	enum backend_stability stability = BACKEND_UNSTABLE;
+	static const char block[65536];
+	struct backend_change change;
+	struct statvfs facts;
+	struct backend_attributes after;
+	struct handle file;
+	uint64_t offset = 0;
+	size_t written;
+	int rc = 0;
+
+	if (!private_mounts() || mount("none", directory, "tmpfs", 0, "size=256k,mode=1777"))
+		return;
+	local_close(volume);
+	volume_open(directory);
+	file = make_file("file", &alice, 0644);
+	while (!rc && offset < 1 << 20) {
+		rc = backend->write(volume, &alice, &file, offset, block, sizeof(block), &stability, &written, &change);
+		offset += rc ? 0 : written;
+	}
+	ck_assert_int_eq(rc, -ENOSPC);
+	ck_assert(change.after.valid);
+	ck_assert_int_eq(attributes(&file).st_size, (off_t)offset);
+	ck_assert_int_eq(backend->statfs(volume, &alice, &volume->root, &facts, &after), 0);
+	ck_assert_uint_eq(facts.f_bfree, 0);
+	umount2(directory, MNT_DETACH);
+}
+END_TEST
+
+/* --- making --- */
+
+static const struct {
+	enum backend_create_mode mode;
+	int rc;
+	off_t size;
+} again_cases[] = {
+	{ BACKEND_CREATE_UNCHECKED, 0, 1 },
+	{ BACKEND_CREATE_GUARDED, -EEXIST, 4 },
+	{ BACKEND_CREATE_EXCLUSIVE, -EEXIST, 4 },
+};
+
+START_TEST(create_on_an_existing_file)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct backend_set set = { .set_mode = true, .mode = 0777, .set_size = true, .size = 1 };
+	struct backend_change change;
+	struct backend_found found;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(backend->create(volume, &alice, &volume->root, "file", again_cases[_i].mode, &set,
+					 (const uint8_t *)"verifier", &found, &change), again_cases[_i].rc);
+	ck_assert_int_eq(attributes(&file).st_size, again_cases[_i].size);
+	ck_assert_uint_eq(attributes(&file).st_mode & 07777, 0644);
+	if (!again_cases[_i].rc)
+		ck_assert(is_same_handle(&found.handle, &file));
+	ck_assert(change.before.valid && change.after.valid);
+}
+END_TEST
+
+START_TEST(create_unchecked_obeys_permissions)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct backend_set cut = size_set(0);
+	struct backend_change change;
+	struct backend_found found;
+
+	make_dir("dir", &alice, 0755);
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(backend->create(volume, &bob, &volume->root, "file", BACKEND_CREATE_UNCHECKED, &cut, NULL, &found,
+					 &change), -EACCES);
+	ck_assert_int_eq(backend->create(volume, &bob, &volume->root, "file", BACKEND_CREATE_UNCHECKED, &no_set, NULL,
+					 &found, &change), 0);
+	ck_assert_int_eq(backend->create(volume, &alice, &volume->root, "dir", BACKEND_CREATE_UNCHECKED, &no_set, NULL,
+					 &found, &change), -EEXIST);
+	ck_assert_int_eq(attributes(&file).st_size, 4);
+}
+END_TEST
+
+START_TEST(create_sets_attributes)
+{
+	struct backend_set set = {
+		.set_mode = true, .mode = 0754, .set_size = true, .size = 3, .set_uid = true, .uid = BOB,
+		.set_mtime = BACKEND_TIME_CLIENT, .mtime = { 1234, 5 },
+	};
+	struct backend_change change;
+	struct backend_found found;
+	struct stat st;
+
+	ck_assert_int_eq(backend->create(volume, &alice, &volume->root, "a", BACKEND_CREATE_UNCHECKED, &set, NULL, &found,
+					 &change), 0);
+	st = attributes(&found.handle);
+	ck_assert_uint_eq(st.st_mode, S_IFREG | 0754);
+	ck_assert_uint_eq(st.st_uid, ALICE);
+	ck_assert_uint_eq(st.st_gid, ALICE);
+	ck_assert_int_eq(st.st_size, 3);
+	ck_assert_int_eq(st.st_mtim.tv_sec, 1234);
+	ck_assert(found.attributes.valid);
+	ck_assert_int_eq(found.attributes.st.st_mtim.tv_sec, 1234);
+	ck_assert(change.before.st.st_mtim.tv_sec != change.after.st.st_mtim.tv_sec ||
+		  change.before.st.st_mtim.tv_nsec != change.after.st.st_mtim.tv_nsec);
+
+	ck_assert_int_eq(backend->create(volume, &root_user, &volume->root, "b", BACKEND_CREATE_GUARDED, &set, NULL, &found,
+					 &change), 0);
+	ck_assert_uint_eq(attributes(&found.handle).st_uid, BOB);
+}
+END_TEST
+
+START_TEST(create_needs_permission)
+{
+	struct handle dir = make_dir("dir", &alice, 0755), file = make_file("file", &alice, 0644);
+	struct backend_change change;
+	struct backend_found found;
+
+	ck_assert_int_eq(backend->create(volume, &bob, &dir, "x", BACKEND_CREATE_UNCHECKED, &no_set, NULL, &found, &change),
+			 -EACCES);
+	ck_assert_int_eq(backend->mkdir(volume, &bob, &dir, "x", &no_set, &found, &change), -EACCES);
+	ck_assert_int_eq(backend->symlink(volume, &bob, &dir, "x", "y", &no_set, &found, &change), -EACCES);
+	ck_assert_int_eq(backend->mkdir(volume, &alice, &file, "x", &no_set, &found, &change), -ENOTDIR);
+	ck_assert(change.before.valid && change.after.valid);
+	ck_assert_int_eq(look_in(&dir, "x", NULL), -ENOENT);
+}
+END_TEST
+
+START_TEST(exclusive_create_may_be_repeated)
+{
+	static const uint8_t first[8] = { 0xff, 1, 2, 3, 0xfe, 5, 6, 7 }, second[8] = { 0xff, 1, 2, 3, 0xfe, 5, 6, 8 };
+	struct backend_found found, again;
+	struct backend_change change;
+	const struct handle *root = &volume->root;
+
+	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, first, &found,
+					 &change), 0);
+	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, first, &again,
+					 &change), 0);
+	ck_assert(is_same_handle(&found.handle, &again.handle));
+	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, second, &again,
+					 &change), -EEXIST);
+	ck_assert_int_eq(write_as(&alice, &found.handle, 0, "used"), 0);
+	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, first, &again,
+					 &change), -EEXIST);
+}
+END_TEST
+
+START_TEST(directories_are_made_and_removed)
+{
+	struct handle dir = make_dir("dir", &alice, 0777);
+	struct backend_change change;
+	struct backend_found found;
+
+	ck_assert_uint_eq(attributes(&dir).st_mode, S_IFDIR | 0777);
+	ck_assert_uint_eq(attributes(&dir).st_uid, ALICE);
+	ck_assert_int_eq(backend->mkdir(volume, &alice, &volume->root, "dir", &no_set, &found, &change), -EEXIST);
+	make_file_in(&dir, "file", &alice, 0644);
+	ck_assert_int_eq(backend->rmdir(volume, &alice, &volume->root, "dir", &change), -ENOTEMPTY);
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, "dir", &change), -EISDIR);
+	ck_assert_int_eq(backend->rmdir(volume, &alice, &dir, "file", &change), -ENOTDIR);
+	ck_assert_int_eq(backend->remove(volume, &bob, &dir, "file", &change), 0);
+	ck_assert_int_eq(backend->remove(volume, &bob, &dir, "file", &change), -ENOENT);
+	ck_assert_int_eq(backend->rmdir(volume, &bob, &volume->root, "dir", &change), -EPERM); /* sticky */
+	ck_assert_int_eq(backend->rmdir(volume, &alice, &volume->root, "dir", &change), 0);
+	ck_assert_uint_eq(change.before.st.st_nlink, change.after.st.st_nlink + 1);
+}
+END_TEST
+
+static const struct {
+	mode_t type;
+	const struct credentials *who;
+	int rc;
+} node_cases[] = {
+	{ S_IFIFO, &alice, 0 },	       { S_IFSOCK, &alice, 0 },	   { S_IFCHR, &alice, -EPERM }, { S_IFBLK, &alice, -EPERM },
+	{ S_IFCHR, &root_user, 0 },    { S_IFBLK, &root_user, 0 }, { S_IFREG, &alice, -EINVAL },
+	{ S_IFDIR, &alice, -EINVAL },
+};
+
+START_TEST(nodes_are_made)
+{
+	struct backend_set set = { .set_mode = true, .mode = 0666, .set_mtime = BACKEND_TIME_CLIENT, .mtime = { 5, 0 } };
+	struct backend_change change;
+	struct backend_found found;
+	struct stat st;
+
+	ck_assert_int_eq(backend->mknod(volume, node_cases[_i].who, &volume->root, "node", node_cases[_i].type, 1, 300, &set,
+					&found, &change), node_cases[_i].rc);
+	if (node_cases[_i].rc)
+		return;
+	st = attributes(&found.handle);
+	ck_assert_uint_eq(st.st_mode, node_cases[_i].type | 0666);
+	ck_assert_int_eq(st.st_mtim.tv_sec, 5);
+	if (node_cases[_i].type == S_IFCHR || node_cases[_i].type == S_IFBLK)
+		ck_assert_uint_eq(st.st_rdev, makedev(1, 300));
+}
+END_TEST
+
+START_TEST(links_are_made)
+{
+	struct handle file = make_file("file", &alice, 0666), dir = make_dir("dir", &alice, 0755), other;
+	struct handle link = make_symlink("link", "file", &alice);
+	struct backend_attributes after;
+	struct backend_change change;
+
+	ck_assert_int_eq(backend->link(volume, &alice, &file, &dir, "other", &after, &change), 0);
+	ck_assert(after.valid && change.before.valid && change.after.valid);
+	ck_assert_uint_eq(after.st.st_nlink, 2);
+	ck_assert_int_eq(look_in(&dir, "other", &other), 0);
+	ck_assert(is_same_handle(&file, &other));
+
+	ck_assert_int_eq(backend->link(volume, &alice, &link, &dir, "link2", &after, &change), 0);
+	ck_assert_int_eq(look_in(&dir, "link2", &other), 0);
+	ck_assert(is_same_handle(&link, &other));
+
+	ck_assert_int_eq(backend->link(volume, &alice, &file, &dir, "other", &after, &change), -EEXIST);
+	ck_assert_int_eq(backend->link(volume, &bob, &file, &dir, "third", &after, &change), -EACCES);
+	ck_assert_int_eq(backend->link(volume, &alice, &dir, &dir, "third", &after, &change), -EPERM);
+	ck_assert_uint_eq(attributes(&file).st_nlink, 2);
+}
+END_TEST
+
+START_TEST(names_are_changed)
+{
+	struct handle file = make_file("file", &alice, 0644), dir = make_dir("dir", &alice, 0755), found;
+	struct backend_change from, to;
+	const struct handle *root = &volume->root;
+
+	ck_assert_int_eq(backend->rename(volume, &alice, root, "file", &dir, "moved", &from, &to), 0);
+	ck_assert(from.before.valid && from.after.valid && to.before.valid && to.after.valid);
+	ck_assert_uint_eq(from.after.st.st_ino, attributes(root).st_ino);
+	ck_assert_uint_eq(to.after.st.st_ino, attributes(&dir).st_ino);
+	ck_assert_int_eq(look("file"), -ENOENT);
+	ck_assert_int_eq(look_in(&dir, "moved", &found), 0);
+	ck_assert(is_same_handle(&found, &file));
+
+	make_file("victim", &alice, 0644);
+	ck_assert_int_eq(backend->rename(volume, &alice, &dir, "moved", root, "victim", &from, &to), 0);
+	ck_assert_int_eq(look_in(root, "victim", &found), 0);
+	ck_assert(is_same_handle(&found, &file));
+
+	ck_assert_int_eq(backend->rename(volume, &alice, root, "victim", root, "again", &from, &to), 0);
+	ck_assert_int_eq(backend->rename(volume, &alice, root, "nothing", root, "x", &from, &to), -ENOENT);
+	ck_assert_int_eq(backend->rename(volume, &alice, root, "again", root, "dir", &from, &to), -EISDIR);
+	ck_assert_int_eq(backend->rename(volume, &alice, root, "dir", &dir, "below", &from, &to), -EINVAL);
+	ck_assert_int_eq(backend->rename(volume, &bob, root, "again", root, "mine", &from, &to), -EPERM);
+	ck_assert(from.after.valid && to.after.valid);
+}
+END_TEST
+
+/* Every change of metadata is durable when the function returns. */
+START_TEST(changes_are_synchronized)
+{
+	struct handle dir = make_dir("dir", &alice, 0755), file;
+	struct backend_set set = mode_set(0600);
+	struct backend_change change, change2;
+	struct backend_attributes after;
+	struct backend_found found;
+	const struct handle *root = &volume->root;
+
+#define SYNCS(count, call)                                \
+	do {                                              \
+		sync_count = 0;                           \
+		ck_assert_int_eq(call, 0);                \
+		ck_assert_int_eq(sync_count, count);      \
+	} while (0)
+
+	SYNCS(1, backend->create(volume, &alice, root, "a", BACKEND_CREATE_GUARDED, &set, NULL, &found, &change));
+	file = found.handle;
+	SYNCS(2, backend->create(volume, &alice, root, "b", BACKEND_CREATE_EXCLUSIVE, &set, (const uint8_t *)"verifier",
+				 &found, &change));
+	SYNCS(1, backend->mkdir(volume, &alice, root, "c", &set, &found, &change));
+	SYNCS(1, backend->symlink(volume, &alice, root, "d", "x", &no_set, &found, &change));
+	SYNCS(1, backend->mknod(volume, &alice, root, "e", S_IFIFO, 0, 0, &no_set, &found, &change));
+	SYNCS(1, backend->setattr(volume, &alice, &file, &set, NULL, &change));
+	SYNCS(1, backend->setattr(volume, &alice, &found.handle, &set, NULL, &change));
+	SYNCS(0, backend->setattr(volume, &alice, &file, &no_set, NULL, &change));
+	SYNCS(1, backend->link(volume, &alice, &file, root, "f", &after, &change));
+	SYNCS(1, backend->rename(volume, &alice, root, "f", root, "g", &change, &change2));
+	SYNCS(2, backend->rename(volume, &alice, root, "g", &dir, "h", &change, &change2));
+	SYNCS(1, backend->remove(volume, &alice, root, "a", &change));
+	SYNCS(1, backend->rmdir(volume, &alice, root, "c", &change));
+
+	sync_error = EIO;
+	ck_assert_int_eq(backend->mkdir(volume, &alice, root, "i", &set, &found, &change), -EIO);
+	ck_assert_int_eq(backend->rename(volume, &alice, root, "b", &dir, "j", &change, &change2), -EIO);
+#undef SYNCS
+}
+END_TEST
+
+/* --- listing --- */
+
+static char longest[256];
+
+static const char *const names[] = { "plain", "\xff\xfe\x80", "new\nline", " ", "\\", "...", "-rf", longest };
+
+START_TEST(names_are_bytes)
+{
+	const char *name = names[_i];
+	struct backend_attributes after;
+	struct backend_change change;
+	struct handle file, found;
+	uint64_t verifier = 0;
+	int count = 0;
+	bool end;
+
+	memset(longest, 'n', sizeof(longest) - 1);
+	file = make_file(name, &alice, 0644);
+	ck_assert_int_eq(look_in(&volume->root, name, &found), 0);
+	ck_assert(is_same_handle(&file, &found));
+	ck_assert_int_eq(backend->readdir(volume, &alice, &volume->root, 0, &verifier, true, count_found, &count, &end,
+					  &after), 0);
+	ck_assert_int_eq(count, 3);
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, name, &change), 0);
+}
+END_TEST
+
+START_TEST(names_have_a_length)
+{
+	char name[257] = { 0 };
+	struct backend_change change;
+	struct backend_found found;
+
+	memset(name, 'n', 256);
+	ck_assert_int_eq(look(name), -ENAMETOOLONG);
+	ck_assert_int_eq(backend->mkdir(volume, &alice, &volume->root, name, &no_set, &found, &change), -ENAMETOOLONG);
+}
+END_TEST
+
+enum { ENTRIES = 3000, PIECE = 37 };
+
+struct walk {
+	int left; /* of this piece */
+	uint64_t cookie;
+	int dots;
+	int seen[ENTRIES];
+};
+
+static bool walk_entry(const struct backend_entry *entry, void *arg)
+{
+	struct walk *walk = arg;
+	int number;
+
+	if (walk->left == 0)
+		return false;
+	walk->left--;
+	walk->cookie = entry->cookie;
+	ck_assert_uint_ne(entry->cookie, 0);
+	if (sscanf(entry->name, "entry-%d", &number) == 1)
+		walk->seen[number]++;
+	else
+		walk->dots++;
+	return true;
+}
+
+/* A client lists a directory in pieces while another one removes every other file of it, and the server restarts. */
+START_TEST(listing_continues)
+{
+	static struct walk walk;
+	uint64_t verifier = 0;
+	struct backend_attributes after;
+	bool end = false;
+	char name[32];
+	int removed = 0, pieces = 0;
+
+	for (int i = 0; i < ENTRIES; i++) {
+		snprintf(name, sizeof(name), "entry-%d", i);
+		ck_assert_int_eq(mknod(at(name), S_IFREG | 0644, 0), 0);
+	}
+	while (!end) {
+		walk.left = PIECE;
+		ck_assert_int_eq(backend->readdir(volume, &alice, &volume->root, walk.cookie, &verifier, false, walk_entry,
+						  &walk, &end, &after), 0);
+		for (int i = 0; i < PIECE && removed < ENTRIES; i++, removed += 2) {
+			snprintf(name, sizeof(name), "entry-%d", removed);
+			ck_assert_int_eq(unlink(at(name)), 0);
+		}
+		if (++pieces == 10) {
+			local_close(volume);
+			volume_open(directory);
+		}
+	}
+	ck_assert_int_gt(pieces, 40);
+	ck_assert_int_eq(walk.dots, 2);
+	for (int i = 0; i < ENTRIES; i++) {
+		ck_assert_int_le(walk.seen[i], 1);
+		if (i % 2)
+			ck_assert_int_eq(walk.seen[i], 1);
+	}
+}
+END_TEST
+
+struct listed {
+	int count;
+	uint64_t fileids[8];
+	char names[8][256];
+	struct backend_found found[8];
+};
+
+static bool keep_entry(const struct backend_entry *entry, void *arg)
+{
+	struct listed *listed = arg;
+
+	ck_assert(entry->has_found);
+	ck_assert_int_lt(listed->count, 8);
+	strcpy(listed->names[listed->count], entry->name);
+	listed->fileids[listed->count] = entry->fileid;
+	listed->found[listed->count++] = entry->found;
+	return true;
+}
+
+static void check_listing(const struct handle *dir, int count)
+{
+	struct listed listed = { 0 };
+	struct backend_attributes after;
+	struct handle found;
+	uint64_t verifier = 0;
+	bool end = false;
+
+	ck_assert_int_eq(backend->readdir(volume, &alice, dir, 0, &verifier, true, keep_entry, &listed, &end, &after), 0);
+	ck_assert(end && after.valid);
+	ck_assert_uint_eq(verifier, 0);
+	ck_assert_int_eq(listed.count, count);
+	for (int i = 0; i < count; i++) {
+		ck_assert(listed.found[i].attributes.valid);
+		ck_assert_uint_eq(listed.fileids[i], listed.found[i].attributes.st.st_ino);
+		ck_assert_int_eq(look_in(dir, listed.names[i], &found), 0);
+		ck_assert(is_same_handle(&found, &listed.found[i].handle));
+	}
+}
+
+START_TEST(listing_carries_handles)
+{
+	struct handle dir = make_dir("dir", &alice, 0755);
+
+	make_file_in(&dir, "file", &alice, 0644);
+	make_symlink("link", "nowhere", &alice);
+	check_listing(&volume->root, 4);
+	check_listing(&dir, 3);
+}
+END_TEST
+
+START_TEST(listing_needs_permission)
+{
+	struct handle dir = make_dir("dir", &alice, 0700), file = make_file("file", &alice, 0644);
+	struct backend_set readable = mode_set(0744);
+	struct backend_attributes after;
+	uint64_t verifier = 0;
+	int count = 0;
+	bool end;
+
+	ck_assert_int_eq(backend->readdir(volume, &bob, &dir, 0, &verifier, true, count_found, &count, &end, &after), -EACCES);
+	ck_assert(after.valid);
+	ck_assert_int_eq(backend->readdir(volume, &alice, &file, 0, &verifier, true, count_found, &count, &end, &after),
+			 -ENOTDIR);
+	ck_assert_int_eq(backend->readdir(volume, &alice, &dir, UINT64_MAX, &verifier, true, count_found, &count, &end,
+					  &after), -EINVAL);
+	/* may be read, but not searched: names without handles */
+	ck_assert_int_eq(set_as(&alice, &dir, &readable), 0);
+	ck_assert_int_eq(backend->readdir(volume, &bob, &dir, 0, &verifier, true, count_found, &count, &end, &after), 0);
+	ck_assert_int_eq(count, 0);
+}
+END_TEST
+
+START_TEST(limits_are_those_of_the_file_system)
+{
+	struct backend_attributes after;
+	struct backend_limits limits;
+	struct statvfs facts;
+
+	ck_assert_int_eq(backend->limits(volume, &volume->root, &limits, &after), 0);
+	ck_assert(after.valid && limits.has_links && limits.has_symlinks && !limits.case_insensitive);
+	ck_assert_uint_eq(limits.name_max, 255);
+	ck_assert_uint_gt(limits.link_max, 1);
+	ck_assert_uint_gt(limits.file_size_max, 1ull << 40);
+	ck_assert_int_eq(backend->statfs(volume, &bob, &volume->root, &facts, &after), 0);
+	ck_assert(after.valid);
+	ck_assert_uint_gt(facts.f_blocks, 0);
+}
+END_TEST
+
+/* --- identity --- */
+
+START_TEST(impossible_identities_are_refused)
+{
+	static const struct credentials cases[] = { { .uid = UINT32_MAX, .gid = 1 }, { .uid = 1, .gid = UINT32_MAX } };
+	struct handle file = make_file("file", &root_user, 0600);
+
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(read_any(&cases[i], &file), -EACCES);
+	/* and the thread is root again */
+	ck_assert_int_eq(read_any(&root_user, &file), 0);
+	ck_assert_int_eq(access(at("file"), R_OK), 0);
+	ck_assert_int_eq(getgroups(0, NULL), 0);
+}
+END_TEST
+
+struct worker {
+	const struct credentials *who;
+	struct handle own, foreign;
+	int wrong;
+};
+
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+
+	for (int i = 0; i < 2000; i++) {
+		worker->wrong += write_as(worker->who, &worker->own, 0, "mine") != 0;
+		worker->wrong += write_as(worker->who, &worker->foreign, 0, "mine") != -EACCES;
+	}
+	return NULL;
+}
+
+/* The identity belongs to the thread: users served side by side don't mix. */
+START_TEST(threads_have_identities_of_their_own)
+{
+	struct worker workers[2] = { { .who = &alice }, { .who = &bob } };
+	pthread_t threads[2];
+
+	workers[0].own = workers[1].foreign = make_file("alice", &alice, 0600);
+	workers[1].own = workers[0].foreign = make_file("bob", &bob, 0600);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		ck_assert_int_eq(workers[i].wrong, 0);
+	}
+}
+END_TEST
+
+START_TEST(root_in_another_group)
+{
+	static const struct credentials root_of_staff = { .uid = 0, .gid = STAFF };
+	struct handle file = make_file("file", &root_of_staff, 0644);
+
+	ck_assert_uint_eq(attributes(&file).st_gid, STAFF);
+	ck_assert_uint_eq(attributes(&file).st_uid, 0);
+}
+END_TEST
+
+/* --- the list --- */
+
+#define COUNT(cases) (sizeof(cases) / sizeof((cases)[0]))
+
+static TCase *volume_case(Suite *suite, const char *name)
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	suite_add_tcase(suite, tc);
+	return tc;
+}
+
+static void add_opening(TCase *tc)
+{
+	tcase_add_loop_test(tc, probe_says_why_not, 0, COUNT(probe_cases));
+	tcase_add_test(tc, probe_knows_the_root_before_the_volume_has_an_id);
+	tcase_add_test(tc, probe_misses_capabilities);
+	tcase_add_test(tc, handles_survive_a_restart);
+	tcase_add_test(tc, handles_go_stale);
+	tcase_add_test(tc, lookup_finds);
+	tcase_add_test(tc, lookup_needs_search_permission);
+	tcase_add_test(tc, parent_outside_the_volume_is_hidden);
+	tcase_add_test(tc, mount_points_are_not_crossed);
+}
+
+static void add_file(TCase *tc)
+{
+	tcase_add_loop_test(tc, access_tells, 0, COUNT(access_cases));
+	tcase_add_loop_test(tc, setattr_sets, 0, COUNT(setattr_cases));
+	tcase_add_test(tc, setattr_sets_times);
+	tcase_add_test(tc, setattr_guards);
+	tcase_add_test(tc, symlinks_are_never_followed);
+	tcase_add_loop_test(tc, data_is_for_whom_it_is, 0, COUNT(data_cases));
+	tcase_add_test(tc, writing_takes_the_setuid_bit);
+	tcase_add_loop_test(tc, read_knows_the_end, 0, COUNT(read_cases));
+	tcase_add_test(tc, data_needs_a_regular_file);
+	tcase_add_test(tc, files_are_sparse_and_large);
+	tcase_add_loop_test(tc, write_is_as_stable_as_asked, 0, COUNT(stability_cases));
+	tcase_add_test(tc, commit_is_for_anyone);
+	tcase_add_test(tc, lost_data_changes_the_verifier);
+	tcase_add_test(tc, full_disk_says_so);
+}
+
+static void add_directory(TCase *tc)
+{
+	tcase_add_loop_test(tc, create_on_an_existing_file, 0, COUNT(again_cases));
+	tcase_add_test(tc, create_unchecked_obeys_permissions);
+	tcase_add_test(tc, create_sets_attributes);
+	tcase_add_test(tc, create_needs_permission);
+	tcase_add_test(tc, exclusive_create_may_be_repeated);
+	tcase_add_test(tc, directories_are_made_and_removed);
+	tcase_add_loop_test(tc, nodes_are_made, 0, COUNT(node_cases));
+	tcase_add_test(tc, links_are_made);
+	tcase_add_test(tc, names_are_changed);
+	tcase_add_test(tc, changes_are_synchronized);
+	tcase_add_loop_test(tc, names_are_bytes, 0, COUNT(names));
+	tcase_add_test(tc, names_have_a_length);
+	tcase_add_test(tc, listing_continues);
+	tcase_add_test(tc, listing_carries_handles);
+	tcase_add_test(tc, listing_needs_permission);
+	tcase_add_test(tc, limits_are_those_of_the_file_system);
+}
+
+static void add_identity(TCase *tc)
+{
+	tcase_add_test(tc, impossible_identities_are_refused);
+	tcase_add_test(tc, threads_have_identities_of_their_own);
+	tcase_add_test(tc, root_in_another_group);
+}
+
+/* What is missing for this test, or NULL. */
+static const char *missing(void)
+{
+	struct local_root found;
+	const char *why = NULL;
+
+	if (geteuid() != 0)
+		return "root";
+	if (!directory_new())
+		return "a directory to write to";
+	if (!local_probe(directory, &found, &why))
+		why = NULL;
+	directory_remove();
+	return why;
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("local");
+	const char *lack = missing();
+	SRunner *runner;
+	int failed;
+
+	if (lack) {
+		fprintf(stderr, "test_local: skipped, missing: %s\n", lack);
+		return SKIP;
+	}
+	add_opening(volume_case(suite, "opening"));
+	add_file(volume_case(suite, "file"));
+	add_directory(volume_case(suite, "directory"));
+	add_identity(volume_case(suite, "identity"));
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
