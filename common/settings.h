@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <net/if.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -89,7 +90,10 @@ int settings_parse(const char *path, FILE *in, struct settings *out, char *why);
 /* Check what only shows when all is known (mode given, interfaces of the master, ...). As settings_parse(). */
 int settings_validate(const struct settings *settings, char *why);
 
-/* The canonical form. */
+/* The canonical form. An option without a value is shown as a comment: "#address =". */
 void settings_print(const struct settings *settings, FILE *out);
+
+/* The options that there are, in the order of the canonical form, for those who document them. False after the last. */
+bool settings_option(size_t number, const char **section, const char **key);
 
 #endif
