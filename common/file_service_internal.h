@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/file_service_internal.h - shared by file_service.c, the NFS engine (nfs3*.c) and the MOUNT engine (mount3.c)
+ */
+#ifndef VNAS_COMMON_FILE_SERVICE_INTERNAL_H
+#define VNAS_COMMON_FILE_SERVICE_INTERNAL_H
+
+#include "common/exports.h"
+#include "common/file_service.h"
+
+enum { FILE_SERVICE_PROGRAMS = 2 };
+
+struct file_service {
+	struct file_service_options options;
+	struct file_service_counters counters;
+	struct volume root; /* the virtual root, as of the last file_service_find() */
+	struct rpc_program programs[FILE_SERVICE_PROGRAMS];
+};
+
+/**
+ * file_service_find() - where a volume is served
+ * @id:		volume id
+ * @transport:	how the call came
+ * @here:	out: the volume, if this device serves it; else NULL
+ * @node:	out: otherwise the device to relay to
+ *
+ * Return: 0; -ESTALE if there is no such volume; -EINPROGRESS if it can't be served at this moment: its disk is not
+ * open, there is no way to its owner, or a relayed call came here because replicas differ (never relayed twice)
+ */
+int file_service_find(struct file_service *service, uint32_t id, enum rpc_transport transport, struct volume **here,
+		      uint32_t *node);
+
+void file_service_relay(struct file_service *service, uint32_t node, struct rpc_call *call);
+
+/* Answer a call; rpc_program.dispatch. */
+void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);
+void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call);
+
+/* Answer a call whose volume's owner can't be reached. */
+void nfs3_unreachable(struct rpc_call *call);
+void mount3_unreachable(struct rpc_call *call);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The dispatcher: what the procedures have in common happens here, once.
+ *
+ *	decode --> handles --> volume --> rights --> run --> reply
+ *	  |           |           |          |         |
+ *	GARBAGE   BADHANDLE     STALE      ACCES    failure, with the facts that were had
+ *	_ARGS       XDEV       JUKEBOX     ROFS
+ *	                          |
+ *	                          +--> relay: the owner answers
+ */
+#include "config.h"
+
+#include "common/nfs3_internal.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+enum { NFS3_ROOM = 512 }; /* the longest results without data: CREATE, RENAME */
+
+#define XDR_PROC(type) ((xdrproc_t)xdr_##type)
+
+/* clang-format off */
+static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
+	[NFS3_NULL] = { "NULL" },
+	[NFS3_GETATTR] = { "GETATTR", .args = XDR_PROC(nfs_fh3), .run = nfs3_getattr },
+	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .facts = NFS3_CHANGE,
+			   .run = nfs3_setattr },
+	[NFS3_LOOKUP] = { "LOOKUP", .args = XDR_PROC(LOOKUP3args), .facts = NFS3_AFTER, .run = nfs3_lookup },
+	[NFS3_ACCESS] = { "ACCESS", .args = XDR_PROC(ACCESS3args), .facts = NFS3_AFTER, .run = nfs3_access },
+	[NFS3_READLINK] = { "READLINK", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .room = nfs3_readlink_room,
+			    .run = nfs3_readlink },
+	[NFS3_READ] = { "READ", .decode = nfs3_read_decode, .moves_data = true, .facts = NFS3_AFTER,
+			.room = nfs3_read_room, .run = nfs3_read },
+	[NFS3_WRITE] = { "WRITE", .decode = nfs3_write_decode, .modifies = true, .moves_data = true,
+			 .facts = NFS3_CHANGE, .run = nfs3_write },
+	[NFS3_CREATE] = { "CREATE", .args = XDR_PROC(CREATE3args), .modifies = true, .facts = NFS3_CHANGE,
+			  .run = nfs3_create },
+	[NFS3_MKDIR] = { "MKDIR", .args = XDR_PROC(MKDIR3args), .modifies = true, .facts = NFS3_CHANGE,
+			 .run = nfs3_mkdir },
+	[NFS3_SYMLINK] = { "SYMLINK", .args = XDR_PROC(SYMLINK3args), .modifies = true, .facts = NFS3_CHANGE,
+			   .run = nfs3_symlink },
+	[NFS3_MKNOD] = { "MKNOD", .args = XDR_PROC(MKNOD3args), .modifies = true, .facts = NFS3_CHANGE,
+			 .run = nfs3_mknod },
+	[NFS3_REMOVE] = { "REMOVE", .args = XDR_PROC(REMOVE3args), .modifies = true, .facts = NFS3_CHANGE,
+			  .run = nfs3_remove },
+	[NFS3_RMDIR] = { "RMDIR", .args = XDR_PROC(REMOVE3args), .modifies = true, .facts = NFS3_CHANGE,
+			 .run = nfs3_rmdir },
+	[NFS3_RENAME] = { "RENAME", .args = XDR_PROC(RENAME3args), .second = offsetof(union nfs3_args, rename.to.dir),
+			  .modifies = true, .facts = NFS3_TWO_CHANGES, .run = nfs3_rename },
+	[NFS3_LINK] = { "LINK", .args = XDR_PROC(LINK3args), .second = offsetof(union nfs3_args, link.link.dir),
+			.modifies = true, .facts = NFS3_AFTER_CHANGE, .run = nfs3_link },
+	[NFS3_READDIR] = { "READDIR", .args = XDR_PROC(READDIR3args), .facts = NFS3_AFTER, .room = nfs3_readdir_room,
+			   .run = nfs3_readdir },
+	[NFS3_READDIRPLUS] = { "READDIRPLUS", .args = XDR_PROC(READDIRPLUS3args), .facts = NFS3_AFTER,
+			       .room = nfs3_readdirplus_room, .run = nfs3_readdirplus },
+	[NFS3_FSSTAT] = { "FSSTAT", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_fsstat },
+	[NFS3_FSINFO] = { "FSINFO", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_fsinfo },
+	[NFS3_PATHCONF] = { "PATHCONF", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_pathconf },
+	[NFS3_COMMIT] = { "COMMIT", .args = XDR_PROC(COMMIT3args), .moves_data = true, .facts = NFS3_CHANGE,
+			  .run = nfs3_commit },
+};
+/* clang-format on */
+
+_Static_assert(NFS3_COMMIT + 1 == NFS3_PROCEDURES, "the table has a row for each procedure");
+
+size_t nfs3_data_max(const struct nfs3_op *op)
+{
+	return op->call->transport == RPC_UDP ? NFS3_DATAGRAM_DATA_MAX : RPC_DATA_MAX;
+}
+
+static bool decode(struct nfs3_op *op)
+{
+	struct bytes_reader r = op->call->args;
+	bool decoded;
+	XDR xdr;
+
+	if (op->procedure->decode)
+		return op->procedure->decode(&r, &op->args);
+	xdrmem_create(&xdr, (char *)r.p, (u_int)r.left, XDR_DECODE);
+	decoded = op->procedure->args(&xdr, &op->args);
+	xdr_destroy(&xdr);
+	return decoded;
+}
+
+static void args_free(const struct nfs3_procedure *procedure, union nfs3_args *args)
+{
+	if (procedure->args)
+		xdr_free(procedure->args, args);
+}
+
+static int take_apart(struct nfs3_op *op, const nfs_fh3 *wire, struct handle *out)
+{
+	const struct namespace *ns = op->service->options.ns;
+	int err;
+
+	if (!namespace_cluster(ns))
+		return -EINPROGRESS; /* no key yet */
+	err = handle_decode(namespace_handle_key(ns), (const uint8_t *)wire->data.data_val, wire->data.data_len, out);
+	if (!err && (out->type == HANDLE_PSEUDO) != (out->volume == NAMESPACE_ROOT_VOLUME))
+		err = -EBADMSG;
+	if (err)
+		op->service->counters.bad_handle++;
+	return err;
+}
+
+static int take_handles(struct nfs3_op *op)
+{
+	const struct nfs3_procedure *procedure = op->procedure;
+	int err;
+
+	/* Whatever the procedure, its arguments begin with a handle. */
+	err = take_apart(op, &op->args.object, &op->object);
+	if (err || !procedure->second)
+		return err;
+	err = take_apart(op, (const nfs_fh3 *)((const char *)&op->args + procedure->second), &op->second);
+	if (err)
+		return err;
+	return op->object.volume == op->second.volume ? 0 : -EXDEV;
+}
+
+static void note_for_placement(struct nfs3_op *op)
+{
+	struct rpc_call *call = op->call;
+	uint32_t count = 0;
+
+	if (call->procedure == NFS3_READ)
+		count = op->args.read.count;
+	else if (call->procedure == NFS3_WRITE)
+		count = op->args.write.count;
+	call->volume = op->object.volume;
+	call->moved_data = op->procedure->moves_data;
+	call->data_bytes = count < RPC_DATA_MAX ? count : RPC_DATA_MAX;
+}
+
+static int check_rights(struct nfs3_op *op)
+{
+	int err = exports_rights(op->service->options.ns, op->object.volume, &op->call->client, &op->rights);
+
+	if (err) {
+		op->service->counters.access_denied++;
+		return err;
+	}
+	if (op->procedure->modifies && !op->rights.may_write)
+		return -EROFS;
+	op->who = op->call->who;
+	exports_squash(&op->rights, &op->who);
+	return 0;
+}
+
+/* Everything before the procedure itself. On 0 there is op->volume, or else @node to relay to. */
+static int admit(struct nfs3_op *op, uint32_t *node)
+{
+	int err = take_handles(op);
+
+	if (err)
+		return err;
+	note_for_placement(op);
+	err = file_service_find(op->service, op->object.volume, op->call->transport, &op->volume, node);
+	return err ? err : check_rights(op);
+}
+
+static void reply(struct nfs3_op *op, int err)
+{
+	const struct nfs3_procedure *procedure = op->procedure;
+	struct bytes_writer start;
+
+	/* The procedure may need the room while it runs: READ reads into it. */
+	if (rpc_reply_begin(op->call, !err && procedure->room ? procedure->room(op) : NFS3_ROOM, &op->out))
+		return;
+	start = op->out;
+	bytes_put_be32(&op->out, NFS3_OK);
+	if (!err)
+		err = procedure->run(op);
+	if (err) {
+		op->out = start;
+		bytes_put_be32(&op->out, nfs3_status(err));
+		nfs3_put_facts(op);
+	}
+	if (op->service && err == -ESTALE)
+		op->service->counters.stale_handle++;
+	rpc_reply_end(op->call, &op->out);
+}
+
+static void answer(struct nfs3_op *op)
+{
+	uint32_t node = 0;
+	int err = admit(op, &node);
+
+	if (!err && !op->volume)
+		file_service_relay(op->service, node, op->call);
+	else
+		reply(op, err);
+}
+
+static void reply_null(struct rpc_call *call)
+{
+	struct bytes_writer out;
+
+	if (!rpc_reply_begin(call, 0, &out))
+		rpc_reply_end(call, &out);
+}
+
+void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
+{
+	struct nfs3_op op = { .service = program->state, .call = call };
+	uint32_t procedure = call->procedure;
+
+	if (procedure >= NFS3_PROCEDURES) {
+		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
+		return;
+	}
+	op.service->counters.nfs3[procedure]++;
+	if (procedure == NFS3_NULL) {
+		reply_null(call);
+		return;
+	}
+	op.procedure = &procedures[procedure];
+	if (decode(&op))
+		answer(&op);
+	else
+		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
+	/* The call may be gone; the arguments are ours. */
+	args_free(op.procedure, &op.args);
+}
+
+void nfs3_unreachable(struct rpc_call *call)
+{
+	struct nfs3_op op = { .call = call };
+
+	if (call->procedure == NFS3_NULL || call->procedure >= NFS3_PROCEDURES) {
+		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
+		return;
+	}
+	op.procedure = &procedures[call->procedure];
+	reply(&op, -EINPROGRESS);
+}

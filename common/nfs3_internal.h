@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/nfs3_internal.h - what the files of the NFS version 3 engine share
+ *
+ * nfs3.c		the table of procedures; decodes arguments, finds the volume, checks rights, sends failures
+ * nfs3_codec.c		between the backend's words and the protocol's: status, attributes, names
+ * nfs3_attributes.c	GETATTR, SETATTR, ACCESS
+ * nfs3_lookup.c	LOOKUP, READLINK
+ * nfs3_read.c		READ
+ * nfs3_write.c		WRITE, COMMIT
+ * nfs3_create.c	CREATE, MKDIR, SYMLINK, MKNOD
+ * nfs3_remove.c	REMOVE, RMDIR, RENAME, LINK
+ * nfs3_readdir.c	READDIR, READDIRPLUS
+ * nfs3_fsinfo.c	FSSTAT, FSINFO, PATHCONF
+ *
+ * A procedure is a function that acts on an operation and writes its results behind the status. If it fails, what it wrote
+ * is forgotten and the dispatcher writes the status and the facts that were had.
+ */
+#ifndef VNAS_COMMON_NFS3_INTERNAL_H
+#define VNAS_COMMON_NFS3_INTERNAL_H
+
+#include "common/bytes.h"
+#include "common/file_service_internal.h"
+#include "common/nfs3_xdr.h" /* made by rpcgen from common/nfs3.x */
+
+#include <limits.h>
+
+/* RFC 1813, 3.3 */
+enum nfs3_number {
+	NFS3_NULL,
+	NFS3_GETATTR,
+	NFS3_SETATTR,
+	NFS3_LOOKUP,
+	NFS3_ACCESS,
+	NFS3_READLINK,
+	NFS3_READ,
+	NFS3_WRITE,
+	NFS3_CREATE,
+	NFS3_MKDIR,
+	NFS3_SYMLINK,
+	NFS3_MKNOD,
+	NFS3_REMOVE,
+	NFS3_RMDIR,
+	NFS3_RENAME,
+	NFS3_LINK,
+	NFS3_READDIR,
+	NFS3_READDIRPLUS,
+	NFS3_FSSTAT,
+	NFS3_FSINFO,
+	NFS3_PATHCONF,
+	NFS3_COMMIT,
+};
+
+enum {
+	NFS3_FATTR_BYTES = 84,
+	NFS3_POST_OP_BYTES = 4 + NFS3_FATTR_BYTES,
+	NFS3_DATAGRAM_DATA_MAX = 32 * 1024,  /* of READ and directories over UDP */
+	NFS3_DIRECTORY_MAX = 128 * 1024,     /* of READDIR's and READDIRPLUS' results */
+	NFS3_NAME_BYTES = NAME_MAX + 1,	     /* room for a name and its NUL */
+};
+
+/* READ's and WRITE's `val` pointers lead into the call's record; all others are XDR's. */
+union nfs3_args {
+	nfs_fh3 object; /* all that takes a handle and no more */
+	SETATTR3args setattr;
+	LOOKUP3args lookup;
+	ACCESS3args access;
+	READ3args read;
+	WRITE3args write;
+	CREATE3args create;
+	MKDIR3args mkdir;
+	SYMLINK3args symlink;
+	MKNOD3args mknod;
+	REMOVE3args remove; /* and RMDIR */
+	RENAME3args rename;
+	LINK3args link;
+	READDIR3args readdir;
+	READDIRPLUS3args readdirplus;
+	COMMIT3args commit;
+};
+
+/* What results carry beside the status, of success and of failure alike. */
+enum nfs3_facts {
+	NFS3_NO_FACTS,
+	NFS3_AFTER,	   /* post_op_attr */
+	NFS3_CHANGE,	   /* wcc_data */
+	NFS3_TWO_CHANGES,  /* RENAME */
+	NFS3_AFTER_CHANGE, /* LINK */
+};
+
+struct nfs3_procedure;
+
+/* One call, while it is answered. */
+struct nfs3_op {
+	struct file_service *service;
+	const struct nfs3_procedure *procedure;
+	struct rpc_call *call;
+	union nfs3_args args;
+	struct handle object; /* the handle that every call's arguments begin with */
+	struct handle second; /* RENAME's and LINK's other directory, in the same volume */
+	struct volume *volume;
+	struct export_rights rights;
+	struct credentials who; /* after squashing */
+
+	/* The facts, in the order of the protocol. */
+	struct backend_attributes after;
+	struct backend_change change;
+	struct backend_change to_change;
+
+	struct bytes_writer out; /* behind the status */
+};
+
+struct nfs3_procedure {
+	const char *name;
+	xdrproc_t args;					     /* how XDR decodes the arguments, or NULL and then: */
+	bool (*decode)(struct bytes_reader *r, union nfs3_args *args);
+	size_t second;					     /* offset of the second nfs_fh3 in the arguments, or 0 */
+	bool modifies;					     /* refused where the client may only read */
+	bool moves_data;				     /* for the placement of the session */
+	enum nfs3_facts facts;
+	size_t (*room)(const struct nfs3_op *op);	     /* for the results; NULL: NFS3_ROOM is enough */
+	int (*run)(struct nfs3_op *op);			     /* 0 or a negative errno value */
+};
+
+/**
+ * nfs3_status() - the protocol's word for an errno value
+ * @err:	0 or negative
+ *
+ * Beside the obvious: -EBADMSG is NFS3ERR_BADHANDLE, -EAGAIN NFS3ERR_NOT_SYNC, -ESPIPE NFS3ERR_BAD_COOKIE, -EMSGSIZE
+ * NFS3ERR_TOOSMALL, -EPROTOTYPE NFS3ERR_BADTYPE; what passes with time (-EINPROGRESS, -ETIMEDOUT, no memory)
+ * NFS3ERR_JUKEBOX. What is unknown is NFS3ERR_IO.
+ */
+nfsstat3 nfs3_status(int err);
+
+/* How a name is used: an existing one may be "." or "..". */
+enum nfs3_name_use { NFS3_NAME_FIND, NFS3_NAME_MAKE, NFS3_NAME_TAKE_AWAY };
+
+/**
+ * nfs3_name() - check a name and terminate it
+ *
+ * Return: 0; -EINVAL (empty, '/' or NUL in it, "." or ".." to be taken away), -EEXIST ("." or ".." to be made),
+ * -ENAMETOOLONG
+ */
+int nfs3_name(const filename3 *wire, enum nfs3_name_use use, char out[static NFS3_NAME_BYTES]);
+
+/* Return: 0; -EINVAL if a time is none */
+int nfs3_set(const sattr3 *wire, struct backend_set *out);
+
+void nfs3_put_stat(struct bytes_writer *w, const struct stat *st, uint64_t fsid);
+void nfs3_put_attributes(struct bytes_writer *w, const struct backend_attributes *attributes, uint64_t fsid);
+void nfs3_put_handle(struct bytes_writer *w, const struct file_service *service, const struct handle *handle);
+void nfs3_put_opaque(struct bytes_writer *w, const void *bytes, size_t len);
+void nfs3_put_time(struct bytes_writer *w, const struct timespec *time);
+void nfs3_put_facts(struct nfs3_op *op);
+
+/*
+ * Attributes that are known only after what follows them was written: leave room, go on, fill it in. If there are none,
+ * what follows is moved.
+ */
+uint8_t *nfs3_leave_attributes(struct bytes_writer *w);
+void nfs3_fill_attributes(struct bytes_writer *w, uint8_t *at, const struct backend_attributes *attributes,
+			  uint64_t fsid);
+
+/* The most data that a reply to this call may carry. */
+size_t nfs3_data_max(const struct nfs3_op *op);
+
+int nfs3_getattr(struct nfs3_op *op);
+int nfs3_setattr(struct nfs3_op *op);
+int nfs3_lookup(struct nfs3_op *op);
+int nfs3_access(struct nfs3_op *op);
+int nfs3_readlink(struct nfs3_op *op);
+int nfs3_read(struct nfs3_op *op);
+int nfs3_write(struct nfs3_op *op);
+int nfs3_create(struct nfs3_op *op);
+int nfs3_mkdir(struct nfs3_op *op);
+int nfs3_symlink(struct nfs3_op *op);
+int nfs3_mknod(struct nfs3_op *op);
+int nfs3_remove(struct nfs3_op *op);
+int nfs3_rmdir(struct nfs3_op *op);
+int nfs3_rename(struct nfs3_op *op);
+int nfs3_link(struct nfs3_op *op);
+int nfs3_readdir(struct nfs3_op *op);
+int nfs3_readdirplus(struct nfs3_op *op);
+int nfs3_fsstat(struct nfs3_op *op);
+int nfs3_fsinfo(struct nfs3_op *op);
+int nfs3_pathconf(struct nfs3_op *op);
+int nfs3_commit(struct nfs3_op *op);
+
+bool nfs3_read_decode(struct bytes_reader *r, union nfs3_args *args);
+bool nfs3_write_decode(struct bytes_reader *r, union nfs3_args *args);
+bool nfs3_handle_decode(struct bytes_reader *r, nfs_fh3 *out); /* borrows the record */
+
+size_t nfs3_readlink_room(const struct nfs3_op *op);
+size_t nfs3_read_room(const struct nfs3_op *op);
+size_t nfs3_readdir_room(const struct nfs3_op *op);
+size_t nfs3_readdirplus_room(const struct nfs3_op *op);
+
+#endif
