@@ -27,11 +27,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SCP_PORT = 2050, SCP_HEADER_BYTES = 16, SCP_MAGIC = 0x53435031, SCP_BEAT_MS = 1000, SCP_SILENCE_MS = 5000, SCP_HELLO_MS = 10000 };
+enum {
+	SCP_PORT = 2050,
+	SCP_HEADER_BYTES = 16,
+	SCP_MAGIC = 0x53435031,
+	SCP_BEAT_MS = 1000,    /* between heartbeats */
+	SCP_SILENCE_MS = 5000, /* without a byte from the peer: the session is down */
+	SCP_HELLO_MS = 10000,  /* for handshake and hello */
+};
 
 struct event_base;
 struct scp;
 
+/* All but on_enrol are needed. */
 struct scp_handlers {
 	/* Fill our own hello before it is sent (everything but protocol, channel and node). Text is borrowed. */
 	void (*fill_hello)(scp_hello *hello, void *arg);
@@ -46,7 +54,10 @@ struct scp_handlers {
 	/* Any other message but HELLO, REFUSE, ENROL and ENROL_REPLY. HEARTBEAT comes here too, after it was noted. */
 	void (*on_message)(uint32_t node, scp_channel channel, uint32_t request, const scp_message *message, void *arg);
 
-	/* Master only (NULL elsewhere): a stranger wants to join. Fill @reply; its strings are freed with free(). */
+	/*
+	 * Master only: a stranger wants to join. Fill @reply; its strings are freed with free(). NULL elsewhere, which also
+	 * tells which messages may come here: those to a master or those from one.
+	 */
 	void (*on_enrol)(const scp_enrol *enrol, const char *peer_address, scp_enrol_reply *reply, void *arg);
 
 	/* Fill a heartbeat before it is sent. */

@@ -55,6 +55,11 @@ const char *scp_message_name(scp_type type)
 	return rule ? rule->name : NULL;
 }
 
+bool scp_message_is_for_session(scp_type type)
+{
+	return type == SCP_HELLO || type == SCP_REFUSE || type == SCP_ENROL || type == SCP_ENROL_REPLY;
+}
+
 bool scp_message_may_travel(scp_type type, scp_channel channel, unsigned int protocol)
 {
 	const struct scp_message_rule *rule = scp_message_rule(type);

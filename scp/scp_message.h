@@ -42,6 +42,9 @@ const struct scp_message_rule *scp_message_rule(scp_type type);
 /* Return: the message's name for logs, or NULL if there is no such type */
 const char *scp_message_name(scp_type type);
 
+/* Whether sessions need it for themselves: HELLO, REFUSE, ENROL, ENROL_REPLY. Roles neither send nor see it. */
+bool scp_message_is_for_session(scp_type type);
+
 /* Whether a message may travel on this channel when the peers agreed on this protocol version. */
 bool scp_message_may_travel(scp_type type, scp_channel channel, unsigned int protocol);
 
