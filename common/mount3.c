@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The MOUNT protocol, RFC 1813, 5. Version 1 and 2 get what does not need a handle: their handles have 32 bytes.
+ *
+ * Nothing is remembered: a mount is a handle in the client's hands, and DUMP lists nobody.
+ */
+#include "config.h"
+
+#include "common/file_service_internal.h"
+#include "common/mount3_xdr.h" /* made by rpcgen from common/mount3.x */
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+enum mount_number { MOUNT_NULL, MOUNT_MNT, MOUNT_DUMP, MOUNT_UMNT, MOUNT_UMNTALL, MOUNT_EXPORT, MOUNT_NUMBERS };
+
+enum { MNT_ROOM = 4 + 4 + HANDLE_MAX + 4 + 2 * 4 };
+
+/* One MNT, while it is answered. */
+struct mnt {
+	struct file_service *service;
+	struct rpc_call *call;
+	char path[MOUNT3_PATH_MAX + 1];
+	const char *rest; /* of the path, behind the mount point */
+	struct handle handle;
+	struct volume *volume;
+};
+
+static const struct {
+	int err;
+	mountstat3 status;
+} statuses[] = {
+	{ 0, MNT3_OK },
+	{ EPERM, MNT3ERR_PERM },
+	{ ENOENT, MNT3ERR_NOENT },
+	{ ESTALE, MNT3ERR_NOENT },
+	{ EIO, MNT3ERR_IO },
+	{ EACCES, MNT3ERR_ACCES },
+	{ ENOTDIR, MNT3ERR_NOTDIR },
+	{ ELOOP, MNT3ERR_NOTDIR },
+	{ EINVAL, MNT3ERR_INVAL },
+	{ ENAMETOOLONG, MNT3ERR_NAMETOOLONG },
+	{ EOPNOTSUPP, MNT3ERR_NOTSUPP },
+};
+
+static mountstat3 status_of(int err)
+{
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+		if (statuses[i].err == -err)
+			return statuses[i].status;
+	return MNT3ERR_SERVERFAULT;
+}
+
+static void reply_void(struct rpc_call *call)
+{
+	struct bytes_writer out;
+
+	if (!rpc_reply_begin(call, 0, &out))
+		rpc_reply_end(call, &out);
+}
+
+static void put_text(struct bytes_writer *out, const void *text, size_t len)
+{
+	static const uint8_t zeros[3];
+
+	bytes_put_be32(out, (uint32_t)len);
+	bytes_put(out, text, len);
+	bytes_put(out, zeros, -len & 3);
+}
+
+/* @handle is NULL on failure. */
+static void reply_mnt(struct rpc_call *call, int err, const struct handle_key *key, const struct handle *handle)
+{
+	uint8_t bytes[HANDLE_MAX];
+	struct bytes_writer out;
+
+	if (rpc_reply_begin(call, MNT_ROOM, &out))
+		return;
+	bytes_put_be32(&out, status_of(err));
+	if (!err) {
+		put_text(&out, bytes, handle_encode(key, handle, bytes));
+		bytes_put_be32(&out, 2);
+		bytes_put_be32(&out, RPC_AUTH_SYS); /* the client takes the first it likes */
+		bytes_put_be32(&out, RPC_AUTH_NONE);
+	}
+	rpc_reply_end(call, &out);
+}
+
+/* Return: 0; -EBADMSG if the arguments are no path */
+static int path_decode(struct rpc_call *call, mountpath3 *path)
+{
+	bool decoded;
+	XDR xdr;
+
+	xdrmem_create(&xdr, (char *)call->args.p, (u_int)call->args.left, XDR_DECODE);
+	decoded = xdr_mountpath3(&xdr, path);
+	xdr_destroy(&xdr);
+	return decoded ? 0 : -EBADMSG;
+}
+
+static int path_text(const mountpath3 *wire, char out[static MOUNT3_PATH_MAX + 1])
+{
+	size_t len = wire->mountpath3_len;
+
+	if (!len || wire->mountpath3_val[0] != '/' || memchr(wire->mountpath3_val, '\0', len))
+		return -EINVAL;
+	memcpy(out, wire->mountpath3_val, len);
+	out[len] = '\0';
+	return 0;
+}
+
+/* One component below a mount point. ".." would lead out of it without the engine's knowing. */
+static int step(struct mnt *mnt, const char *name, size_t len)
+{
+	static const struct credentials root; /* as mountd: the handle gives nothing that permissions don't */
+	struct backend_attributes dir_after;
+	struct backend_found found = { 0 };
+	char text[NAME_MAX + 1];
+	int err;
+
+	if (len > NAME_MAX)
+		return -ENAMETOOLONG;
+	memcpy(text, name, len);
+	text[len] = '\0';
+	if (strcmp(text, "..") == 0)
+		return -EACCES;
+	err = mnt->volume->backend->lookup(mnt->volume, &root, &mnt->handle, text, &found, &dir_after);
+	if (err)
+		return err;
+	if (found.attributes.valid && !S_ISDIR(found.attributes.st.st_mode))
+		return -ENOTDIR;
+	mnt->handle = found.handle;
+	return 0;
+}
+
+static int walk_down(struct mnt *mnt)
+{
+	for (const char *at = mnt->rest; *at;) {
+		size_t len = strcspn(at, "/");
+		int err = len ? step(mnt, at, len) : 0;
+
+		if (err)
+			return err;
+		at += len + (at[len] == '/');
+	}
+	return 0;
+}
+
+/* Finds what the path leads to in the virtual root. */
+static int walk_root(struct mnt *mnt)
+{
+	const struct namespace *ns = mnt->service->options.ns;
+	struct export_rights rights;
+	const ns_volume *volume;
+	const ns_entry *entry;
+
+	if (!namespace_cluster(ns))
+		return -EINPROGRESS;
+	entry = namespace_walk(ns, mnt->path, &mnt->rest);
+	if (!entry)
+		return -ENOENT;
+	mnt->call->volume = entry->volume;
+	if (exports_rights(ns, entry->volume, &mnt->call->client, &rights)) {
+		mnt->service->counters.access_denied++;
+		return -EACCES;
+	}
+	if (entry->volume == NAMESPACE_ROOT_VOLUME) {
+		mnt->handle = namespace_entry_handle(entry);
+		return 0;
+	}
+	volume = namespace_volume(ns, entry->volume);
+	if (!volume)
+		return -ENOENT;
+	mnt->handle = namespace_volume_root(volume);
+	return 0;
+}
+
+static void answer_mnt(struct mnt *mnt)
+{
+	struct file_service *service = mnt->service;
+	uint32_t node = 0;
+	int err = walk_root(mnt);
+
+	/* A mount point itself needs no volume: the name space knows its handle. */
+	if (!err && mnt->rest[strspn(mnt->rest, "/")]) {
+		err = file_service_find(service, mnt->handle.volume, mnt->call->transport, &mnt->volume, &node);
+		if (!err && !mnt->volume) {
+			file_service_relay(service, node, mnt->call);
+			return;
+		}
+		if (!err)
+			err = walk_down(mnt);
+	}
+	reply_mnt(mnt->call, err, namespace_handle_key(service->options.ns), &mnt->handle);
+}
+
+static void dispatch_mnt(struct file_service *service, struct rpc_call *call)
+{
+	struct mnt mnt = { .service = service, .call = call };
+	mountpath3 path = { 0 };
+	int err;
+
+	if (call->version < 3) {
+		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
+	} else if (path_decode(call, &path) < 0) {
+		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
+	} else {
+		err = path_text(&path, mnt.path);
+		if (err)
+			reply_mnt(call, err, NULL, NULL);
+		else
+			answer_mnt(&mnt);
+	}
+	xdr_free((xdrproc_t)xdr_mountpath3, &path);
+}
+
+static void dispatch_dump(struct file_service *service, struct rpc_call *call)
+{
+	struct bytes_writer out;
+
+	(void)service;
+	if (rpc_reply_begin(call, 4, &out))
+		return;
+	bytes_put_be32(&out, false);
+	rpc_reply_end(call, &out);
+}
+
+static void dispatch_void(struct file_service *service, struct rpc_call *call)
+{
+	(void)service;
+	reply_void(call);
+}
+
+/* The clients of one export, without their options. */
+static void put_clients(struct bytes_writer *out, const char *clients)
+{
+	static const char ends[] = "( \t\r\n";
+
+	for (const char *at = clients; *(at += strspn(at, " \t\r\n"));) {
+		size_t len = strcspn(at, ends);
+
+		if (len) {
+			bytes_put_be32(out, true);
+			put_text(out, at, len < MOUNT3_NAME_MAX ? len : MOUNT3_NAME_MAX);
+			at += len;
+		}
+		if (*at == '(') {
+			at += strcspn(at, ")");
+			at += *at == ')';
+		}
+	}
+	bytes_put_be32(out, false);
+}
+
+static size_t exports_room(const struct namespace *ns)
+{
+	const ns_export *export;
+	size_t room = 4;
+
+	/* A client takes two bytes of text at least, and 12 bytes more than its text at most. */
+	for (size_t at = 0; (export = namespace_next_export(ns, &at));)
+		room += 4 + 4 + strlen(export->path) + 3 + 8 * (strlen(export->clients) + 2) + 4;
+	return room;
+}
+
+static void dispatch_export(struct file_service *service, struct rpc_call *call)
+{
+	const struct namespace *ns = service->options.ns;
+	const ns_export *export;
+	struct bytes_writer out;
+
+	if (rpc_reply_begin(call, exports_room(ns), &out))
+		return;
+	for (size_t at = 0; (export = namespace_next_export(ns, &at));) {
+		bytes_put_be32(&out, true);
+		put_text(&out, export->path, strlen(export->path));
+		put_clients(&out, export->clients);
+	}
+	bytes_put_be32(&out, false);
+	rpc_reply_end(call, &out);
+}
+
+static void (*const dispatchers[MOUNT_NUMBERS])(struct file_service *service, struct rpc_call *call) = {
+	[MOUNT_NULL] = dispatch_void,
+	[MOUNT_MNT] = dispatch_mnt,
+	[MOUNT_DUMP] = dispatch_dump,
+	[MOUNT_UMNT] = dispatch_void,
+	[MOUNT_UMNTALL] = dispatch_void,
+	[MOUNT_EXPORT] = dispatch_export,
+};
+
+void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call)
+{
+	if (call->procedure >= MOUNT_NUMBERS)
+		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
+	else
+		dispatchers[call->procedure](program->state, call);
+}
+
+void mount3_unreachable(struct rpc_call *call)
+{
+	if (call->procedure == MOUNT_MNT)
+		reply_mnt(call, -ETIMEDOUT, NULL, NULL); /* MNT3ERR_SERVERFAULT: the protocol has no "later" */
+	else
+		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
+}
