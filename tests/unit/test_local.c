@@ -10,6 +10,7 @@
 #include "slave/local.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -104,9 +106,24 @@ static void volume_open(const char *path)
 	backend = volume->backend;
 }
 
+static int descriptors_before;
+
+static int count_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int count = 0;
+
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
 static void setup(void)
 {
 	umask(077);
+	descriptors_before = count_descriptors();
 	ck_assert_ptr_nonnull(directory_new());
 	ck_assert_int_eq(chmod(directory, 01777), 0);
 	volume_open(directory);
@@ -116,6 +133,7 @@ static void teardown(void)
 {
 	local_close(volume);
 	directory_remove();
+	ck_assert_int_eq(count_descriptors(), descriptors_before);
 }
 
 /* A path below the volume, for looking behind the backend's back. Each call overwrites what the last but 3 returned. */
@@ -638,12 +656,12 @@ END_TEST
 
 START_TEST(writing_takes_the_setuid_bit)
 {
-	struct handle own = make_file("own", &alice, 04777), foreign = make_file("foreign", &root_user, 04777);
+	struct handle own = make_file("own", &alice, 04577), foreign = make_file("foreign", &root_user, 04777);
 
-	ck_assert_uint_eq(attributes(&own).st_mode & 07777, 04777);
+	ck_assert_uint_eq(attributes(&own).st_mode & 07777, 04577);
 	ck_assert_int_eq(write_as(&alice, &own, 0, "x"), 0);
 	ck_assert_int_eq(write_as(&alice, &foreign, 0, "x"), 0);
-	ck_assert_uint_eq(attributes(&own).st_mode & 07777, 0777);
+	ck_assert_uint_eq(attributes(&own).st_mode & 07777, 0577);
 	ck_assert_uint_eq(attributes(&foreign).st_mode & 07777, 0777);
 }
 END_TEST
@@ -919,6 +937,7 @@ END_TEST
 START_TEST(exclusive_create_may_be_repeated)
 {
 	static const uint8_t first[8] = { 0xff, 1, 2, 3, 0xfe, 5, 6, 7 }, second[8] = { 0xff, 1, 2, 3, 0xfe, 5, 6, 8 };
+	struct backend_set times = { .set_atime = BACKEND_TIME_CLIENT, .set_mtime = BACKEND_TIME_CLIENT };
 	struct backend_found found, again;
 	struct backend_change change;
 	const struct handle *root = &volume->root;
@@ -930,7 +949,14 @@ START_TEST(exclusive_create_may_be_repeated)
 	ck_assert(is_same_handle(&found.handle, &again.handle));
 	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, second, &again,
 					 &change), -EEXIST);
+
+	/* Used since, even if its times happen to match. */
+	times.atime = found.attributes.st.st_atim;
+	times.mtime = found.attributes.st.st_mtim;
+	ck_assert_int_le(times.atime.tv_sec, INT32_MAX);
+	ck_assert_int_le(times.mtime.tv_sec, INT32_MAX);
 	ck_assert_int_eq(write_as(&alice, &found.handle, 0, "used"), 0);
+	ck_assert_int_eq(set_as(&alice, &found.handle, &times), 0);
 	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, first, &again,
 					 &change), -EEXIST);
 }
@@ -1278,10 +1304,39 @@ START_TEST(impossible_identities_are_refused)
 
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_eq(read_any(&cases[i], &file), -EACCES);
-	/* and the thread is root again */
 	ck_assert_int_eq(read_any(&root_user, &file), 0);
-	ck_assert_int_eq(access(at("file"), R_OK), 0);
+}
+END_TEST
+
+START_TEST(nothing_of_a_client_stays_behind)
+{
+	struct handle file = make_file("file", &staff_member, 0600);
+
+	ck_assert_int_eq(read_any(&bob, &file), -EACCES);
+	ck_assert_int_eq(read_any(&staff_member, &file), 0);
+	ck_assert_int_eq(setfsuid((uid_t)-1), 0);
+	ck_assert_int_eq(setfsgid((gid_t)-1), 0);
 	ck_assert_int_eq(getgroups(0, NULL), 0);
+	ck_assert_uint_eq(umask(077), 077);
+}
+END_TEST
+
+static void *make_and_set_umask(void *arg)
+{
+	(void)arg;
+	make_file("file", &alice, 0644);
+	umask(0123);
+	return NULL;
+}
+
+/* While one thread makes a file for a client, others make the daemon's own with the daemon's umask. */
+START_TEST(umask_is_the_threads_own)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, make_and_set_umask, NULL), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(umask(077), 077);
 }
 END_TEST
 
@@ -1397,6 +1452,8 @@ static void add_directory(TCase *tc)
 static void add_identity(TCase *tc)
 {
 	tcase_add_test(tc, impossible_identities_are_refused);
+	tcase_add_test(tc, nothing_of_a_client_stays_behind);
+	tcase_add_test(tc, umask_is_the_threads_own);
 	tcase_add_test(tc, threads_have_identities_of_their_own);
 	tcase_add_test(tc, root_in_another_group);
 }
