@@ -123,6 +123,7 @@ static int count_descriptors(void)
 static void setup(void)
 {
 	umask(077);
+	sync_error = 0;
 	descriptors_before = count_descriptors();
 	ck_assert_ptr_nonnull(directory_new());
 	ck_assert_int_eq(chmod(directory, 01777), 0);
