@@ -91,6 +91,7 @@ int node_ingress(struct __sk_buff *skb)
 	flow = *entry;
 	switch (flow.state) {
 	case NODE_HOLD:
+	case NODE_RELEASE:
 		return count(NODE_COUNT_in_parked, bpf_redirect(flow.park_ifindex, 0));
 	case NODE_RELAY:
 		return relay(skb, &flow, NODE_COUNT_in_relayed);
@@ -106,12 +107,14 @@ int node_ingress(struct __sk_buff *skb)
 SEC("tc")
 int node_egress(struct __sk_buff *skb)
 {
+	struct node_flow *entry;
 	struct packet p;
 
 	if (skb->ingress_ifindex || packet_read(skb, PACKET_TO_CLIENT, &p) != PACKET_SESSION ||
 	    p.flow.protocol != IPPROTO_TCP)
 		return count(NODE_COUNT_out_other, TC_ACT_UNSPEC);
-	if (!bpf_map_lookup_elem(&NODE_FLOWS, &p.flow))
+	entry = bpf_map_lookup_elem(&NODE_FLOWS, &p.flow);
+	if (!entry || entry->state == NODE_RELEASE)
 		return count(NODE_COUNT_out_local, TC_ACT_UNSPEC);
 	return count(NODE_COUNT_out_muted, TC_ACT_SHOT);
 }

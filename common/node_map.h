@@ -17,8 +17,9 @@
 enum { NODE_FLOWS_MAX = 65536 };
 
 enum node_state {
-	NODE_HOLD = 1,	/* in: park; out: drop */
-	NODE_RELAY = 2, /* in: to the new owner; out: drop */
+	NODE_HOLD = 1,	  /* in: park; out: drop */
+	NODE_RELAY = 2,	  /* in: to the new owner; out: drop */
+	NODE_RELEASE = 3, /* in: park, until those before have been written back; out: pass */
 };
 
 /* The value of NODE_FLOWS; its key is struct flow_key. */
@@ -41,10 +42,10 @@ struct node_flow {
 	X(in_short)	    /* passed to the stack */                                \
 	X(in_local)	    /* no entry: the stack's */                              \
 	X(in_reopened)	    /* SYN removed an entry */                               \
-	X(in_parked)	    /* HOLD */                                               \
+	X(in_parked)	    /* HOLD, RELEASE */                                      \
 	X(in_relayed)	    /* RELAY */                                              \
 	X(out_other)	    /* not TCP, fragments, forwarded for somebody else */    \
-	X(out_local)	    /* no entry: sent */                                     \
+	X(out_local)	    /* no entry, or RELEASE: sent */                         \
 	X(out_muted)	    /* HOLD or RELAY: dropped */                             \
 	X(park_relayed)	    /* a parked packet went on to the new owner */           \
 	X(park_returned)    /* a parked packet went into our own stack */            \

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The parts: common/node.bpf.c (what happens to packets), common/park.c (those that wait), common/tcp_repair.c (the
+ * socket), common/tc_program.c (getting programs into the kernel). This file puts them in the right order.
+ */
+#include "config.h"
+
+#include "common/kernel_helper.h"
+
+#include "common/log.h"
+#include "common/node_map.h"
+#include "common/park.h"
+#include "common/tc_program.h"
+#include "common/tcp_repair.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <limits.h>
+#include <net/ethernet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+TC_EMBED(node_object, "common/node.bpf.o");
+
+#define STRING(x) STRING_(x)
+#define STRING_(x) #x
+
+#define COUNTER_NAME(name) #name,
+static const char *const node_counter_names[] = { NODE_COUNTERS(COUNTER_NAME) };
+#undef COUNTER_NAME
+
+_Static_assert(sizeof(node_counter_names) / sizeof(node_counter_names[0]) == NODE_NCOUNTERS, "one name per counter");
+
+static const struct {
+	const char *name;
+	size_t offset;
+} park_counter_fields[] = {
+	{ "park_kept", offsetof(struct park_counters, kept) },
+	{ "park_written", offsetof(struct park_counters, written) },
+	{ "park_write_failed", offsetof(struct park_counters, write_failed) },
+	{ "park_overflowed", offsetof(struct park_counters, overflowed) },
+	{ "park_discarded", offsetof(struct park_counters, discarded) },
+	{ "park_unreadable", offsetof(struct park_counters, unreadable) },
+};
+
+enum {
+	PARK_NCOUNTERS = sizeof(park_counter_fields) / sizeof(park_counter_fields[0]),
+	NCOUNTERS = NODE_NCOUNTERS + PARK_NCOUNTERS,
+};
+
+struct kernel_helper {
+	struct bpf_object *object;
+	int flows_fd, counts_fd;
+	int control; /* for interface ioctls in our network namespace */
+	struct park *park;
+	struct event *on_parked;
+	char *pin_dir;
+	size_t interface_count;
+	unsigned int interfaces[KERNEL_HELPER_INTERFACES_MAX];
+	struct kernel_helper_counter counters[NCOUNTERS];
+};
+
+static int find_interfaces(struct kernel_helper *helper, const struct kernel_helper_options *options)
+{
+	if (options->interface_count == 0 || options->interface_count > KERNEL_HELPER_INTERFACES_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < options->interface_count; i++) {
+		helper->interfaces[i] = if_nametoindex(options->interfaces[i]);
+		if (helper->interfaces[i] == 0) {
+			log_err("kernel_helper", "interface=%s does not exist", options->interfaces[i]);
+			return -ENODEV;
+		}
+	}
+	helper->interface_count = options->interface_count;
+	return 0;
+}
+
+static int load_program(struct kernel_helper *helper, bool *took_up)
+{
+	int err;
+
+	err = tc_open(node_object, (size_t)(node_object_end - node_object), "node", &helper->object);
+	if (!err)
+		err = tc_load(helper->object, helper->pin_dir, took_up);
+	if (err)
+		return err;
+	helper->flows_fd = tc_map_fd(helper->object, STRING(NODE_FLOWS));
+	helper->counts_fd = tc_map_fd(helper->object, STRING(NODE_COUNTS));
+	return 0;
+}
+
+/*
+ * The sockets of an earlier run died with it, silently if they were frozen: a flow it held is nobody's. What it relayed
+ * has an owner elsewhere.
+ */
+static void remove_stale_holds(struct kernel_helper *helper)
+{
+	struct flow_key key, next;
+	struct node_flow entry;
+	char text[FLOW_TEXT_MAX];
+	int err;
+
+	err = bpf_map_get_next_key(helper->flows_fd, NULL, &next);
+	for (int i = 0; !err && i < NODE_FLOWS_MAX; i++) {
+		key = next;
+		err = bpf_map_get_next_key(helper->flows_fd, &key, &next);
+		if (bpf_map_lookup_elem(helper->flows_fd, &key, &entry) || entry.state == NODE_RELAY)
+			continue;
+		bpf_map_delete_elem(helper->flows_fd, &key);
+		log_info("kernel_helper", "flow=\"%s\" was held by an earlier run: released", flow_text(&key, text));
+	}
+}
+
+static const struct hook {
+	const char *program;
+	enum tc_direction direction;
+} interface_hooks[] = {
+	{ "node_ingress", TC_DIRECTION_INGRESS },
+	{ "node_egress", TC_DIRECTION_EGRESS },
+}, park_hooks[] = {
+	{ "node_park", TC_DIRECTION_INGRESS },
+	{ "node_park_guard", TC_DIRECTION_EGRESS },
+};
+
+enum { NHOOKS = 2 };
+
+static struct tc_place place_of(const struct hook *hook, unsigned int ifindex)
+{
+	return (struct tc_place){ .ifindex = ifindex, .direction = hook->direction, .priority = TC_PRIORITY_NODE };
+}
+
+static int attach_hooks(struct kernel_helper *helper, const struct hook hooks[static NHOOKS], unsigned int ifindex)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < NHOOKS; i++) {
+		struct tc_place place = place_of(&hooks[i], ifindex);
+
+		err = tc_attach(helper->object, hooks[i].program, &place);
+	}
+	return err;
+}
+
+static void detach_hooks(const struct hook hooks[static NHOOKS], unsigned int ifindex)
+{
+	for (size_t i = 0; i < NHOOKS; i++) {
+		struct tc_place place = place_of(&hooks[i], ifindex);
+
+		tc_detach(&place);
+	}
+}
+
+/* The configuration may have named other interfaces in an earlier run. */
+static void detach_strays(struct kernel_helper *helper)
+{
+	unsigned int keep[KERNEL_HELPER_INTERFACES_MAX + 1];
+
+	memcpy(keep, helper->interfaces, sizeof(helper->interfaces));
+	keep[helper->interface_count] = park_ifindex(helper->park);
+	for (size_t i = 0; i < NHOOKS; i++) {
+		struct tc_place place = place_of(&interface_hooks[i], 0);
+
+		tc_detach_strays(&place, "node_", keep, helper->interface_count + 1);
+	}
+}
+
+static int attach_program(struct kernel_helper *helper)
+{
+	int err;
+
+	err = attach_hooks(helper, park_hooks, park_ifindex(helper->park));
+	if (!err)
+		err = park_start(helper->park);
+	for (size_t i = 0; !err && i < helper->interface_count; i++)
+		err = attach_hooks(helper, interface_hooks, helper->interfaces[i]);
+	if (!err)
+		detach_strays(helper);
+	return err;
+}
+
+static void on_parked(evutil_socket_t fd __attribute__((unused)), short what __attribute__((unused)), void *arg)
+{
+	struct kernel_helper *helper = arg;
+
+	park_drain(helper->park);
+}
+
+static int watch_park(struct kernel_helper *helper, struct event_base *base)
+{
+	helper->on_parked = event_new(base, park_fd(helper->park), EV_READ | EV_PERSIST, on_parked, helper);
+	return helper->on_parked && event_add(helper->on_parked, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static int start(struct kernel_helper *helper, struct event_base *base, const struct kernel_helper_options *options,
+		 bool *took_up)
+{
+	int err;
+
+	helper->pin_dir = strdup(options->pin_dir);
+	if (!helper->pin_dir)
+		return -ENOMEM;
+	helper->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (helper->control < 0)
+		return -errno;
+	err = find_interfaces(helper, options);
+	if (!err)
+		err = load_program(helper, took_up);
+	if (err)
+		return err;
+	remove_stale_holds(helper);
+	err = park_open(options->park_name, options->interfaces[0], &helper->park);
+	if (!err)
+		err = attach_program(helper);
+	return err ? err : watch_park(helper, base);
+}
+
+int kernel_helper_new(struct event_base *base, const struct kernel_helper_options *options,
+		      struct kernel_helper **out)
+{
+	struct kernel_helper *helper = calloc(1, sizeof(*helper));
+	bool took_up = false;
+	int err;
+
+	if (!helper)
+		return -ENOMEM;
+	helper->control = -1;
+	err = start(helper, base, options, &took_up);
+	if (err) {
+		kernel_helper_free(helper, !took_up);
+		return err;
+	}
+	*out = helper;
+	return 0;
+}
+
+static void undo_for_good(struct kernel_helper *helper)
+{
+	for (size_t i = 0; i < helper->interface_count; i++)
+		detach_hooks(interface_hooks, helper->interfaces[i]);
+	if (helper->object)
+		tc_unpin(helper->object, helper->pin_dir);
+}
+
+void kernel_helper_free(struct kernel_helper *helper, bool for_good)
+{
+	if (!helper)
+		return;
+	if (for_good)
+		undo_for_good(helper);
+	if (helper->on_parked)
+		event_free(helper->on_parked);
+	park_close(helper->park, for_good);
+	bpf_object__close(helper->object);
+	if (helper->control >= 0)
+		close(helper->control);
+	free(helper->pin_dir);
+	free(helper);
+}
+
+int kernel_helper_adopt(struct kernel_helper *helper __attribute__((unused)), int fd, struct kernel_helper_static *out)
+{
+	return tcp_repair_adopt(fd, out);
+}
+
+static int set_entry(struct kernel_helper *helper, const struct flow_key *flow, const struct node_flow *entry)
+{
+	return bpf_map_update_elem(helper->flows_fd, flow, entry, BPF_ANY);
+}
+
+static void write_back_parked(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	park_drain(helper->park);
+	park_write_back(helper->park, flow);
+}
+
+int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	struct node_flow entry = { .state = NODE_HOLD, .park_ifindex = park_ifindex(helper->park) };
+	int err;
+
+	err = park_keep(helper->park, flow);
+	if (err)
+		return err;
+	err = set_entry(helper, flow, &entry);
+	if (err)
+		park_forget(helper->park, flow);
+	return err;
+}
+
+int kernel_helper_freeze(struct kernel_helper *helper __attribute__((unused)), int fd, const struct flow_key *flow,
+			 const struct kernel_helper_static *fixed, struct kernel_helper_state *out)
+{
+	return tcp_repair_freeze(fd, flow, fixed, out);
+}
+
+void kernel_helper_state_fini(struct kernel_helper_state *state)
+{
+	free(state->sent);
+	free(state->unsent);
+	free(state->received);
+	state->sent = state->unsent = state->received = NULL;
+	state->sent_len = state->unsent_len = state->received_len = 0;
+}
+
+/*
+ * The order of parked packets is kept as in kernel_helper_relay(). RELEASE lets the answers to them pass while new ones
+ * still queue behind.
+ */
+void kernel_helper_release(struct kernel_helper *helper, int fd, const struct flow_key *flow)
+{
+	struct node_flow entry = { .state = NODE_RELEASE, .park_ifindex = park_ifindex(helper->park) };
+	char text[FLOW_TEXT_MAX];
+	int err = tcp_repair_thaw(fd);
+
+	if (err)
+		log_warn("kernel_helper", "flow=\"%s\" not thawed: %s", flow_text(flow, text), strerror(-err));
+	set_entry(helper, flow, &entry);
+	write_back_parked(helper, flow);
+	bpf_map_delete_elem(helper->flows_fd, flow);
+	write_back_parked(helper, flow);
+	park_forget(helper->park, flow);
+}
+
+static int interface_mac(struct kernel_helper *helper, unsigned int ifindex, uint8_t mac[static ETH_ALEN])
+{
+	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
+
+	if (ioctl(helper->control, SIOCGIFNAME, &ifr) || ioctl(helper->control, SIOCGIFHWADDR, &ifr))
+		return -errno;
+	memcpy(mac, ifr.ifr_hwaddr.sa_data, ETH_ALEN);
+	return 0;
+}
+
+/*
+ * Parked packets go first: while the entry is HOLD with a target, new ones queue behind them. What entered the ring
+ * between the last look at it and RELAY is written back by the second drain, and by the loop's event for stragglers.
+ */
+int kernel_helper_relay(struct kernel_helper *helper, const struct flow_key *flow, const uint8_t to_mac[static 6],
+			unsigned int ifindex)
+{
+	struct node_flow entry = {
+		.state = NODE_HOLD,
+		.park_ifindex = park_ifindex(helper->park),
+		.relay_ifindex = ifindex,
+	};
+	int err;
+
+	memcpy(entry.to_mac, to_mac, ETH_ALEN);
+	err = interface_mac(helper, ifindex, entry.from_mac);
+	if (!err)
+		err = set_entry(helper, flow, &entry);
+	if (err)
+		return err;
+	write_back_parked(helper, flow);
+	entry.state = NODE_RELAY;
+	err = set_entry(helper, flow, &entry);
+	if (err)
+		return err;
+	write_back_parked(helper, flow);
+	park_forget(helper->park, flow);
+	return 0;
+}
+
+void kernel_helper_silence(struct kernel_helper *helper __attribute__((unused)), int fd)
+{
+	tcp_repair_silence(fd);
+}
+
+void kernel_helper_reset(struct kernel_helper *helper, int fd, const struct flow_key *flow)
+{
+	kernel_helper_forget(helper, flow);
+	tcp_repair_reset(fd);
+}
+
+void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	bpf_map_delete_elem(helper->flows_fd, flow);
+	park_drain(helper->park);
+	park_forget(helper->park, flow);
+}
+
+/*
+ * The old entry goes last. Until then a packet that comes here is relayed, at worst back to the first device, which parks
+ * it; without socket and entry our stack would answer it with RST.
+ */
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd)
+{
+	int err = tcp_repair_restore(state, fd);
+
+	if (!err)
+		kernel_helper_forget(helper, &state->flow);
+	return err;
+}
+
+const struct kernel_helper_counter *kernel_helper_counters(struct kernel_helper *helper, size_t *count)
+{
+	const char *park = (const char *)park_counters(helper->park);
+	uint64_t sums[NODE_NCOUNTERS];
+
+	tc_sum_counters(helper->counts_fd, sums, NODE_NCOUNTERS);
+	for (size_t i = 0; i < NODE_NCOUNTERS; i++)
+		helper->counters[i] = (struct kernel_helper_counter){ node_counter_names[i], sums[i] };
+	for (size_t i = 0; i < PARK_NCOUNTERS; i++) {
+		struct kernel_helper_counter *c = &helper->counters[NODE_NCOUNTERS + i];
+
+		c->name = park_counter_fields[i].name;
+		memcpy(&c->packets, park + park_counter_fields[i].offset, sizeof(c->packets));
+	}
+	*count = NCOUNTERS;
+	return helper->counters;
+}

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "common/tcp_repair.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+
+enum {
+	STATE_ESTABLISHED = 1, /* netinet/tcp.h, which cannot be included beside linux/tcp.h */
+	OPTION_MAXSEG = 2,
+	OPTION_WINDOW = 3,
+	OPTION_SACK_PERMITTED = 4,
+	OPTION_TIMESTAMP = 8,
+	WSCALE_MAX = 14,
+
+	READINGS_MAX = 100,
+	TRANSMISSION_POLLS = 200, /* some 100 us */
+	PEEK_SLACK = 128 * 1024, /* the send queue may begin with acknowledged bytes */
+	TIMESTAMP_ADVANCE = 2,	 /* the reading lost bit 0: the clock must not go back */
+};
+
+static int set_option(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) ? -errno : 0;
+}
+
+static int get_option(int fd, int level, int option, void *value, socklen_t len)
+{
+	return getsockopt(fd, level, option, value, &len) ? -errno : 0;
+}
+
+static int repair_on(int fd)
+{
+	return set_option(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+}
+
+/*
+ * No window probe: the client would ignore it (handoff.md 3.7). Repair mode leaves SO_REUSEADDR off behind it, and a
+ * restarted daemon could not bind its listener while this connection exists (5.4).
+ */
+static int repair_off(int fd)
+{
+	int err = set_option(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+
+	return err ? err : set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+}
+
+static int select_queue(int fd, int queue)
+{
+	return set_option(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, queue);
+}
+
+static int get_info(int fd, struct tcp_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return get_option(fd, IPPROTO_TCP, TCP_INFO, info, sizeof(*info));
+}
+
+/* MPTCP and upper layer protocols (kTLS) keep state that is not in the socket's queues. */
+static int refuse_unmovable(int fd)
+{
+	char upper[16] = "";
+	int protocol = 0;
+
+	if (get_option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof(protocol)) || protocol != IPPROTO_TCP)
+		return -EOPNOTSUPP;
+	if (get_option(fd, IPPROTO_TCP, TCP_ULP, upper, sizeof(upper)) == 0 && upper[0])
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+int tcp_repair_adopt(int fd, struct kernel_helper_static *out)
+{
+	struct tcp_info info;
+	uint32_t mss_clamp;
+	int err, err_off;
+
+	err = refuse_unmovable(fd);
+	if (err)
+		return err;
+	err = repair_on(fd);
+	if (err)
+		return err;
+	/* In repair mode this is the client's limit, else the current size. */
+	err = get_option(fd, IPPROTO_TCP, TCP_MAXSEG, &mss_clamp, sizeof(mss_clamp));
+	if (!err)
+		err = get_info(fd, &info);
+	err_off = repair_off(fd);
+	if (err || err_off)
+		return err ? err : err_off;
+	*out = (struct kernel_helper_static){
+		.mss_clamp = mss_clamp,
+		.send_wscale = info.tcpi_snd_wscale,
+		.receive_wscale = info.tcpi_rcv_wscale,
+		.has_wscale = info.tcpi_options & TCPI_OPT_WSCALE,
+		.has_sack = info.tcpi_options & TCPI_OPT_SACK,
+		.has_timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS,
+	};
+	return 0;
+}
+
+/* What must not change while the queues are read. All in bytes or sequence numbers. */
+struct reading {
+	int incoming, outgoing;
+	uint32_t receive_next, write_next;
+};
+
+static int take_reading(int fd, struct reading *r)
+{
+	int err;
+
+	if (ioctl(fd, SIOCINQ, &r->incoming) || ioctl(fd, SIOCOUTQ, &r->outgoing))
+		return -errno;
+	err = select_queue(fd, TCP_RECV_QUEUE);
+	if (!err)
+		err = get_option(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &r->receive_next, sizeof(r->receive_next));
+	if (!err)
+		err = select_queue(fd, TCP_SEND_QUEUE);
+	if (!err)
+		err = get_option(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &r->write_next, sizeof(r->write_next));
+	return err;
+}
+
+/*
+ * The last @want bytes of the selected queue. A peek at the send queue yields whole packets, also the acknowledged
+ * part of the first one, and returns their length whether they fitted or not (handoff.md 3.3).
+ */
+static int peek_queue(int fd, size_t want, uint8_t **out)
+{
+	size_t size = want + PEEK_SLACK;
+
+	for (int i = 0; i < 3; i++) {
+		uint8_t *bytes = malloc(size);
+		ssize_t len;
+
+		if (!bytes)
+			return -ENOMEM;
+		len = recv(fd, bytes, size, MSG_PEEK | MSG_DONTWAIT);
+		if (len >= (ssize_t)want && len <= (ssize_t)size) {
+			memmove(bytes, bytes + (size_t)len - want, want);
+			*out = bytes;
+			return 0;
+		}
+		free(bytes);
+		if (len < (ssize_t)want)
+			return -EAGAIN;
+		size = (size_t)len + PEEK_SLACK;
+	}
+	return -EAGAIN;
+}
+
+static int peek_if_any(int fd, int queue, int want, uint8_t **out)
+{
+	int err;
+
+	*out = NULL;
+	if (want <= 0)
+		return 0;
+	err = select_queue(fd, queue);
+	return err ? err : peek_queue(fd, (size_t)want, out);
+}
+
+static int copy_bytes(const uint8_t *from, size_t len, uint8_t **out)
+{
+	*out = NULL;
+	if (len == 0)
+		return 0;
+	*out = malloc(len);
+	if (!*out)
+		return -ENOMEM;
+	memcpy(*out, from, len);
+	return 0;
+}
+
+/* The send queue falls into what the client may have and what never left. */
+static int split_send_queue(const uint8_t *queue, const struct reading *r, int unsent, struct kernel_helper_state *s)
+{
+	int err;
+
+	s->sent_len = (size_t)(r->outgoing - unsent);
+	s->unsent_len = (size_t)unsent;
+	err = copy_bytes(queue, s->sent_len, &s->sent);
+	if (!err)
+		err = copy_bytes(queue + s->sent_len, s->unsent_len, &s->unsent);
+	return err;
+}
+
+static int read_queues(int fd, const struct reading *r, int unsent, struct kernel_helper_state *s)
+{
+	uint8_t *queue;
+	int err;
+
+	if (unsent > r->outgoing)
+		return -EAGAIN;
+	err = peek_if_any(fd, TCP_RECV_QUEUE, r->incoming, &s->received);
+	if (err)
+		return err;
+	s->received_len = s->received ? (size_t)r->incoming : 0;
+	err = peek_if_any(fd, TCP_SEND_QUEUE, r->outgoing, &queue);
+	if (!err && queue)
+		err = split_send_queue(queue, r, unsent, s);
+	free(queue);
+	return err;
+}
+
+static int read_window(int fd, struct kernel_helper_state *s)
+{
+	struct tcp_repair_window w;
+	int err = get_option(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof(w));
+
+	if (err)
+		return err;
+	s->window_snd_wl1 = w.snd_wl1;
+	s->window_snd_wnd = w.snd_wnd;
+	s->window_max_window = w.max_window;
+	s->window_rcv_wnd = w.rcv_wnd;
+	s->window_rcv_wup = w.rcv_wup;
+	return 0;
+}
+
+static int read_rest(int fd, struct kernel_helper_state *s)
+{
+	struct tcp_info info;
+	int err;
+
+	err = read_window(fd, s);
+	if (!err)
+		err = get_option(fd, IPPROTO_TCP, TCP_TIMESTAMP, &s->timestamp, sizeof(s->timestamp));
+	if (!err)
+		err = get_option(fd, SOL_SOCKET, SO_RCVBUF, &s->receive_buffer, sizeof(s->receive_buffer));
+	if (!err)
+		err = get_option(fd, SOL_SOCKET, SO_SNDBUF, &s->send_buffer, sizeof(s->send_buffer));
+	if (!err)
+		err = get_info(fd, &info);
+	if (err)
+		return err;
+	if (info.tcpi_state != STATE_ESTABLISHED)
+		return -ENOTCONN;
+	s->congestion_window = info.tcpi_snd_cwnd;
+	return 0;
+}
+
+/* A packet that passed the node program before the hold may still be at work on another CPU (handoff.md 3.2). */
+static int read_once(int fd, int unsent, struct kernel_helper_state *s)
+{
+	struct reading before = { 0 }, after = { 0 };
+	int err;
+
+	err = take_reading(fd, &before);
+	if (!err)
+		err = read_queues(fd, &before, unsent, s);
+	if (!err)
+		err = read_rest(fd, s);
+	if (!err)
+		err = take_reading(fd, &after);
+	if (!err && memcmp(&before, &after, sizeof(before)) != 0)
+		err = -EAGAIN;
+	s->send_unacknowledged = before.write_next - (uint32_t)before.outgoing;
+	s->receive_next = before.receive_next;
+	return err;
+}
+
+/* Until no packet of the socket is in a queue of this machine, but not for long: only a refused handoff gains from it. */
+static void await_transmissions(int fd)
+{
+	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
+
+	for (int i = 0; i < TRANSMISSION_POLLS; i++) {
+		if (get_option(fd, SOL_SOCKET, SO_MEMINFO, memory, sizeof(memory)) || memory[SK_MEMINFO_WMEM_ALLOC] == 0)
+			return;
+		sched_yield();
+	}
+}
+
+/*
+ * While the send queue is selected, an ACK or a finished transmission makes the kernel take all unsent bytes for sent,
+ * without sending them; only a retransmission would send them, after a second at the second device, after 200 ms here if
+ * the connection stays. So the unsent bytes are counted before. What was on its way into the network before the hold has
+ * left with repair mode on (both take the socket's lock), what came later was refused by the node program and counts as
+ * unsent: the number cannot change.
+ */
+static int count_unsent(int fd, int *unsent)
+{
+	int err = select_queue(fd, TCP_NO_QUEUE);
+
+	if (err)
+		return err;
+	if (ioctl(fd, SIOCOUTQNSD, unsent))
+		return -errno;
+	if (*unsent > 0)
+		await_transmissions(fd);
+	return 0;
+}
+
+int tcp_repair_freeze(int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
+		      struct kernel_helper_state *out)
+{
+	struct kernel_helper_state s = { 0 };
+	int unsent, err, err_queue;
+
+	err = repair_on(fd);
+	if (!err)
+		err = count_unsent(fd, &unsent);
+	if (err)
+		return err;
+	err = -EAGAIN;
+	for (int i = 0; err == -EAGAIN && i < READINGS_MAX; i++) {
+		kernel_helper_state_fini(&s);
+		s = (struct kernel_helper_state){ .flow = *flow, .fixed = *fixed };
+		err = read_once(fd, unsent, &s);
+	}
+	err_queue = select_queue(fd, TCP_NO_QUEUE);
+	if (err || err_queue) {
+		kernel_helper_state_fini(&s);
+		return err ? err : err_queue;
+	}
+	*out = s;
+	return 0;
+}
+
+static int set_sequence(int fd, int queue, uint32_t sequence)
+{
+	int err = select_queue(fd, queue);
+
+	return err ? err : set_option(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, (int)sequence);
+}
+
+/* Before connect, which computes the window from it. SO_BUF_LOCK 0 gives auto-tuning back. */
+static int restore_buffers(int fd, const struct kernel_helper_state *s)
+{
+	uint32_t send_buffer = s->send_buffer / 2; /* the kernel doubles what is set */
+	int err;
+
+	if (send_buffer < 2 * s->sent_len)
+		send_buffer = (uint32_t)(2 * s->sent_len);
+	err = set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)(s->receive_buffer / 2));
+	if (!err)
+		err = set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)send_buffer);
+	return err ? err : set_option(fd, SOL_SOCKET, SO_BUF_LOCK, 0);
+}
+
+static socklen_t address_len(const struct sockaddr_storage *ss)
+{
+	return ss->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+/* Repair mode was on before bind: the listener at the same address is no conflict. connect() sends nothing. */
+static int restore_ends(int fd, const struct kernel_helper_state *s)
+{
+	struct sockaddr_storage client, vip;
+	int err;
+
+	flow_to_sockets(&s->flow, &client, &vip);
+	if (bind(fd, (struct sockaddr *)&vip, address_len(&vip)))
+		return -errno;
+	err = set_sequence(fd, TCP_RECV_QUEUE, s->receive_next);
+	if (!err)
+		err = set_sequence(fd, TCP_SEND_QUEUE, s->send_unacknowledged);
+	if (err)
+		return err;
+	return connect(fd, (struct sockaddr *)&client, address_len(&client)) ? -errno : 0;
+}
+
+static int restore_options(int fd, const struct kernel_helper_state *s)
+{
+	struct tcp_repair_opt options[4];
+	socklen_t count = 0;
+
+	if (s->fixed.has_wscale)
+		options[count++] = (struct tcp_repair_opt){
+			OPTION_WINDOW, s->fixed.send_wscale | (uint32_t)s->fixed.receive_wscale << 16 };
+	if (s->fixed.has_sack)
+		options[count++] = (struct tcp_repair_opt){ OPTION_SACK_PERMITTED, 0 };
+	if (s->fixed.has_timestamps)
+		options[count++] = (struct tcp_repair_opt){ OPTION_TIMESTAMP, 0 };
+	options[count++] = (struct tcp_repair_opt){ OPTION_MAXSEG, s->fixed.mss_clamp };
+	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, options, count * (socklen_t)sizeof(options[0])))
+		return -errno;
+	if (!s->fixed.has_timestamps)
+		return 0;
+	return set_option(fd, IPPROTO_TCP, TCP_TIMESTAMP, (int)(s->timestamp + TIMESTAMP_ADVANCE));
+}
+
+/* In repair mode these count as sent: nothing leaves. */
+static int restore_sent(int fd, const struct kernel_helper_state *s)
+{
+	size_t done = 0;
+	int err = select_queue(fd, TCP_SEND_QUEUE);
+
+	while (!err && done < s->sent_len) {
+		ssize_t len = send(fd, s->sent + done, s->sent_len - done, MSG_NOSIGNAL);
+
+		if (len > 0)
+			done += (size_t)len;
+		else
+			err = errno == EAGAIN ? -ENOBUFS : -errno;
+	}
+	return err ? err : select_queue(fd, TCP_NO_QUEUE);
+}
+
+/* The last step in repair mode, so that the window never shrinks. */
+static int restore_window(int fd, const struct kernel_helper_state *s)
+{
+	struct tcp_repair_window w = {
+		.snd_wl1 = s->window_snd_wl1,
+		.snd_wnd = s->window_snd_wnd,
+		.max_window = s->window_max_window,
+		.rcv_wnd = s->window_rcv_wnd,
+		.rcv_wup = s->window_rcv_wup,
+	};
+
+	return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof(w)) ? -errno : 0;
+}
+
+static int wake_up(int fd, const struct kernel_helper_state *s __attribute__((unused)))
+{
+	int err = repair_off(fd);
+
+	return err ? err : set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+static const struct restore_step {
+	const char *name;
+	int (*run)(int fd, const struct kernel_helper_state *state);
+} restore_steps[] = {
+	{ "buffers", restore_buffers },
+	{ "addresses", restore_ends },
+	{ "options", restore_options },
+	{ "sent bytes", restore_sent },
+	{ "window", restore_window },
+	{ "wake-up", wake_up },
+};
+
+static int run_restore_steps(int fd, const struct kernel_helper_state *state)
+{
+	char text[FLOW_TEXT_MAX];
+	int err;
+
+	for (size_t i = 0; i < sizeof(restore_steps) / sizeof(restore_steps[0]); i++) {
+		err = restore_steps[i].run(fd, state);
+		if (err) {
+			log_warn("tcp_repair", "flow=\"%s\" not restored: %s: %s", flow_text(&state->flow, text),
+				 restore_steps[i].name, strerror(-err));
+			return err;
+		}
+	}
+	return 0;
+}
+
+static bool is_consistent(const struct kernel_helper_state *s)
+{
+	return s->flow.protocol == IPPROTO_TCP && s->fixed.mss_clamp > 0 && s->fixed.mss_clamp <= UINT16_MAX &&
+	       s->fixed.send_wscale <= WSCALE_MAX && s->fixed.receive_wscale <= WSCALE_MAX &&
+	       (s->sent || s->sent_len == 0) && s->sent_len < INT32_MAX / 2 && s->receive_buffer <= INT32_MAX &&
+	       s->send_buffer <= INT32_MAX;
+}
+
+int tcp_repair_restore(const struct kernel_helper_state *state, int *out)
+{
+	int err, fd;
+
+	if (!is_consistent(state))
+		return -EINVAL;
+	fd = socket(flow_is_ipv4(&state->flow) ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	err = repair_on(fd);
+	if (!err)
+		err = run_restore_steps(fd, state);
+	if (err) {
+		tcp_repair_silence(fd);
+		return err;
+	}
+	*out = fd;
+	return 0;
+}
+
+int tcp_repair_thaw(int fd)
+{
+	return repair_off(fd);
+}
+
+void tcp_repair_silence(int fd)
+{
+	struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
+
+	repair_on(fd);
+	connect(fd, &nowhere, sizeof(nowhere));
+	close(fd);
+}
+
+void tcp_repair_reset(int fd)
+{
+	struct linger now = { .l_onoff = 1 };
+
+	repair_off(fd);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, a handed off connection cannot be restored beside the listener of the same address, or a restarted
+ * daemon cannot listen while such a connection lives, or a client sees a FIN or RST from the device it left.
+ *
+ * One connection on lo, moved from its socket into a new one of the same namespace, without BPF.
+ */
+#include "config.h"
+
+#include "common/tcp_repair.h"
+#include "tests/platform/netns.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct connection {
+	int client, server;
+	struct flow_key flow;
+	struct kernel_helper_static fixed;
+};
+
+static struct connection connect_through(int netns, int listener, const char *address)
+{
+	struct connection c = { .client = netns_connect(netns, address, 2049) };
+	struct sockaddr_storage client, vip;
+	socklen_t len = sizeof(client);
+
+	c.server = accept(listener, (struct sockaddr *)&client, &len);
+	CHECK(c.server >= 0);
+	len = sizeof(vip);
+	CHECK(getsockname(c.server, (struct sockaddr *)&vip, &len) == 0);
+	CHECK_OK(flow_from_sockets(&client, &vip, IPPROTO_TCP, &c.flow));
+	CHECK_OK(tcp_repair_adopt(c.server, &c.fixed));
+	return c;
+}
+
+/* An established socket blocks a new listener unless it has SO_REUSEADDR, which repair mode takes away. */
+static int replace_listener(int netns, int listener, const char *address)
+{
+	close(listener);
+	return netns_listen(netns, address, 2049);
+}
+
+static bool is_quiet(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLRDHUP };
+
+	return poll(&p, 1, 100) == 0;
+}
+
+static void expect_echo(int from, int to, const char *text)
+{
+	struct pollfd p = { .fd = to, .events = POLLIN };
+	char got[64] = "";
+
+	CHECK(send(from, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
+	CHECK(poll(&p, 1, 2000) == 1);
+	CHECK(recv(to, got, sizeof(got) - 1, 0) == (ssize_t)strlen(text));
+	CHECK(strcmp(got, text) == 0);
+}
+
+/* Leaves bytes in both queues of the server: unread ones from the client, and acknowledged ones are all gone. */
+static void move(struct connection *c, struct kernel_helper_state *state)
+{
+	CHECK(send(c->client, "unread", 6, 0) == 6);
+	usleep(1000);
+	CHECK_OK(tcp_repair_freeze(c->server, &c->flow, &c->fixed, state));
+	CHECK(state->received_len == 6 && memcmp(state->received, "unread", 6) == 0);
+	CHECK(state->sent_len == 0 && state->unsent_len == 0);
+	tcp_repair_silence(c->server);
+	CHECK(is_quiet(c->client));
+	CHECK_OK(tcp_repair_restore(state, &c->server));
+	kernel_helper_state_fini(state);
+}
+
+/* Binding without repair mode is refused, which shows that the test would notice. */
+static void expect_bind_conflict(const char *address)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = netns_address(address, 2049, &ss);
+	int fd = socket(ss.ss_family, SOCK_STREAM, 0);
+
+	CHECK(bind(fd, (struct sockaddr *)&ss, len) < 0 && errno == EADDRINUSE);
+	close(fd);
+}
+
+static void test_address(int netns, const char *address)
+{
+	int listener = netns_listen(netns, address, 2049);
+	struct connection c = connect_through(netns, listener, address);
+	uint64_t resets = netns_counter(netns, "Tcp", "OutRsts");
+	struct kernel_helper_state state;
+
+	CHECK(c.fixed.has_timestamps && c.fixed.has_sack && c.fixed.has_wscale && c.fixed.mss_clamp > 1000);
+	expect_echo(c.client, c.server, "before");
+	expect_bind_conflict(address);
+	listener = replace_listener(netns, listener, address);
+	move(&c, &state);
+	expect_echo(c.client, c.server, "to the new socket");
+	expect_echo(c.server, c.client, "from the new socket");
+	listener = replace_listener(netns, listener, address);
+	CHECK(netns_counter(netns, "Tcp", "OutRsts") == resets);
+
+	/* A connection that the client half closed is not moved; it goes on. */
+	CHECK(shutdown(c.client, SHUT_WR) == 0);
+	CHECK(tcp_repair_freeze(c.server, &c.flow, &c.fixed, &state) == -ENOTCONN);
+	CHECK_OK(tcp_repair_thaw(c.server));
+	expect_echo(c.server, c.client, "thawed");
+
+	tcp_repair_reset(c.server);
+	CHECK(netns_counter(netns, "Tcp", "OutRsts") == resets + 1);
+	close(c.client);
+	close(listener);
+	printf("ok: %s\n", address);
+}
+
+int main(void)
+{
+	int netns;
+
+	netns_setup(false);
+	netns = netns_new();
+	netns_enter(netns);
+	test_address(netns, "127.0.0.1");
+	test_address(netns, "::1");
+	return 0;
+}
