@@ -6,6 +6,15 @@
  * section 5). Each change is logged and recorded in a file first, with the old value, so that it can be undone by
  * this process, by the next one, or by hand. Uses rtnetlink and /proc/sys.
  *
+ * The record is text: a line with the boot it is of (a reboot undoes everything, so a record of an earlier boot is
+ * forgotten), then one line for each change, synced to the disk before the change is made:
+ *
+ *	sysctl NAME OLD-VALUE
+ *	address INTERFACE ADDRESS
+ *	up INTERFACE
+ *
+ * A call that fails has logged why. What it did before it failed stays in force and recorded.
+ *
  * Threads: the control loop's.
  */
 #ifndef VNAS_COMMON_MACHINE_H
@@ -15,7 +24,12 @@
 
 struct machine;
 
-/* @record: path of the file of changes; what an earlier run recorded is taken up. 0 or a negative errno value. */
+/**
+ * machine_open() - begin or continue to change the machine
+ * @record:	path of the file of changes; what an earlier run recorded is taken up
+ *
+ * Return: 0; -EBADMSG if @record is something else than a record; other negative errno values of its file
+ */
 int machine_open(const char *record, struct machine **out);
 
 /* @undo: put everything back, newest first, and remove the record; otherwise leave all in force. */
@@ -37,7 +51,11 @@ int machine_sysctl(struct machine *machine, const char *name, const char *value)
  */
 int machine_address(struct machine *machine, const char *interface, const char *address);
 
-/* What a disk node needs: the VIPs on lo, not announced by @interface; ARP and reverse path settings. */
+/*
+ * What a disk node needs: the VIPs on lo, not announced by @interface; ARP and reverse path settings.
+ *
+ * Source: ../shared/handoff.md, 5.1
+ */
 int machine_setup_slave(struct machine *machine, const char *interface, const char *const *vips, size_t vip_count);
 
 /* What the switch needs: the VIPs on the first client interface; settings on all of @interfaces. */

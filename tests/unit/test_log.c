@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * If this fails, the operator reads a log with missing, mixed or forged lines, or the caller of log_err() acts on the errno
- * of a write to standard error.
+ * If this fails, the operator reads a log with missing, mixed or forged lines, or the caller of log_err() acts on the
+ * errno of a write to standard error.
  */
 #include "config.h"
 

@@ -3,8 +3,8 @@
  * If this fails, vnasd runs with a configuration that the administrator did not write, refuses one that he did, leaves
  * him without a hint what is wrong, or is documented otherwise than it is.
  *
- * The printed form of tests/golden/settings_*.conf is in settings_*.canonical; GOLDEN_UPDATE=1 in the environment writes
- * it anew.
+ * The printed form of tests/golden/settings_*.conf is in settings_*.canonical, which GOLDEN_UPDATE=1 in the environment
+ * writes anew.
  */
 #include "config.h"
 
