@@ -3,6 +3,7 @@
 
 #include "common/conn.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/record.h"
 
@@ -16,7 +17,6 @@
 #include <sys/queue.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -52,6 +52,7 @@ struct conn {
 	struct sockaddr_storage client, local;
 	struct kernel_helper_static fixed;
 	struct conn_facts facts;
+	struct placement placement;
 	void (*on_quiet)(struct conn *conn, void *arg);
 	void *on_quiet_arg;
 };
@@ -75,14 +76,6 @@ struct conn_server {
 };
 
 static void conn_parse(struct conn *conn);
-
-static uint64_t wall_clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* Life and death */
 
@@ -445,6 +438,7 @@ static void conn_join(struct conn *conn)
 	TAILQ_INSERT_TAIL(&conn->server->conns, conn, link);
 	conn->server->count++;
 	conn->phase = CONN_SERVING;
+	conn->placement.moved_ms = clock_monotonic_ms();
 	event_add(conn->on_read, NULL);
 }
 
@@ -472,7 +466,7 @@ static void server_accepted(struct conn_server *server, int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
 	conn->facts.session = (uint64_t)options->self << 32 | server->next_session++;
-	conn->facts.since_ns = wall_clock_ns();
+	conn->facts.since_ns = clock_wall_ns();
 	conn->movable = options->handlers->on_accept(fd, &conn->fixed, options->arg);
 	conn_join(conn);
 }
@@ -573,7 +567,7 @@ struct conn_server *conn_server_new(const struct conn_server_options *options)
 	}
 	/* A restarted daemon must not give out the ids of sessions that live on elsewhere. */
 	if (getrandom(&server->next_session, sizeof(server->next_session), 0) < 0)
-		server->next_session = (uint32_t)wall_clock_ns();
+		server->next_session = (uint32_t)clock_wall_ns();
 	return server;
 }
 
@@ -640,6 +634,11 @@ const struct flow_key *conn_flow(const struct conn *conn)
 const struct kernel_helper_static *conn_fixed(const struct conn *conn)
 {
 	return &conn->fixed;
+}
+
+struct placement *conn_placement(struct conn *conn)
+{
+	return &conn->placement;
 }
 
 bool conn_is_movable(const struct conn *conn)

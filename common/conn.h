@@ -22,6 +22,7 @@
 
 #include "common/flow.h"
 #include "common/kernel_helper.h"
+#include "common/placement.h"
 #include "common/rpc.h"
 
 #include <stdbool.h>
@@ -90,6 +91,7 @@ size_t conn_count(const struct conn_server *server);
 struct conn_facts *conn_facts(struct conn *conn);
 const struct flow_key *conn_flow(const struct conn *conn);
 const struct kernel_helper_static *conn_fixed(const struct conn *conn);
+struct placement *conn_placement(struct conn *conn);
 bool conn_is_movable(const struct conn *conn);
 int conn_fd(const struct conn *conn);
 

@@ -42,7 +42,7 @@ struct tch_message {
 	uint32_t flags;
 	uint64_t id; /* of the handoff: first device's node id << 32 | its counter */
 	uint64_t session;
-	int result; /* TCH_KIND_FAIL: a negative errno value */
+	int result; /* TCH_KIND_FAIL: a negative errno value; TCH_KIND_DONE: freeze to acknowledgment in microseconds */
 	const uint8_t *options;
 	size_t options_len;
 	const uint8_t *sent, *unsent, *received;

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/relay.h"
+
+#include "common/file_service.h"
+#include "common/flow.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+enum { BUCKETS = 256 };
+
+/* A call of ours that another device is answering. */
+struct relay_out {
+	LIST_ENTRY(relay_out) link;
+	struct relay *relay;
+	uint32_t node, request;
+	struct rpc_call *call;
+	struct event *timer;
+};
+
+/* A call of another device that we are answering. */
+struct relay_in {
+	struct rpc_call call;
+	struct relay *relay;
+	LIST_ENTRY(relay_in) link;
+	uint32_t node, request;
+	uint8_t record[];
+};
+
+struct relay {
+	struct event_base *base;
+	struct rpc_server *rpc;
+	struct scp *scp;
+	LIST_HEAD(relay_bucket, relay_out) out[BUCKETS]; /* by request number */
+	LIST_HEAD(, relay_in) in;
+};
+
+struct relay *relay_new(struct event_base *base, struct rpc_server *rpc)
+{
+	struct relay *relay = calloc(1, sizeof(*relay));
+
+	if (!relay)
+		return NULL;
+	relay->base = base;
+	relay->rpc = rpc;
+	for (size_t i = 0; i < BUCKETS; i++)
+		LIST_INIT(&relay->out[i]);
+	LIST_INIT(&relay->in);
+	return relay;
+}
+
+void relay_set_scp(struct relay *relay, struct scp *scp)
+{
+	relay->scp = scp;
+}
+
+static void out_free(struct relay_out *out)
+{
+	LIST_REMOVE(out, link);
+	event_free(out->timer);
+	free(out);
+}
+
+static void out_unreachable(struct relay_out *out)
+{
+	struct rpc_call *call = out->call;
+
+	out_free(out);
+	file_service_unreachable(call);
+}
+
+static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay_out *out = arg;
+
+	(void)fd, (void)what;
+	log_warn("relay", "node=%u did not answer a call of program %u procedure %u within %d ms", out->node,
+		 out->call->program, out->call->procedure, RELAY_TIMEOUT_MS);
+	out_unreachable(out);
+}
+
+void relay_free(struct relay *relay)
+{
+	struct relay_in *in;
+
+	if (!relay)
+		return;
+	for (size_t i = 0; i < BUCKETS; i++)
+		while (!LIST_EMPTY(&relay->out[i]))
+			out_unreachable(LIST_FIRST(&relay->out[i]));
+	LIST_FOREACH(in, &relay->in, link)
+		in->relay = NULL;
+	free(relay);
+}
+
+static int relay_send(struct relay *relay, struct relay_out *out)
+{
+	const struct rpc_call *call = out->call;
+	scp_message message = { .type = SCP_RELAY_CALL };
+	scp_relay_call *wire = &message.scp_message_u.relay_call;
+	struct flow_key flow;
+
+	if (flow_from_sockets(&call->client, &call->server, 0, &flow) < 0)
+		return -EAFNOSUPPORT;
+	memcpy(wire->client, flow.client, sizeof(wire->client));
+	memcpy(wire->server, flow.vip, sizeof(wire->server));
+	wire->client_port = ntohs(flow.client_port);
+	wire->record.record_val = (char *)call->record;
+	wire->record.record_len = (u_int)call->record_len;
+	return scp_send(relay->scp, out->node, SCP_RELAY, out->request, &message);
+}
+
+void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
+{
+	struct relay_out *out;
+
+	if (!relay->scp || !scp_is_up(relay->scp, node, SCP_RELAY)) {
+		file_service_unreachable(call);
+		return;
+	}
+	out = calloc(1, sizeof(*out));
+	if (out)
+		out->timer = evtimer_new(relay->base, out_on_timeout, out);
+	if (!out || !out->timer) {
+		free(out);
+		file_service_unreachable(call);
+		return;
+	}
+	out->relay = relay;
+	out->node = node;
+	out->call = call;
+	out->request = scp_next_request(relay->scp);
+	LIST_INSERT_HEAD(&relay->out[out->request % BUCKETS], out, link);
+	if (relay_send(relay, out) < 0)
+		out_unreachable(out);
+	else
+		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_TIMEOUT_MS / 1000 });
+}
+
+void relay_node_lost(struct relay *relay, uint32_t node)
+{
+	struct relay_out *out, *next;
+
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (out = LIST_FIRST(&relay->out[i]); out; out = next) {
+			next = LIST_NEXT(out, link);
+			if (out->node == node)
+				out_unreachable(out);
+		}
+}
+
+static void relay_answered(struct relay *relay, uint32_t node, uint32_t request, const scp_relay_reply *reply)
+{
+	struct relay_out *out;
+	struct rpc_call *call;
+
+	LIST_FOREACH(out, &relay->out[request % BUCKETS], link)
+		if (out->request == request && out->node == node)
+			break;
+	if (!out)
+		return; /* it came too late */
+	if (reply->result != 0 || reply->record.record_len == 0) {
+		out_unreachable(out);
+		return;
+	}
+	call = out->call;
+	out_free(out);
+	rpc_reply_whole(call, reply->record.record_val, reply->record.record_len);
+}
+
+/* The owner's side. */
+
+static void in_done(struct rpc_call *call)
+{
+	struct relay_in *in = call->transport_state;
+	scp_message message = { .type = SCP_RELAY_REPLY };
+	scp_relay_reply *wire = &message.scp_message_u.relay_reply;
+
+	if (call->reply_len == 0)
+		wire->result = EBADMSG;
+	wire->record.record_val = (char *)call->reply + RPC_REPLY_HEADROOM;
+	wire->record.record_len = (u_int)call->reply_len;
+	if (in->relay) {
+		LIST_REMOVE(in, link);
+		if (in->relay->scp)
+			scp_send(in->relay->scp, in->node, SCP_RELAY, in->request, &message);
+	}
+	rpc_call_fini(call);
+	free(in);
+}
+
+static void relay_serve(struct relay *relay, uint32_t node, uint32_t request, const scp_relay_call *wire)
+{
+	struct relay_in *in = calloc(1, sizeof(*in) + wire->record.record_len);
+	struct flow_key flow = { .client_port = htons((uint16_t)wire->client_port) };
+
+	if (!in)
+		return; /* the caller's time-out answers */
+	memcpy(flow.client, wire->client, sizeof(flow.client));
+	memcpy(flow.vip, wire->server, sizeof(flow.vip));
+	memcpy(in->record, wire->record.record_val, wire->record.record_len);
+	in->relay = relay;
+	in->node = node;
+	in->request = request;
+	in->call = (struct rpc_call){
+		.record = in->record,
+		.record_len = wire->record.record_len,
+		.transport = RPC_RELAYED,
+		.done = in_done,
+		.transport_state = in,
+	};
+	flow_to_sockets(&flow, &in->call.client, &in->call.server);
+	LIST_INSERT_HEAD(&relay->in, in, link);
+	rpc_dispatch(relay->rpc, &in->call);
+}
+
+void relay_received(struct relay *relay, uint32_t node, uint32_t request, const scp_message *message)
+{
+	if (message->type == SCP_RELAY_CALL)
+		relay_serve(relay, node, request, &message->scp_message_u.relay_call);
+	else if (message->type == SCP_RELAY_REPLY)
+		relay_answered(relay, node, request, &message->scp_message_u.relay_reply);
+}

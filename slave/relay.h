@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * slave/relay.h - carry a call to the device that owns its volume, and the reply back
+ *
+ * Calls travel whole, as the client sent them, with the client's address, over the relay channel of SCP; any number at
+ * once. At the owner they are dispatched like any other, as RPC_RELAYED.
+ *
+ * Ownership: a call that was taken is answered exactly once: by its reply, or through file_service_unreachable() when
+ * the owner goes away or is silent for RELAY_TIMEOUT_MS.
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_SLAVE_RELAY_H
+#define VNAS_SLAVE_RELAY_H
+
+#include "common/rpc.h"
+#include "scp/scp.h"
+
+enum { RELAY_TIMEOUT_MS = 20000 };
+
+struct event_base;
+struct relay;
+
+struct relay *relay_new(struct event_base *base, struct rpc_server *rpc);
+void relay_free(struct relay *relay);
+
+/* The sessions to carry calls over; borrowed. NULL: none any more (every call is unreachable). */
+void relay_set_scp(struct relay *relay, struct scp *scp);
+
+/* Carry @call to @node. */
+void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call);
+
+/* SCP_RELAY_CALL and SCP_RELAY_REPLY as they come. */
+void relay_received(struct relay *relay, uint32_t node, uint32_t request, const scp_message *message);
+
+/* The relay channel with a device is gone: its calls are unreachable. */
+void relay_node_lost(struct relay *relay, uint32_t node);
+
+#endif

@@ -1,0 +1,768 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/slave.h"
+
+#include "common/certificates.h"
+#include "common/clock.h"
+#include "common/file_service.h"
+#include "common/log.h"
+#include "common/machine.h"
+#include "common/stored_file.h"
+#include "slave/relay.h"
+#include "slave/serving.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <ifaddrs.h>
+#include <limits.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+enum { NODES_MAX = 256, VIPS_MAX = SETTINGS_VIPS_MAX };
+
+struct slave {
+	struct slave_options options;
+	struct placement_policy placement;
+	struct volumes *volumes;
+	struct file_service *files;
+	struct relay *relay;
+	struct machine *machine;
+	struct kernel_helper *helper; /* NULL: this device relays only */
+	struct handoffs *handoffs;
+	struct serving *serving;
+	struct scp *scp;
+	SSL_CTX *tls;
+	bool serves;
+	uint32_t capabilities[NODES_MAX]; /* of the devices that we have a session with */
+	char address[NI_MAXHOST];	  /* where others reach us */
+	uint8_t mac[6];
+};
+
+static const char *slave_interface(const struct settings *settings)
+{
+	return settings->mode == SETTINGS_MODE_MASTER ? settings->disk_interfaces[0] : settings->interface;
+}
+
+/* Files */
+
+static struct volume *find_volume(uint32_t id, void *arg)
+{
+	struct slave *slave = arg;
+
+	return volumes_find(slave->volumes, id);
+}
+
+static void relay_to(uint32_t node, struct rpc_call *call, void *arg)
+{
+	struct slave *slave = arg;
+
+	relay_call(slave->relay, node, call);
+}
+
+/* Connections */
+
+static bool on_accept(int fd, struct kernel_helper_static *fixed, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	if (role->on_accept)
+		role->on_accept(fd, role->arg);
+	return slave->helper && kernel_helper_adopt(slave->helper, fd, fixed) == 0;
+}
+
+/* By location: the session follows its file data. */
+static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
+{
+	struct slave *slave = arg;
+	struct placement *placement = conn_placement(conn);
+	const ns_volume *volume;
+	uint64_t now_ms;
+	uint32_t node;
+
+	if (!call->moved_data || !slave->handoffs || !conn_is_movable(conn))
+		return;
+	volume = namespace_volume(slave->options.ns, call->volume);
+	if (!volume)
+		return;
+	now_ms = clock_monotonic_ms();
+	node = placement_note(placement, &slave->placement, slave->options.self, volume->node, call->data_bytes, now_ms);
+	if (!node)
+		return;
+	placement->moved_ms = now_ms; /* also when it fails: not again at once */
+	handoff_start(slave->handoffs, conn_facts(conn)->session, node, NULL, NULL);
+}
+
+static void on_closed(struct conn *conn, void *arg)
+{
+	struct slave *slave = arg;
+
+	if (slave->handoffs)
+		handoffs_conn_closed(slave->handoffs, conn_facts(conn)->session);
+}
+
+static const struct conn_handlers conn_handlers = {
+	.on_accept = on_accept,
+	.on_work = on_work,
+	.on_closed = on_closed,
+};
+
+/* Handoffs */
+
+static int send_tch(uint32_t node, const struct tch_message *tch, void *arg)
+{
+	struct slave *slave = arg;
+	scp_message message = { .type = SCP_TCH };
+	scp_tch *wire = &message.scp_message_u.tch;
+
+	if (!slave->scp)
+		return -ENOTCONN;
+	wire->kind = (scp_tch_kind)tch->kind;
+	wire->flags = tch->flags;
+	wire->id = tch->id;
+	wire->session = tch->session;
+	wire->result = tch->result;
+	wire->options.options_val = (char *)tch->options;
+	wire->options.options_len = (u_int)tch->options_len;
+	wire->sent.sent_val = (char *)tch->sent;
+	wire->sent.sent_len = (u_int)tch->sent_len;
+	wire->unsent.unsent_val = (char *)tch->unsent;
+	wire->unsent.unsent_len = (u_int)tch->unsent_len;
+	wire->received.received_val = (char *)tch->received;
+	wire->received.received_len = (u_int)tch->received_len;
+	return scp_send(slave->scp, node, SCP_CONTROL, 0, &message);
+}
+
+static void received_tch(struct slave *slave, uint32_t node, const scp_tch *wire)
+{
+	struct tch_message tch = {
+		.kind = (enum tch_kind)wire->kind,
+		.flags = wire->flags,
+		.id = wire->id,
+		.session = wire->session,
+		.result = wire->result,
+		.options = (const uint8_t *)wire->options.options_val,
+		.options_len = wire->options.options_len,
+		.sent = (const uint8_t *)wire->sent.sent_val,
+		.sent_len = wire->sent.sent_len,
+		.unsent = (const uint8_t *)wire->unsent.unsent_val,
+		.unsent_len = wire->unsent.unsent_len,
+		.received = (const uint8_t *)wire->received.received_val,
+		.received_len = wire->received.received_len,
+	};
+
+	if (slave->handoffs)
+		handoffs_received(slave->handoffs, node, &tch);
+}
+
+static int find_node(uint32_t id, uint8_t mac[static 6], unsigned int *ifindex, void *arg)
+{
+	struct slave *slave = arg;
+	const ns_node *node = namespace_node(slave->options.ns, id);
+
+	if (!node || id >= NODES_MAX || !slave->scp || !scp_is_up(slave->scp, id, SCP_CONTROL))
+		return -EHOSTDOWN;
+	if (!(slave->capabilities[id] & SCP_CAN_HANDOFF))
+		return -EOPNOTSUPP;
+	memcpy(mac, node->mac, 6);
+	*ifindex = if_nametoindex(slave_interface(slave->options.settings));
+	return *ifindex ? 0 : -ENODEV;
+}
+
+static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	role->change_owner(flow, node, transaction, role->arg);
+}
+
+static const struct handoff_functions handoff_functions = {
+	.send = send_tch,
+	.find_node = find_node,
+	.change_owner = change_owner,
+};
+
+void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node)
+{
+	if (slave->handoffs)
+		handoffs_confirmed(slave->handoffs, flow, node);
+}
+
+struct order {
+	struct slave *slave;
+	uint32_t node, request;
+};
+
+static void order_answer(struct order *order, uint64_t session, int result, uint32_t duration_us)
+{
+	scp_message message = { .type = SCP_HANDOFF_RESULT };
+	scp_handoff_result *wire = &message.scp_message_u.handoff_result;
+
+	wire->session = session;
+	wire->result = -result;
+	wire->reason = (char *)(result < 0 ? strerror(-result) : "");
+	wire->duration_us = duration_us;
+	scp_send(order->slave->scp, order->node, SCP_CONTROL, order->request, &message);
+	free(order);
+}
+
+static void order_done(uint64_t session, uint32_t node, int result, uint32_t duration_us, void *arg)
+{
+	(void)node;
+	order_answer(arg, session, result, duration_us);
+}
+
+static void received_order(struct slave *slave, uint32_t node, uint32_t request, const scp_handoff_order *wire)
+{
+	struct order *order = malloc(sizeof(*order));
+	int rc;
+
+	if (!order)
+		return;
+	*order = (struct order){ .slave = slave, .node = node, .request = request };
+	rc = slave->handoffs ? handoff_start(slave->handoffs, wire->session, wire->node, order_done, order) :
+			       -EOPNOTSUPP;
+	if (rc < 0)
+		order_answer(order, wire->session, rc, 0);
+}
+
+/* Volumes by order of the master */
+
+static void send_result(struct slave *slave, uint32_t node, uint32_t request, int result, const char *reason)
+{
+	scp_message message = { .type = SCP_RESULT };
+
+	message.scp_message_u.result.result = -result;
+	message.scp_message_u.result.reason = (char *)reason;
+	scp_send(slave->scp, node, SCP_CONTROL, request, &message);
+}
+
+static void received_volume_open(struct slave *slave, uint32_t node, uint32_t request, const scp_volume_open *wire)
+{
+	const struct slave_role *role = slave->options.role;
+	char why[SCP_TEXT_MAX] = "";
+	int rc = volumes_add(slave->volumes, wire->path, wire->place, why, sizeof(why));
+
+	send_result(slave, node, request, rc, why);
+	if (rc == 0)
+		role->on_volumes(role->arg);
+}
+
+static void received_volume_close(struct slave *slave, uint32_t node, uint32_t request, const scp_volume_close *wire)
+{
+	int rc = volumes_forget(slave->volumes, (const uint8_t *)wire->uuid);
+
+	send_result(slave, node, request, rc, rc < 0 ? strerror(-rc) : "");
+}
+
+/* Sessions */
+
+void slave_flow_to_wire(const struct flow_key *flow, scp_flow *wire)
+{
+	memcpy(wire->client, flow->client, sizeof(wire->client));
+	memcpy(wire->vip, flow->vip, sizeof(wire->vip));
+	wire->client_port = ntohs(flow->client_port);
+	wire->vip_port = ntohs(flow->vip_port);
+	wire->protocol = flow->protocol;
+}
+
+void slave_flow_from_wire(const scp_flow *wire, struct flow_key *flow)
+{
+	memset(flow, 0, sizeof(*flow));
+	memcpy(flow->client, wire->client, sizeof(flow->client));
+	memcpy(flow->vip, wire->vip, sizeof(flow->vip));
+	flow->client_port = htons((uint16_t)wire->client_port);
+	flow->vip_port = htons((uint16_t)wire->vip_port);
+	flow->protocol = (__u8)wire->protocol;
+}
+
+void slave_describe_session(struct conn *conn, scp_session *out)
+{
+	const struct conn_facts *facts = conn_facts(conn);
+
+	memset(out, 0, sizeof(*out));
+	out->id = facts->session;
+	slave_flow_to_wire(conn_flow(conn), &out->flow);
+	out->since_ns = facts->since_ns;
+	out->requests = facts->requests;
+	out->handoffs = facts->handoffs;
+	out->last_handoff_us = facts->last_handoff_us;
+	out->shares.shares_val = calloc(facts->share_count + 1, sizeof(scp_volume_share));
+	if (!out->shares.shares_val)
+		return;
+	out->shares.shares_len = (u_int)facts->share_count;
+	for (size_t i = 0; i < facts->share_count; i++) {
+		out->shares.shares_val[i].volume = facts->shares[i].volume;
+		out->shares.shares_val[i].bytes = facts->shares[i].bytes;
+		out->shares.shares_val[i].requests = facts->shares[i].requests;
+	}
+}
+
+int slave_describe_sessions(struct slave *slave, scp_sessions *out)
+{
+	struct conn_server *conns = slave_conns(slave);
+	size_t count = conns ? conn_count(conns) : 0;
+
+	memset(out, 0, sizeof(*out));
+	out->sessions.sessions_val = calloc(count + 1, sizeof(scp_session));
+	if (!out->sessions.sessions_val)
+		return -ENOMEM;
+	for (struct conn *conn = conns ? conn_next(conns, NULL) : NULL;
+	     conn && out->sessions.sessions_len < count && out->sessions.sessions_len < SCP_LIST_MAX;
+	     conn = conn_next(conns, conn))
+		slave_describe_session(conn, &out->sessions.sessions_val[out->sessions.sessions_len++]);
+	return 0;
+}
+
+void slave_drop_flows(struct slave *slave, const scp_drop_flows *drop)
+{
+	for (u_int i = 0; i < drop->flows.flows_len; i++) {
+		struct flow_key flow;
+		struct conn *conn;
+		char text[FLOW_TEXT_MAX];
+
+		slave_flow_from_wire(&drop->flows.flows_val[i], &flow);
+		conn = conn_find_flow(slave_conns(slave), &flow);
+		if (!conn)
+			continue;
+		log_warn("session", "session=%jx flow=\"%s\" dropped: the switch has given the flow to another device",
+			 (uintmax_t)conn_facts(conn)->session, flow_text(&flow, text));
+		conn_close(conn, true);
+	}
+}
+
+/* SCP */
+
+static void fill_hello(scp_hello *hello, void *arg)
+{
+	struct slave *slave = arg;
+	const struct settings *settings = slave->options.settings;
+
+	hello->software = (char *)PACKAGE_STRING;
+	hello->name = (char *)settings->name;
+	hello->address = slave->address;
+	hello->port = settings->scp_port;
+	memcpy(hello->mac, slave->mac, sizeof(hello->mac));
+	hello->capabilities = SCP_CAN_RELAY | (settings->handoff ? SCP_CAN_HANDOFF : 0);
+	/* A slave knows whether it can only after its first snapshot; it says so when asked to open (Fail). */
+	if (slave->serves && !slave->helper)
+		hello->capabilities &= ~(u_int)SCP_CAN_HANDOFF;
+	hello->revision = namespace_revision(slave->options.ns);
+	hello->serial = (char *)"";
+}
+
+static void fill_heartbeat(scp_heartbeat *beat, void *arg)
+{
+	struct slave *slave = arg;
+	const struct file_service_counters *counters = file_service_counters(slave->files);
+
+	beat->revision = namespace_revision(slave->options.ns);
+	beat->time_ns = clock_wall_ns();
+	beat->sessions = slave->serving ? (u_int)conn_count(slave_conns(slave)) : 0;
+	beat->read_bytes = counters->read_bytes;
+	beat->written_bytes = counters->written_bytes;
+	for (size_t i = 0; i < NFS3_PROCEDURES; i++)
+		beat->operations += counters->nfs3[i];
+}
+
+static int may_join(uint32_t node, const scp_hello *hello, char *reason, size_t size, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	return role->may_join(node, hello, reason, size, role->arg);
+}
+
+static void on_up(uint32_t node, scp_channel channel, const scp_hello *hello, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	if (node < NODES_MAX)
+		slave->capabilities[node] = hello->capabilities;
+	role->on_up(node, channel, hello, role->arg);
+}
+
+static void on_down(uint32_t node, scp_channel channel, const char *reason, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	if (channel == SCP_RELAY)
+		relay_node_lost(slave->relay, node);
+	else if (slave->handoffs)
+		handoffs_node_lost(slave->handoffs, node);
+	role->on_down(node, channel, reason, role->arg);
+}
+
+static void on_message(uint32_t node, scp_channel channel, uint32_t request, const scp_message *message, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+	bool from_master = node == NAMESPACE_MASTER;
+
+	switch (message->type) {
+	case SCP_RELAY_CALL:
+	case SCP_RELAY_REPLY:
+		if (channel == SCP_RELAY)
+			relay_received(slave->relay, node, request, message);
+		break;
+	case SCP_TCH:
+		received_tch(slave, node, &message->scp_message_u.tch);
+		break;
+	case SCP_HANDOFF_ORDER:
+		if (from_master)
+			received_order(slave, node, request, &message->scp_message_u.handoff_order);
+		break;
+	case SCP_VOLUME_OPEN:
+		if (from_master)
+			received_volume_open(slave, node, request, &message->scp_message_u.volume_open);
+		break;
+	case SCP_VOLUME_CLOSE:
+		if (from_master)
+			received_volume_close(slave, node, request, &message->scp_message_u.volume_close);
+		break;
+	case SCP_DROP_FLOWS:
+		if (from_master && slave->serving)
+			slave_drop_flows(slave, &message->scp_message_u.drop_flows);
+		break;
+	default:
+		role->on_message(node, request, message, role->arg);
+	}
+}
+
+static void on_enrol(const scp_enrol *enrol, const char *peer, scp_enrol_reply *reply, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	role->on_enrol(enrol, peer, reply, role->arg);
+}
+
+static const struct scp_handlers slave_handlers = {
+	.fill_hello = fill_hello,
+	.may_join = may_join,
+	.on_up = on_up,
+	.on_down = on_down,
+	.on_message = on_message,
+	.fill_heartbeat = fill_heartbeat,
+};
+
+static const struct scp_handlers master_handlers = {
+	.fill_hello = fill_hello,
+	.may_join = may_join,
+	.on_up = on_up,
+	.on_down = on_down,
+	.on_message = on_message,
+	.on_enrol = on_enrol,
+	.fill_heartbeat = fill_heartbeat,
+};
+
+int slave_start_scp(struct slave *slave)
+{
+	const struct settings *settings = slave->options.settings;
+	char pki[PATH_MAX];
+	struct scp_options options = {
+		.base = slave->options.base,
+		.self = slave->options.self,
+		.listen_port = settings->scp_port,
+		.handlers = settings->mode == SETTINGS_MODE_MASTER ? &master_handlers : &slave_handlers,
+		.arg = slave,
+	};
+	int rc;
+
+	snprintf(pki, sizeof(pki), "%.4000s/pki", settings->state_dir);
+	rc = certificates_tls(pki, &slave->tls);
+	if (rc < 0) {
+		log_err("scp", "no certificate in %s: %s", pki, strerror(-rc));
+		return rc;
+	}
+	options.tls = slave->tls;
+	memcpy(options.cluster, slave->options.cluster, sizeof(options.cluster));
+	rc = scp_new(&options, &slave->scp);
+	if (rc == 0)
+		relay_set_scp(slave->relay, slave->scp);
+	return rc;
+}
+
+/* Serving */
+
+/* Sessions are made by the device with the higher id; the master is everybody's, and uplink.c keeps that one. */
+static void slave_meet_others(struct slave *slave)
+{
+	const ns_node *node;
+
+	for (size_t at = 0; slave->scp && (node = namespace_next_node(slave->options.ns, &at));)
+		if (node->id != NAMESPACE_MASTER && node->id < slave->options.self && node->state == NS_NODE_APPROVED &&
+		    node->address[0])
+			scp_connect(slave->scp, node->id, node->address, (uint16_t)node->port);
+}
+
+/* The cluster's VIPs, split: pointers into @text. */
+static size_t split_vips(char *text, const char *vips[VIPS_MAX])
+{
+	size_t count = 0;
+
+	for (char *vip; count < VIPS_MAX && (vip = strsep(&text, " "));)
+		if (vip[0])
+			vips[count++] = vip;
+	return count;
+}
+
+static size_t all_interfaces(const struct settings *settings, char names[KERNEL_HELPER_INTERFACES_MAX][IFNAMSIZ])
+{
+	size_t count = 0;
+
+	if (settings->mode == SETTINGS_MODE_SLAVE) {
+		memcpy(names[0], settings->interface, IFNAMSIZ);
+		return 1;
+	}
+	for (size_t i = 0; i < settings->client_interface_count && count < KERNEL_HELPER_INTERFACES_MAX; i++)
+		memcpy(names[count++], settings->client_interfaces[i], IFNAMSIZ);
+	for (size_t i = 0; i < settings->disk_interface_count && count < KERNEL_HELPER_INTERFACES_MAX; i++) {
+		size_t j = 0;
+
+		while (j < count && strcmp(names[j], settings->disk_interfaces[i]) != 0)
+			j++;
+		if (j == count)
+			memcpy(names[count++], settings->disk_interfaces[i], IFNAMSIZ);
+	}
+	return count;
+}
+
+static int set_up_machine(struct slave *slave, const char *const *vips, size_t vip_count)
+{
+	const struct settings *settings = slave->options.settings;
+	char names[KERNEL_HELPER_INTERFACES_MAX][IFNAMSIZ];
+	const char *interfaces[KERNEL_HELPER_INTERFACES_MAX];
+	size_t count = all_interfaces(settings, names);
+
+	for (size_t i = 0; i < count; i++)
+		interfaces[i] = names[i];
+	if (settings->mode == SETTINGS_MODE_SLAVE)
+		return machine_setup_slave(slave->machine, settings->interface, vips, vip_count);
+	return machine_setup_master(slave->machine, settings->client_interfaces[0], interfaces, count, vips, vip_count);
+}
+
+static void start_handoffs(struct slave *slave)
+{
+	const struct settings *settings = slave->options.settings;
+	struct kernel_helper_options options = { .pin_dir = settings->bpf_dir, .park_name = "vnas-park" };
+	struct handoffs_options handoffs = {
+		.base = slave->options.base,
+		.self = slave->options.self,
+		.conns = slave_conns(slave),
+		.functions = &handoff_functions,
+		.arg = slave,
+	};
+	int rc = -EOPNOTSUPP;
+
+	options.interface_count = all_interfaces(settings, options.interfaces);
+	if (settings->handoff)
+		rc = kernel_helper_new(slave->options.base, &options, &slave->helper);
+	if (rc < 0)
+		log_warn("tch", "this device makes and takes no handoffs, all work for other devices is relayed: %s",
+			 settings->handoff ? strerror(-rc) : "handoff = no in the configuration");
+	handoffs.helper = slave->helper;
+	slave->handoffs = handoffs_new(&handoffs);
+}
+
+static int start_serving(struct slave *slave)
+{
+	const struct settings *settings = slave->options.settings;
+	const ns_cluster *cluster = namespace_cluster(slave->options.ns);
+	const char *vips[VIPS_MAX];
+	char *text = strdup(cluster->vips);
+	struct serving_options options = {
+		.base = slave->options.base,
+		.settings = settings,
+		.self = slave->options.self,
+		.handlers = &conn_handlers,
+		.vips = vips,
+		.arg = slave,
+	};
+	int rc = -ENOMEM;
+
+	if (!text)
+		return -ENOMEM;
+	options.vip_count = split_vips(text, vips);
+	if (options.vip_count) {
+		rc = set_up_machine(slave, vips, options.vip_count);
+		if (rc < 0) {
+			log_err("serving", "the network can't be set up: %s", strerror(-rc));
+			goto out;
+		}
+	}
+	rc = serving_prepare(slave->serving, &options);
+	if (rc == 0 && options.vip_count)
+		start_handoffs(slave);
+	if (rc == 0)
+		rc = serving_listen(slave->serving);
+	slave->serves = rc == 0;
+out:
+	free(text);
+	return rc;
+}
+
+int slave_follow(struct slave *slave)
+{
+	int rc = 0;
+
+	volumes_follow(slave->volumes, slave->options.ns, slave->options.self);
+	slave_meet_others(slave);
+	if (!slave->serves)
+		rc = start_serving(slave);
+	return rc;
+}
+
+/* Life */
+
+static void find_own_address(struct slave *slave)
+{
+	const struct settings *settings = slave->options.settings;
+	struct ifaddrs *all, *at;
+
+	snprintf(slave->address, sizeof(slave->address), "%s", settings->address);
+	machine_mac(slave_interface(settings), slave->mac);
+	if (slave->address[0] || getifaddrs(&all) < 0)
+		return;
+	for (at = all; at && !slave->address[0]; at = at->ifa_next)
+		if (at->ifa_addr && at->ifa_addr->sa_family == AF_INET &&
+		    strcmp(at->ifa_name, slave_interface(settings)) == 0)
+			getnameinfo(at->ifa_addr, sizeof(struct sockaddr_in), slave->address, sizeof(slave->address),
+				    NULL, 0, NI_NUMERICHOST);
+	freeifaddrs(all);
+}
+
+static int open_volumes(struct slave *slave)
+{
+	const struct settings *settings = slave->options.settings;
+	char path[PATH_MAX], why[512];
+	int rc;
+
+	snprintf(path, sizeof(path), "%.4000s/volumes", settings->state_dir);
+	rc = volumes_open(path, &slave->volumes);
+	for (unsigned int i = 0; rc == 0 && i < settings->volume_count; i++) {
+		const struct settings_volume *volume = &settings->volumes[i];
+
+		if (volumes_add(slave->volumes, volume->path, volume->place, why, sizeof(why)) < 0)
+			log_err("volumes", "%s; this volume is left out until the daemon starts again", why);
+	}
+	return rc;
+}
+
+int slave_new(const struct slave_options *options, struct slave **out)
+{
+	const struct settings *settings = options->settings;
+	struct slave *slave = calloc(1, sizeof(*slave));
+	struct file_service_options files = {
+		.ns = options->ns,
+		.self = options->self,
+		.find_volume = find_volume,
+		.relay = relay_to,
+		.arg = slave,
+	};
+	char record[PATH_MAX];
+	int rc;
+
+	if (!slave)
+		return -ENOMEM;
+	slave->options = *options;
+	slave->placement = (struct placement_policy){
+		.bytes = settings->placement_bytes,
+		.window_ms = settings->placement_window_ms,
+		.stay_ms = settings->placement_stay_ms,
+	};
+	find_own_address(slave);
+	rc = open_volumes(slave);
+	if (rc < 0)
+		goto fail;
+	snprintf(record, sizeof(record), "%.4000s/machine", settings->state_dir);
+	rc = machine_open(record, &slave->machine);
+	if (rc < 0)
+		goto fail;
+	rc = -ENOMEM;
+	slave->files = file_service_new(&files);
+	if (!slave->files)
+		goto fail;
+	slave->serving = serving_new(slave->files);
+	if (!slave->serving)
+		goto fail;
+	slave->relay = relay_new(options->base, serving_rpc(slave->serving));
+	if (!slave->relay)
+		goto fail;
+	*out = slave;
+	return 0;
+fail:
+	slave_free(slave, false);
+	return rc;
+}
+
+void slave_free(struct slave *slave, bool for_good)
+{
+	if (!slave)
+		return;
+	handoffs_free(slave->handoffs);
+	slave->handoffs = NULL;
+	serving_stop(slave->serving);
+	if (slave->relay)
+		relay_set_scp(slave->relay, NULL);
+	if (slave->scp)
+		scp_free(slave->scp);
+	relay_free(slave->relay);
+	serving_free(slave->serving);
+	kernel_helper_free(slave->helper, for_good);
+	if (slave->files)
+		file_service_free(slave->files);
+	volumes_close(slave->volumes);
+	if (slave->machine)
+		machine_close(slave->machine, for_good);
+	SSL_CTX_free(slave->tls);
+	free(slave);
+}
+
+struct scp *slave_scp(struct slave *slave)
+{
+	return slave->scp;
+}
+
+struct volumes *slave_volumes(struct slave *slave)
+{
+	return slave->volumes;
+}
+
+struct handoffs *slave_handoffs(struct slave *slave)
+{
+	return slave->handoffs;
+}
+
+struct conn_server *slave_conns(struct slave *slave)
+{
+	return serving_conns(slave->serving);
+}
+
+struct file_service *slave_files(struct slave *slave)
+{
+	return slave->files;
+}
+
+struct kernel_helper *slave_kernel_helper(struct slave *slave)
+{
+	return slave->helper;
+}
+
+struct machine *slave_machine(struct slave *slave)
+{
+	return slave->machine;
+}
+
+uint32_t slave_self(const struct slave *slave)
+{
+	return slave->options.self;
+}

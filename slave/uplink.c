@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/uplink.h"
+
+#include "common/log.h"
+#include "common/stored_file.h"
+#include "scp/eap.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct uplink {
+	struct slave_role role;
+	const struct settings *settings;
+	struct namespace *ns;
+	struct slave *slave; /* NULL before uplink_start() */
+	struct event *report;
+	char replica_file[PATH_MAX];
+	char address[SETTINGS_ADDRESS_MAX];
+	uint16_t port;
+};
+
+static int send_to_master(struct uplink *uplink, uint32_t request, const scp_message *message)
+{
+	return scp_send(slave_scp(uplink->slave), NAMESPACE_MASTER, SCP_CONTROL, request, message);
+}
+
+/* EAP */
+
+static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	struct uplink *uplink = arg;
+	struct scp *scp = slave_scp(uplink->slave);
+	uint8_t bytes[EAP_BYTES];
+	scp_message message = { .type = SCP_EAP };
+	struct eap eap = {
+		.operation = EAP_CHANGE,
+		.nonce = slave_self(uplink->slave),
+		.transaction = transaction,
+		.cluster = namespace_cluster(uplink->ns)->id,
+		.device = node,
+		.flow = *flow,
+	};
+
+	if (BUG_IF(eap_encode(&eap, bytes) < 0))
+		return;
+	message.scp_message_u.eap.message.message_val = (char *)bytes;
+	message.scp_message_u.eap.message.message_len = sizeof(bytes);
+	/* Without a master the flow stays relayed and this is asked again. */
+	send_to_master(uplink, scp_next_request(scp), &message);
+}
+
+static void received_eap_reply(struct uplink *uplink, const scp_eap_reply *reply)
+{
+	struct eap eap;
+
+	if (eap_decode((const uint8_t *)reply->message.message_val, reply->message.message_len, &eap) < 0) {
+		log_warn("eap", "the master's answer can't be decoded");
+		return;
+	}
+	/* ESTALE: the switch knows of a later handoff of this flow. That owner is right, so asking is over too. */
+	if (reply->result == 0 || reply->result == ESTALE)
+		slave_owner_changed(uplink->slave, &eap.flow, eap.device);
+	else
+		log_warn("eap", "the switch did not change the owner of a flow to node=%u: %s; it is asked again",
+			 eap.device, strerror(reply->result));
+}
+
+/* The replica */
+
+static void replica_save(struct uplink *uplink)
+{
+	uint8_t *bytes;
+	size_t len;
+	int rc = namespace_snapshot(uplink->ns, &bytes, &len);
+
+	if (rc == 0) {
+		rc = stored_file_write(uplink->replica_file, bytes, len);
+		free(bytes);
+	}
+	if (rc < 0)
+		log_err("replica", "%s can't be written: %s; after a restart this node waits for the master",
+			uplink->replica_file, strerror(-rc));
+}
+
+static void replica_load(struct uplink *uplink)
+{
+	uint8_t *bytes;
+	size_t len;
+	int rc = stored_file_read(uplink->replica_file, &bytes, &len);
+
+	if (rc == -ENOENT)
+		return;
+	if (rc == 0) {
+		rc = namespace_load(uplink->ns, bytes, len);
+		free(bytes);
+	}
+	if (rc < 0)
+		log_warn("replica", "%s can't be used: %s; waiting for the master's", uplink->replica_file,
+			 strerror(-rc));
+}
+
+static void replica_changed(struct uplink *uplink)
+{
+	const ns_node *master = namespace_node(uplink->ns, NAMESPACE_MASTER);
+
+	replica_save(uplink);
+	if (slave_follow(uplink->slave) < 0)
+		log_err("serving", "this node does not serve; it tries again when the name space changes");
+	if (master && master->address[0])
+		scp_connect(slave_scp(uplink->slave), NAMESPACE_MASTER, master->address, (uint16_t)master->port);
+}
+
+static void ask_snapshot(struct uplink *uplink)
+{
+	scp_message message = { .type = SCP_SNAPSHOT_REQUEST };
+
+	message.scp_message_u.snapshot_request.revision = namespace_revision(uplink->ns);
+	send_to_master(uplink, 0, &message);
+}
+
+static void received_snapshot(struct uplink *uplink, const scp_snapshot *snapshot)
+{
+	int rc = namespace_load(uplink->ns, snapshot->snapshot.snapshot_val, snapshot->snapshot.snapshot_len);
+
+	if (rc < 0) {
+		log_err("replica", "the master's snapshot can't be used: %s", strerror(-rc));
+		return;
+	}
+	log_info("replica", "revision=%ju snapshot loaded", (uintmax_t)namespace_revision(uplink->ns));
+	replica_changed(uplink);
+}
+
+static void received_change(struct uplink *uplink, const scp_change *wire)
+{
+	ns_change change = { 0 };
+	int rc = -EBADMSG;
+	XDR xdr;
+
+	xdrmem_create(&xdr, wire->change.change_val, wire->change.change_len, XDR_DECODE);
+	if (xdr_ns_change(&xdr, &change))
+		rc = change.revision <= namespace_revision(uplink->ns) ? 1 : namespace_apply(uplink->ns, &change);
+	xdr_free((xdrproc_t)xdr_ns_change, (char *)&change);
+	if (rc == 0)
+		replica_changed(uplink);
+	else if (rc < 0)
+		ask_snapshot(uplink);
+}
+
+/* Volumes and sessions */
+
+static void offer(struct uplink *uplink, const struct volume_offer *volume)
+{
+	scp_message message = { .type = SCP_VOLUME_OFFER };
+	scp_volume_offer *wire = &message.scp_message_u.volume_offer;
+
+	memcpy(wire->uuid, volume->uuid, sizeof(wire->uuid));
+	wire->path = (char *)volume->path;
+	wire->place = (char *)volume->place;
+	wire->root_type = volume->root.backend_type;
+	wire->root.root_val = (char *)volume->root.backend;
+	wire->root.root_len = volume->root.backend_len;
+	send_to_master(uplink, 0, &message);
+}
+
+static void on_volumes(void *arg)
+{
+	struct uplink *uplink = arg;
+	const struct volume_offer *volume;
+
+	for (size_t at = 0; (volume = volumes_next(slave_volumes(uplink->slave), &at));)
+		if (volume->root.backend_len)
+			offer(uplink, volume);
+}
+
+static void report_sessions(evutil_socket_t fd, short what, void *arg)
+{
+	struct uplink *uplink = arg;
+	scp_message message = { .type = SCP_SESSIONS };
+
+	(void)fd, (void)what;
+	if (!uplink_is_up(uplink) || slave_describe_sessions(uplink->slave, &message.scp_message_u.sessions) < 0)
+		return;
+	send_to_master(uplink, 0, &message);
+	xdr_free((xdrproc_t)xdr_scp_sessions, (char *)&message.scp_message_u.sessions);
+}
+
+/* SCP */
+
+static int may_join(uint32_t node, const scp_hello *hello, char *reason, size_t size, void *arg)
+{
+	struct uplink *uplink = arg;
+	const ns_node *known = namespace_node(uplink->ns, node);
+
+	(void)hello;
+	if (node == NAMESPACE_MASTER || (known && known->state == NS_NODE_APPROVED))
+		return 0;
+	snprintf(reason, size, "node %u is not an approved member of the cluster that this node knows", node);
+	return -EACCES;
+}
+
+static void on_up(uint32_t node, scp_channel channel, const scp_hello *hello, void *arg)
+{
+	struct uplink *uplink = arg;
+
+	(void)hello;
+	if (channel != SCP_CONTROL)
+		return;
+	log_info("scp", "node=%u is up", node);
+	if (node != NAMESPACE_MASTER)
+		return;
+	on_volumes(uplink);
+	report_sessions(-1, 0, uplink);
+}
+
+static void on_down(uint32_t node, scp_channel channel, const char *reason, void *arg)
+{
+	(void)arg;
+	if (channel == SCP_CONTROL)
+		log_warn("scp", "node=%u is down: %s", node, reason);
+}
+
+static void on_message(uint32_t node, uint32_t request, const scp_message *message, void *arg)
+{
+	struct uplink *uplink = arg;
+
+	(void)request;
+	if (node != NAMESPACE_MASTER)
+		return;
+	switch (message->type) {
+	case SCP_SNAPSHOT:
+		received_snapshot(uplink, &message->scp_message_u.snapshot);
+		break;
+	case SCP_CHANGE:
+		received_change(uplink, &message->scp_message_u.change);
+		break;
+	case SCP_EAP_REPLY:
+		received_eap_reply(uplink, &message->scp_message_u.eap_reply);
+		break;
+	default:
+		break; /* heartbeats; and what only a master is told */
+	}
+}
+
+/* "ADDRESS[:PORT]", an IPv6 address in brackets if a port follows. */
+static int parse_master(struct uplink *uplink, const char *text)
+{
+	const char *colon = strrchr(text, ':'), *end = colon;
+	bool bracketed = text[0] == '[';
+	long port = SCP_PORT;
+
+	if (bracketed) {
+		text++;
+		end = strchr(text, ']');
+		colon = end && end[1] == ':' ? end + 1 : NULL;
+	} else if (colon && strchr(text, ':') != colon) {
+		end = colon = NULL; /* an IPv6 address alone */
+	}
+	if (colon)
+		port = strtol(colon + 1, NULL, 10);
+	snprintf(uplink->address, sizeof(uplink->address), "%.*s", end ? (int)(end - text) : (int)strcspn(text, "\n"),
+		 text);
+	uplink->port = (uint16_t)port;
+	return port > 0 && port <= UINT16_MAX && uplink->address[0] ? 0 : -EINVAL;
+}
+
+static int find_master(struct uplink *uplink, const char *master)
+{
+	char path[PATH_MAX];
+	uint8_t *kept = NULL;
+	size_t len;
+	int rc;
+
+	snprintf(path, sizeof(path), "%.4000s/master", uplink->settings->state_dir);
+	if (master) {
+		rc = parse_master(uplink, master);
+		return rc < 0 ? rc : stored_file_write(path, master, strlen(master));
+	}
+	rc = stored_file_read(path, &kept, &len);
+	if (rc == 0)
+		rc = parse_master(uplink, (const char *)kept);
+	free(kept);
+	if (rc < 0)
+		log_err("scp", "%s does not name the master; join with vnasd --join TOKEN@ADDRESS", path);
+	return rc;
+}
+
+int uplink_new(struct event_base *base, const struct settings *settings, struct namespace *ns, const char *master,
+	       struct uplink **out)
+{
+	struct uplink *uplink = calloc(1, sizeof(*uplink));
+	int rc;
+
+	if (!uplink)
+		return -ENOMEM;
+	uplink->settings = settings;
+	uplink->ns = ns;
+	uplink->role = (struct slave_role){
+		.change_owner = change_owner,
+		.may_join = may_join,
+		.on_up = on_up,
+		.on_down = on_down,
+		.on_message = on_message,
+		.on_volumes = on_volumes,
+		.arg = uplink,
+	};
+	snprintf(uplink->replica_file, sizeof(uplink->replica_file), "%.4000s/replica", settings->state_dir);
+	rc = find_master(uplink, master);
+	if (rc == 0) {
+		uplink->report = event_new(base, -1, EV_PERSIST, report_sessions, uplink);
+		rc = uplink->report ? 0 : -ENOMEM;
+	}
+	if (rc < 0) {
+		uplink_free(uplink);
+		return rc;
+	}
+	replica_load(uplink);
+	*out = uplink;
+	return 0;
+}
+
+void uplink_free(struct uplink *uplink)
+{
+	if (!uplink)
+		return;
+	if (uplink->report)
+		event_free(uplink->report);
+	free(uplink);
+}
+
+const struct slave_role *uplink_role(struct uplink *uplink)
+{
+	return &uplink->role;
+}
+
+int uplink_start(struct uplink *uplink, struct slave *slave)
+{
+	int rc = 0;
+
+	uplink->slave = slave;
+	event_add(uplink->report, &(struct timeval){ .tv_sec = UPLINK_REPORT_MS / 1000 });
+	if (namespace_cluster(uplink->ns))
+		rc = slave_follow(slave);
+	if (rc == 0)
+		rc = scp_connect(slave_scp(slave), NAMESPACE_MASTER, uplink->address, uplink->port);
+	return rc;
+}
+
+bool uplink_is_up(const struct uplink *uplink)
+{
+	return uplink->slave && scp_is_up(slave_scp(uplink->slave), NAMESPACE_MASTER, SCP_CONTROL);
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/volumes.h"
+
+#include "common/log.h"
+#include "common/stored_file.h"
+#include "common/uuid.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+struct offered {
+	TAILQ_ENTRY(offered) link;
+	struct volume_offer offer;
+	struct volume *open; /* NULL: not served */
+};
+
+struct volumes {
+	char state_file[PATH_MAX];
+	TAILQ_HEAD(, offered) list;
+};
+
+static struct offered *find_uuid(const struct volumes *volumes, const uint8_t *uuid)
+{
+	struct offered *offered;
+
+	TAILQ_FOREACH(offered, &volumes->list, link)
+		if (memcmp(offered->offer.uuid, uuid, NS_UUID_BYTES) == 0)
+			return offered;
+	return NULL;
+}
+
+static struct offered *find_path(const struct volumes *volumes, const char *path)
+{
+	struct offered *offered;
+
+	TAILQ_FOREACH(offered, &volumes->list, link)
+		if (strcmp(offered->offer.path, path) == 0)
+			return offered;
+	return NULL;
+}
+
+/* "UUID PLACE PATH"; an empty place is "-"; the path is the rest of the line. */
+static int volumes_save(const struct volumes *volumes)
+{
+	struct offered *offered;
+	char uuid[UUID_TEXT_MAX];
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+	int rc;
+
+	if (!out)
+		return -ENOMEM;
+	TAILQ_FOREACH(offered, &volumes->list, link)
+		fprintf(out, "%s %s %s\n", uuid_text(offered->offer.uuid, uuid),
+			offered->offer.place[0] ? offered->offer.place : "-", offered->offer.path);
+	fclose(out);
+	rc = text ? stored_file_write(volumes->state_file, text, len) : -ENOMEM;
+	free(text);
+	return rc;
+}
+
+static int volumes_load_line(struct volumes *volumes, const char *line)
+{
+	struct offered *offered = calloc(1, sizeof(*offered));
+	char uuid[UUID_TEXT_MAX];
+	struct volume_offer *offer;
+	const char *reason = "";
+	int path_at = 0;
+
+	if (!offered)
+		return -ENOMEM;
+	offer = &offered->offer;
+	if (sscanf(line, "%36s %1023s %n", uuid, offer->place, &path_at) < 2 || !path_at ||
+	    uuid_parse(uuid, offer->uuid) < 0 || line[path_at] != '/') {
+		free(offered);
+		return -EINVAL;
+	}
+	if (strcmp(offer->place, "-") == 0)
+		offer->place[0] = '\0';
+	snprintf(offer->path, sizeof(offer->path), "%s", line + path_at);
+	if (local_probe(offer->path, &offer->root, &reason) < 0)
+		log_err("volumes", "path=%s can't be offered: %s", offer->path, reason);
+	TAILQ_INSERT_TAIL(&volumes->list, offered, link);
+	return 0;
+}
+
+static int volumes_load(struct volumes *volumes)
+{
+	uint8_t *text;
+	size_t len;
+	int number = 1, rc = stored_file_read(volumes->state_file, &text, &len);
+
+	if (rc == -ENOENT)
+		return 0;
+	if (rc < 0)
+		return rc;
+	for (char *rest = (char *)text, *line; rc == 0 && (line = strsep(&rest, "\n")); number++)
+		if (line[0])
+			rc = volumes_load_line(volumes, line);
+	if (rc < 0)
+		log_err("volumes", "%s:%d: not \"UUID PLACE PATH\"; mend the line, or remove it and add the volume again",
+			volumes->state_file, number - 1);
+	free(text);
+	return rc;
+}
+
+int volumes_open(const char *state_file, struct volumes **out)
+{
+	struct volumes *volumes = calloc(1, sizeof(*volumes));
+	int rc;
+
+	if (!volumes)
+		return -ENOMEM;
+	TAILQ_INIT(&volumes->list);
+	snprintf(volumes->state_file, sizeof(volumes->state_file), "%s", state_file);
+	rc = volumes_load(volumes);
+	if (rc < 0) {
+		volumes_close(volumes);
+		return rc;
+	}
+	*out = volumes;
+	return 0;
+}
+
+static void offered_shut(struct offered *offered)
+{
+	if (offered->open)
+		local_close(offered->open);
+	offered->open = NULL;
+}
+
+void volumes_close(struct volumes *volumes)
+{
+	struct offered *offered;
+
+	if (!volumes)
+		return;
+	while ((offered = TAILQ_FIRST(&volumes->list))) {
+		TAILQ_REMOVE(&volumes->list, offered, link);
+		offered_shut(offered);
+		free(offered);
+	}
+	free(volumes);
+}
+
+int volumes_add(struct volumes *volumes, const char *path, const char *place, char *why, size_t why_size)
+{
+	struct offered *offered = find_path(volumes, path);
+	const char *reason = "";
+	struct local_root root;
+	int rc;
+
+	if (path[0] != '/' || strchr(path, '\n') || strlen(path) >= PATH_MAX || strlen(place) >= NS_TEXT_MAX ||
+	    strpbrk(place, " \t\n")) {
+		snprintf(why, why_size, "%s: the directory must be an absolute path, the place one without spaces", path);
+		return -EINVAL;
+	}
+	rc = local_probe(path, &root, &reason);
+	if (rc < 0) {
+		snprintf(why, why_size, "%s: %s", path, reason);
+		return rc;
+	}
+	if (offered) {
+		offered->offer.root = root;
+		return 0;
+	}
+	offered = calloc(1, sizeof(*offered));
+	if (!offered)
+		return -ENOMEM;
+	snprintf(offered->offer.path, sizeof(offered->offer.path), "%s", path);
+	snprintf(offered->offer.place, sizeof(offered->offer.place), "%s", place);
+	offered->offer.root = root;
+	TAILQ_INSERT_TAIL(&volumes->list, offered, link);
+	rc = uuid_make(offered->offer.uuid);
+	if (rc == 0)
+		rc = volumes_save(volumes);
+	if (rc < 0) {
+		TAILQ_REMOVE(&volumes->list, offered, link);
+		free(offered);
+		snprintf(why, why_size, "%s: can't be written: %s", volumes->state_file, strerror(-rc));
+	}
+	return rc;
+}
+
+int volumes_forget(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES])
+{
+	struct offered *offered = find_uuid(volumes, uuid);
+
+	if (!offered)
+		return -ENOENT;
+	TAILQ_REMOVE(&volumes->list, offered, link);
+	offered_shut(offered);
+	free(offered);
+	return volumes_save(volumes);
+}
+
+const struct volume_offer *volumes_next(const struct volumes *volumes, size_t *at)
+{
+	struct offered *offered = TAILQ_FIRST(&volumes->list);
+
+	for (size_t i = 0; offered && i < *at; i++)
+		offered = TAILQ_NEXT(offered, link);
+	++*at;
+	return offered ? &offered->offer : NULL;
+}
+
+static void offered_open(struct offered *offered, const ns_volume *volume)
+{
+	int rc = local_open(offered->offer.path, volume->id, namespace_fsid(volume), &offered->open);
+
+	if (rc < 0)
+		log_err("volumes", "volume=%u path=%s can't be served: %s; it is tried again when the name space changes",
+			volume->id, offered->offer.path, strerror(-rc));
+	else
+		log_info("volumes", "volume=%u path=%s is served", volume->id, offered->offer.path);
+}
+
+void volumes_follow(struct volumes *volumes, const struct namespace *ns, uint32_t self)
+{
+	struct offered *offered;
+
+	TAILQ_FOREACH(offered, &volumes->list, link) {
+		const ns_volume *volume = namespace_volume_by_uuid(ns, offered->offer.uuid);
+		bool ours = volume && volume->node == self;
+
+		if (offered->open && (!ours || offered->open->id != volume->id)) {
+			log_info("volumes", "volume=%u path=%s is not served any more", offered->open->id,
+				 offered->offer.path);
+			offered_shut(offered);
+		}
+		if (ours && !offered->open)
+			offered_open(offered, volume);
+	}
+}
+
+struct volume *volumes_find(struct volumes *volumes, uint32_t id)
+{
+	struct offered *offered;
+
+	TAILQ_FOREACH(offered, &volumes->list, link)
+		if (offered->open && offered->open->id == id)
+			return offered->open;
+	return NULL;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * slave/volumes.h - the volumes of this node
+ *
+ * Directories that this node offers, each with a UUID that stays its own, kept in <state_dir>/volumes (one line each:
+ * UUID, place, path), and those that the master has given an id and that are open and served.
+ *
+ * Ownership: a `struct volume *` is borrowed until the next volumes_follow() or volumes_forget().
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_SLAVE_VOLUMES_H
+#define VNAS_SLAVE_VOLUMES_H
+
+#include "common/namespace.h"
+#include "slave/local.h"
+
+#include <limits.h>
+
+struct volumes;
+
+struct volume_offer {
+	uint8_t uuid[NS_UUID_BYTES];
+	char path[PATH_MAX];
+	char place[NS_TEXT_MAX]; /* wanted place in the tree; empty: the next /diskN */
+	struct local_root root; /* backend_len 0: the directory is not there now */
+};
+
+/* @state_file: read, and written whenever it changes. 0; -EINVAL (damaged, logged) or what the kernel said */
+int volumes_open(const char *state_file, struct volumes **out);
+void volumes_close(struct volumes *volumes);
+
+/**
+ * volumes_add() - offer a directory
+ * @place:	may be empty
+ * @why:	out: on failure a sentence, at least 256 bytes
+ *
+ * Return: 0, also if it was offered already; or why not, as local_probe()
+ */
+int volumes_add(struct volumes *volumes, const char *path, const char *place, char *why, size_t why_size);
+
+/* No longer offered; the files stay. -ENOENT */
+int volumes_forget(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES]);
+
+/* Iterate over what is offered: *at starts at 0; NULL at the end. */
+const struct volume_offer *volumes_next(const struct volumes *volumes, size_t *at);
+
+/* Open what the name space says is ours and is not open; close what is not ours any more. */
+void volumes_follow(struct volumes *volumes, const struct namespace *ns, uint32_t self);
+
+/* The open volume with this id, or NULL. */
+struct volume *volumes_find(struct volumes *volumes, uint32_t id);
+
+#endif
