@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, a client gets at files that it was not given, or is kept from those that it was.
+ */
+#include "config.h"
+
+#include "common/exports.h"
+#include "tests/unit/fake_volume.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct sockaddr_storage endpoint(const char *address, uint16_t port)
+{
+	struct sockaddr_storage ss = { 0 };
+	struct sockaddr_in *in = (struct sockaddr_in *)&ss;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&ss;
+
+	if (inet_pton(AF_INET, address, &in->sin_addr) == 1) {
+		in->sin_family = AF_INET;
+		in->sin_port = htons(port);
+	} else if (inet_pton(AF_INET6, address, &in6->sin6_addr) == 1) {
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons(port);
+	}
+	return ss;
+}
+
+/* What is said of a wrong list; NULL: it is right. */
+static const struct {
+	const char *clients, *why;
+} lists[] = {
+	{ "*", NULL },
+	{ "*(rw)", NULL },
+	{ " 10.0.0.1\t10.0.0.0/8(ro,insecure)  ", NULL },
+	{ "10.0.0.0/255.255.255.0(rw,no_root_squash,all_squash,anonuid=5,anongid=6,secure)", NULL },
+	{ "fd00::/8(rw) ::1", NULL },
+	{ "0.0.0.0/0", NULL },
+	{ "0.0.0.0/0.0.0.0", NULL },
+	{ "10.0.0.1/32", NULL },
+	{ "", "no client" },
+	{ "  ", "no client" },
+	{ "(rw)", "\"\" is no client" },
+	{ "host.example", "\"host.example\" is no client" },
+	{ "10.0.0.0/33", "is no client" },
+	{ "10.0.0.0/255.0.255.0", "is no client" },
+	{ "10.0.0.0/", "is no client" },
+	{ "10.0.0.0/8x", "is no client" },
+	{ "fd00::/129", "is no client" },
+	{ "fd00::/255.0.0.0", "is no client" },
+	{ "*(rw", "\")\" is missing" },
+	{ "*(rw ro)", "\")\" is missing" },
+	{ "*()", "\"\" is no option" },
+	{ "*(rw,)", "\"\" is no option" },
+	{ "*(sync)", "\"sync\" is no option" },
+	{ "*(anonuid=)", "is no option" },
+	{ "*(anonuid=-1)", "is no option" },
+	{ "*(anonuid=4294967296)", "is no option" },
+	{ "*(anonuid=1x)", "is no option" },
+	{ "*(rw)10.0.0.1", "a blank is missing" },
+	{ "*,10.0.0.1", "a blank is missing" },
+	{ "*(anonuid=0000000000000000000000000000000000000000000000000000000001)", "...\" is no option" },
+};
+
+START_TEST(lists_are_checked)
+{
+	char why[160] = "";
+	int rc = exports_check(lists[_i].clients, why, sizeof(why));
+
+	ck_assert_msg(rc == (lists[_i].why ? -EINVAL : 0), "%s: %s", lists[_i].clients, why);
+	if (lists[_i].why)
+		ck_assert_msg(strstr(why, lists[_i].why), "%s: %s", lists[_i].clients, why);
+}
+END_TEST
+
+/* One export of "/" to `clients`, asked about volume 1. */
+static const struct {
+	const char *clients, *client;
+	uint16_t port;
+	int rc;
+	bool may_write, root_squash;
+} questions[] = {
+	{ "*", "10.0.0.1", 700, 0, false, true },
+	{ "*", "10.0.0.1", 1023, 0, false, true },
+	{ "*", "10.0.0.1", 1024, -EACCES, false, false },
+	{ "*(insecure)", "10.0.0.1", 60000, 0, false, true },
+	{ "*(rw,no_root_squash)", "fd00::1", 700, 0, true, false },
+	{ "10.0.0.0/8(rw)", "10.255.0.1", 700, 0, true, true },
+	{ "10.0.0.0/8(rw)", "11.0.0.1", 700, -EACCES, false, false },
+	{ "10.0.0.0/8(rw)", "::ffff:10.0.0.1", 700, 0, true, true },
+	{ "10.0.0.0/255.255.240.0(rw)", "10.0.15.1", 700, 0, true, true },
+	{ "10.0.0.0/255.255.240.0(rw)", "10.0.16.1", 700, -EACCES, false, false },
+	{ "0.0.0.0/0(rw)", "1.2.3.4", 700, 0, true, true },
+	{ "0.0.0.0/0(rw)", "fd00::1", 700, -EACCES, false, false },
+	{ "fd00::/9(rw)", "fd7f::1", 700, 0, true, true },
+	{ "fd00::/9(rw)", "fd80::1", 700, -EACCES, false, false },
+	{ "10.0.0.1(ro) *(rw)", "10.0.0.1", 700, 0, false, true },
+	{ "10.0.0.1(ro) *(rw)", "10.0.0.2", 700, 0, true, true },
+	{ "10.0.0.1 nonsense *(rw)", "10.0.0.2", 700, -EACCES, false, false },
+};
+
+static void export_put(struct namespace *ns, uint32_t id, const char *path, const char *clients)
+{
+	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_PUT,
+			     .item = { .kind = NS_EXPORT } };
+
+	change.item.ns_item_u.export_ = (ns_export){ .id = id, .path = (char *)path, .clients = (char *)clients };
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+}
+
+START_TEST(the_first_client_that_matches_decides)
+{
+	struct sockaddr_storage client = endpoint(questions[_i].client, questions[_i].port);
+	struct namespace *ns = fake_namespace_new();
+	struct export_rights rights = { .anonymous_uid = 1 };
+
+	export_put(ns, 1, "/", questions[_i].clients);
+	ck_assert_msg(exports_rights(ns, 1, &client, &rights) == questions[_i].rc, "%s", questions[_i].clients);
+	ck_assert_uint_eq(rights.anonymous_uid, questions[_i].rc ? 1 : 65534);
+	ck_assert_int_eq(rights.may_write, questions[_i].may_write);
+	ck_assert_int_eq(rights.root_squash, questions[_i].root_squash);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(the_longest_path_decides)
+{
+	struct sockaddr_storage client = endpoint("10.9.0.1", 700), other = endpoint("10.0.0.1", 700);
+	struct namespace *ns = fake_namespace_new();
+	struct export_rights rights;
+
+	ck_assert_int_eq(exports_rights(ns, 2, &client, &rights), 0); /* by /projects */
+	ck_assert(!rights.may_write);
+	ck_assert_int_eq(exports_rights(ns, 2, &other, &rights), -EACCES); /* though / would let it in */
+	export_put(ns, 3, "/proj", "*(rw)"); /* no prefix: half a name */
+	ck_assert_int_eq(exports_rights(ns, 2, &other, &rights), -EACCES);
+	export_put(ns, 3, "/projects/a/", "*(rw)");
+	ck_assert_int_eq(exports_rights(ns, 2, &other, &rights), 0);
+	ck_assert(rights.may_write);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(the_virtual_root_is_for_walking)
+{
+	struct sockaddr_storage client = endpoint("10.0.0.1", 700), stranger = endpoint("11.0.0.1", 700),
+				unprivileged = endpoint("10.0.0.1", 7000), local = { .ss_family = AF_UNIX };
+	struct namespace *ns = fake_namespace_new();
+	struct export_rights rights;
+
+	ck_assert_int_eq(exports_rights(ns, 0, &client, &rights), 0);
+	ck_assert(!rights.may_write);
+	ck_assert_int_eq(exports_rights(ns, 0, &stranger, &rights), -EACCES);
+	ck_assert_int_eq(exports_rights(ns, 0, &unprivileged, &rights), -EACCES);
+	ck_assert_int_eq(exports_rights(ns, 0, &local, &rights), -EACCES);
+	ck_assert_int_eq(exports_rights(ns, 99, &client, &rights), -EACCES);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(squashing)
+{
+	const struct credentials said = { .uid = 0, .gid = 0, .group_count = 2, .groups = { 0, 5 } };
+	struct export_rights rights = { .root_squash = true, .anonymous_uid = 11, .anonymous_gid = 12 };
+	struct credentials who = said;
+
+	exports_squash(&rights, &who);
+	ck_assert_uint_eq(who.uid, 11);
+	ck_assert_uint_eq(who.gid, 12);
+	ck_assert_uint_eq(who.groups[0], 12);
+	ck_assert_uint_eq(who.groups[1], 5);
+
+	who = (struct credentials){ .uid = 1000, .gid = 100, .group_count = 1, .groups = { 5 } };
+	exports_squash(&rights, &who);
+	ck_assert_uint_eq(who.uid, 1000);
+	ck_assert_uint_eq(who.gid, 100);
+
+	rights.all_squash = true;
+	exports_squash(&rights, &who);
+	ck_assert_uint_eq(who.uid, 11);
+	ck_assert_uint_eq(who.gid, 12);
+	ck_assert_uint_eq(who.group_count, 0);
+
+	rights = (struct export_rights){ 0 };
+	who = said;
+	exports_squash(&rights, &who);
+	ck_assert_mem_eq(&who, &said, sizeof(who));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("exports");
+	TCase *tc = tcase_create("exports");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_loop_test(tc, lists_are_checked, 0, sizeof(lists) / sizeof(lists[0]));
+	tcase_add_loop_test(tc, the_first_client_that_matches_decides, 0, sizeof(questions) / sizeof(questions[0]));
+	tcase_add_test(tc, the_longest_path_decides);
+	tcase_add_test(tc, the_virtual_root_is_for_walking);
+	tcase_add_test(tc, squashing);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
