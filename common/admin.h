@@ -3,15 +3,16 @@
  * common/admin.h - the administration socket, vnasd's end
  *
  * <run_dir>/admin.sock, for root and the group "vnas". A request is a command with arguments, an answer is an error
- * sentence or a table; nasctl (common/nasctl.c) prints it for people or as JSON. On the socket: a 32-bit length, then
- * JSON: {"command": ["session", "list"]} and {"error": "..."} or {"columns": [{"name", "title"}...], "rows":
- * [{...}...]} or {"record": {...}}.
+ * sentence or a table; nasctl (common/nasctl.c) prints it for people or as JSON. On the socket: a 32-bit length in
+ * network byte order, then JSON: {"command": ["session", "list"]} and {"error": "..."} or {"done": "..."} or
+ * {"columns": [{"name", "title"}...], "rows": [{...}...]} or {"record": {...}}. One request for each connection, which
+ * is closed after the answer.
  *
  * The commands are one table (common/admin_commands.h) that nasctl, its help and the daemon share; a role gives the
  * functions.
  *
- * Ownership: an admin_request lives until it is answered, once, also when nasctl has gone.
- * Threads: the control loop's.
+ * Ownership: an admin_request lives until it is answered, once, also when nasctl or the admin has gone.
+ * Threads: the control loop's, in a process that ignores SIGPIPE.
  */
 #ifndef VNAS_COMMON_ADMIN_H
 #define VNAS_COMMON_ADMIN_H
@@ -19,11 +20,20 @@
 #include <jansson.h>
 #include <stddef.h>
 
+enum {
+	ADMIN_REQUEST_MAX = 64 * 1024,	     /* bytes of JSON */
+	ADMIN_ANSWER_MAX = 256 * 1024 * 1024, /* the same */
+	ADMIN_CLIENTS_MAX = 64,
+};
+
 struct event_base;
 struct admin;
 struct admin_request;
 
-/* One command's function: answers @request now or later. @argv: what follows the command's words; borrowed. */
+/*
+ * One command's function: answers @request now or later. @argv: what follows the command's words, as many as its
+ * arguments in the table allow; borrowed.
+ */
 typedef void (*admin_function)(struct admin_request *request, int argc, char **argv, void *arg);
 
 struct admin_handler {
@@ -34,7 +44,10 @@ struct admin_handler {
 /**
  * admin_new() - listen
  * @path:	of the socket; a stale one is replaced, a live one is -EADDRINUSE
- * @handlers:	the last has command NULL; commands that are missing answer "not on this kind of device"
+ * @handlers:	the last has command NULL; commands that are missing answer "not on this kind of device"; borrowed for
+ *		the life of the admin
+ *
+ * Return: 0; -EADDRINUSE; -EEXIST if something else than a socket is there; -ENOENT if its folder is not; others
  */
 int admin_new(struct event_base *base, const char *path, const struct admin_handler *handlers, void *arg,
 	      struct admin **out);
@@ -48,7 +61,10 @@ void admin_done(struct admin_request *request, const char *format, ...) __attrib
 
 /*
  * A table: @columns is "name:Title name:Title ..." ('_' in a title becomes a space); add rows (takes the object: its
- * members are the names), then answer.
+ * members are the names; NULL, as json_pack() gives for text that isn't UTF-8, is left out with a warning), then answer
+ * (takes the table).
+ *
+ * nasctl shows people what a name's end says: _bytes as "1.2 MiB", _us as "3.4 ms", _ns (since 1970) as local time.
  */
 json_t *admin_table(const char *columns);
 void admin_row(json_t *table, json_t *row);
