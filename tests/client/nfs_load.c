@@ -15,14 +15,14 @@
  *   --seed S        of contents and choices; default: 1
  *   --timeout N     seconds without any answer that are a failure; default: 60
  *
- * DIRs are paths in the server's tree (/disk0); everything happens in a new directory in each, which is removed at the
- * end. All files are written, then jobs run at random, then all files are read again. What a block of a file
- * contains follows from seed, file, block and the number of times it was written, so that a byte which is lost, late, doubled
- * or misplaced is seen. A lost connection is a failure: there is no second one.
+ * DIRs are paths in the server's tree (/disk0); everything happens in a new directory in each, which is removed at
+ * the end. All files are written, then jobs run at random, then all files are read again. What a block of a file
+ * contains follows from seed, file, block and the number of times it was written, so that a byte which is lost, late,
+ * doubled or misplaced is seen. A lost connection is a failure: there is no second one.
  *
  * Prints "port N" (its TCP port) once connected, "ready" once the files are written, and at the end one line of JSON.
- * Stops at the first wrong byte, wrong status or missing answer with a sentence about it. SIGINT and SIGTERM end the run,
- * not the check. Exit status: 0; 1 something was wrong; 2 wrong usage.
+ * Stops at the first wrong byte, wrong status or missing answer with a sentence about it. SIGINT and SIGTERM end the
+ * run, not the check. Exit status: 0; 1 something was wrong; 2 wrong usage.
  *
  * One thread; a slot is a job that is outstanding, and its callbacks get the slot.
  */
@@ -227,7 +227,9 @@ static size_t content_check(uint64_t key, const unsigned char *in, size_t len_by
 static void content_identify(const struct load *load, const struct slot *slot, const unsigned char *bytes, size_t word,
 			     char *out, size_t out_bytes)
 {
-	uint64_t file = (uint64_t)(slot->file - load->files), block = (uint64_t)(slot->block - slot->file->blocks), found;
+	uint64_t file = (uint64_t)(slot->file - load->files);
+	uint64_t block = (uint64_t)(slot->block - slot->file->blocks);
+	uint64_t found;
 
 	memcpy(&found, bytes, sizeof(found));
 	if (found == 0) {
@@ -297,8 +299,8 @@ static void check_block(struct slot *slot, const unsigned char *data)
 		content_identify(load, slot, data + word * WORD_BYTES, word, origin, sizeof(origin));
 	wrong(load, "%s: offset %" PRIu64 " (byte %zu of a read at %" PRIu64 ", version %" PRIu32
 	      "): 0x%02x instead of 0x%02x; these bytes are %s",
-	      slot->file->path, offset_of(slot) + at, at, offset_of(slot), slot->version, data[at], should[at % WORD_BYTES],
-	      origin);
+	      slot->file->path, offset_of(slot) + at, at, offset_of(slot), slot->version, data[at],
+	      should[at % WORD_BYTES], origin);
 }
 
 static void on_read(int status, struct nfs_context *nfs, void *data, void *private_data)
@@ -377,7 +379,8 @@ static void start_write(struct slot *slot, struct file *file, struct block *bloc
 static void start_commit(struct slot *slot, struct file *file)
 {
 	slot->file = file;
-	must_be_queued(slot, nfs_fsync_async(slot->load->nfs, file->handle, on_committed, slot), "a commit", file->path);
+	must_be_queued(slot, nfs_fsync_async(slot->load->nfs, file->handle, on_committed, slot), "a commit",
+		       file->path);
 }
 
 /* ---- Chains of metadata operations: each in a directory D of its own, which is gone at the end ---- */
@@ -410,8 +413,8 @@ static int chain_create(struct slot *slot, const struct chain_step *step)
 {
 	char path[2 * PATH_BYTES];
 
-	return nfs_create_async(slot->load->nfs, path_in(slot, step->from, path), O_CREAT | O_EXCL | O_RDWR, 0640, on_chain,
-				slot);
+	return nfs_create_async(slot->load->nfs, path_in(slot, step->from, path), O_CREAT | O_EXCL | O_RDWR, 0640,
+				on_chain, slot);
 }
 
 static int chain_open(struct slot *slot, const struct chain_step *step)
@@ -460,7 +463,8 @@ static int chain_link(struct slot *slot, const struct chain_step *step)
 {
 	char from[2 * PATH_BYTES], to[2 * PATH_BYTES];
 
-	return nfs_link_async(slot->load->nfs, path_in(slot, step->from, from), path_in(slot, step->to, to), on_chain, slot);
+	return nfs_link_async(slot->load->nfs, path_in(slot, step->from, from), path_in(slot, step->to, to), on_chain,
+			      slot);
 }
 
 static int chain_symlink(struct slot *slot, const struct chain_step *step)
@@ -525,9 +529,10 @@ static void check_stat(const struct slot *slot, const struct chain_step *step, c
 {
 	if ((stat->nfs_mode & S_IFMT) != S_IFREG || (stat->nfs_mode & 07777) != 0640 || stat->nfs_size != SMALL_BYTES ||
 	    stat->nfs_nlink != links)
-		wrong(slot->load, "%s: %s: mode %" PRIo64 ", %" PRIu64 " bytes, %" PRIu64 " links instead of %o, %d, %" PRIu64,
-		      slot->dir, step->what, stat->nfs_mode, stat->nfs_size, stat->nfs_nlink, S_IFREG | 0640, SMALL_BYTES,
-		      links);
+		wrong(slot->load,
+		      "%s: %s: mode %" PRIo64 ", %" PRIu64 " bytes, %" PRIu64 " links instead of %o, %d, %" PRIu64,
+		      slot->dir, step->what, stat->nfs_mode, stat->nfs_size, stat->nfs_nlink, S_IFREG | 0640,
+		      SMALL_BYTES, links);
 }
 
 static void check_one_link(struct slot *slot, const struct chain_step *step, void *data)
@@ -608,8 +613,8 @@ static void on_chain(int status, struct nfs_context *nfs, void *data, void *priv
 	answered(slot);
 	if (status != step->expected)
 		wrong(slot->load, "%s: %s: %s instead of %s", slot->dir, step->what,
-		      status < 0 ? said(slot->load, status) : "success", step->expected < 0 ? strerror(-step->expected) :
-		      "success");
+		      status < 0 ? said(slot->load, status) : "success",
+		      step->expected < 0 ? strerror(-step->expected) : "success");
 	if (step->check)
 		step->check(slot, step, data);
 	if (++slot->step == sizeof(chain) / sizeof(chain[0])) {
@@ -759,6 +764,15 @@ static void on_alarm(int number)
 	_exit(1);
 }
 
+/* libnfs makes sockets that answer the last close() with a RST (SO_LINGER 0); real clients end with a FIN. */
+static void close_politely(struct load *load)
+{
+	struct linger linger = { .l_onoff = 0 };
+
+	if (setsockopt(nfs_get_fd(load->nfs), SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)))
+		wrong(load, "SO_LINGER: %s", strerror(errno));
+}
+
 static void connect_to_server(struct load *load)
 {
 	int status;
@@ -774,6 +788,7 @@ static void connect_to_server(struct load *load)
 	status = nfs_mount(load->nfs, load->options.server, "/");
 	if (status)
 		wrong(load, "%s: cannot mount /: %s", load->options.server, said(load, status));
+	close_politely(load);
 	load->port = local_port(load);
 	printf("port %u\n", load->port);
 	fflush(stdout);
@@ -856,8 +871,9 @@ __attribute__((format(printf, 1, 2), noreturn)) static void usage(const char *fo
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fputs("\nUsage: nfs_load --server ADDRESS [--seconds N | --rounds N] [--mode mixed|read|write|metadata] [--depth D]\n"
-	      "  [--block BYTES] [--files N] [--size BYTES] [--phase MS] [--seed S] [--timeout SECONDS] DIR...\n",
+	fputs("\nUsage: nfs_load --server ADDRESS [--seconds N | --rounds N] [--mode mixed|read|write|metadata]\n"
+	      "  [--depth D] [--block BYTES] [--files N] [--size BYTES] [--phase MS] [--seed S] [--timeout SECONDS]\n"
+	      "  DIR...\n",
 	      stderr);
 	exit(2);
 }

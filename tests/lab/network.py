@@ -18,8 +18,8 @@ NETNS_DIR = "/run/netns"
 # An address is usable at once, and nothing is sent that nobody asked for. The switch must not route: what it
 # forwards, the fabric does.
 QUIET = ["net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"]
-for key, value in {"accept_dad": 0, "dad_transmits": 0, "accept_ra": 0, "autoconf": 0, "router_solicitations": 0}.items():
-    QUIET += [f"net.ipv6.conf.{scope}.{key}={value}" for scope in ("all", "default")]
+for key in ("accept_dad", "dad_transmits", "accept_ra", "autoconf", "router_solicitations"):
+    QUIET += [f"net.ipv6.conf.{scope}.{key}=0" for scope in ("all", "default")]
 
 
 class NetworkError(Exception):
@@ -80,6 +80,17 @@ def _addresses(host):
     return lines
 
 
+def _keep_order(netns):
+    """
+    A veth pair takes packets in on the CPU they were sent from, so that a connection whose process moves to another
+    CPU overtakes itself: seen as retransmissions without loss. Choose the CPU by a hash of the connection, as cards do.
+    """
+    mask = format((1 << min(os.cpu_count() or 1, 32)) - 1, "x")
+    # "ip netns exec", since that gives the namespace's own /sys/class/net
+    _call(["ip", "netns", "exec", netns, "sh", "-c",
+           f'for file in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} >"$file"; done'])
+
+
 def up(plan):
     _namespace_add(plan["lan"], ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"])
     _ip(plan["lan"], ["link set lo up"] + [line for name in plan["bridges"] for line in _bridge(name, plan["mtu"])])
@@ -87,6 +98,8 @@ def up(plan):
         _namespace_add(host["netns"], QUIET)
         _ip(plan["lan"], _plug(host, plan["mtu"]))
         _ip(host["netns"], _addresses(host))
+        _keep_order(host["netns"])
+    _keep_order(plan["lan"])
 
 
 def tap_up(plan, tap):
@@ -97,11 +110,13 @@ def tap_up(plan, tap):
         if "busy" not in str(error):
             raise
     _ip(plan["lan"], [f"link set {tap['tap']} mtu {plan['mtu']} master {planning.BRIDGES[1]} up"])
+    _keep_order(plan["lan"])
 
 
 def link(plan, host, state):
     """@state: "up", or "down": no carrier at the host, nothing passes in either direction."""
-    _ip(plan["lan"], [f"link set {interface['port']} {state}" for interface in plan["hosts"][host]["interfaces"].values()])
+    interfaces = plan["hosts"][host]["interfaces"].values()
+    _ip(plan["lan"], [f"link set {interface['port']} {state}" for interface in interfaces])
 
 
 def is_cut(plan, host):

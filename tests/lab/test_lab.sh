@@ -112,6 +112,10 @@ routed_to_disk() {
 	return "$result"
 }
 
+default_routes() {
+	"$lab" run --name "$one" "$1" -- sh -c 'ip route show default; ip -6 route show default' | wc -l
+}
+
 cutting() {
 	check "cut" "$lab" cut --name "$one" disk1
 	check "status shows it" test "$("$lab" status --name "$one" | grep -c '^disk1 *cut')" = 1
@@ -120,8 +124,7 @@ cutting() {
 	check "the others still do" reaches "$one" switch 10.77.2.12
 	check "heal" "$lab" heal --name "$one" disk1
 	check "a healed host is reached" reaches "$one" switch 10.77.2.11
-	check "a healed host has its default routes" test \
-		"$("$lab" run --name "$one" disk1 -- sh -c 'ip route show default; ip -6 route show default' | wc -l)" = 2
+	check "a healed host has its default routes" test "$(default_routes disk1)" = 2
 	check "cutting an unknown host fails" status_is 1 "$lab" cut --name "$one" disk9
 }
 
@@ -188,7 +191,7 @@ ending() {
 halves() {
 	local delay
 
-	for delay in 0.08 0.12 0.16 0.2; do
+	for delay in 0.08 0.12 0.16 0.2 0.3; do
 		quiet timeout --foreground -s KILL "$delay" "$lab" up --name "$one" --no-cluster --slaves 4 --clients 4
 		quiet "$lab" down --name "$one"
 		check "down after ${delay} s of up leaves nothing" nothing_left "$one"
