@@ -794,8 +794,8 @@ int certificates_tls(const char *dir, SSL_CTX **out)
 	if (rc)
 		goto out;
 	if (!identity_fits(&identity)) {
-		log_err("certificates", "dir=%s: %s, %s and %s do not fit each other, or have expired: enrol again", dir,
-			node_file, node_key_file, authority_file);
+		log_err("certificates", "dir=%s %s, %s and %s do not fit each other, or have expired: enrol again",
+			dir, node_file, node_key_file, authority_file);
 		rc = -EKEYREJECTED;
 		goto out;
 	}

@@ -2,8 +2,8 @@
 /*
  * scp/scp.h - sessions of the Slave Control Protocol
  *
- * Between each pair of devices one TLS 1.3 session per channel (control, relay), made by the device with the higher node
- * id, kept up with back-off, checked by heartbeats. Carries scp_message (scp/scp.x) behind a 16-byte header:
+ * Between each pair of devices one TLS 1.3 session per channel (control, relay), made by the device with the higher
+ * node id, kept up with back-off, checked by heartbeats. Carries scp_message (scp/scp.x) behind a 16-byte header:
  *
  *	offset	bytes	field
  *	0	4	magic "SCP1"
@@ -55,8 +55,8 @@ struct scp_handlers {
 	void (*on_message)(uint32_t node, scp_channel channel, uint32_t request, const scp_message *message, void *arg);
 
 	/*
-	 * Master only: a stranger wants to join. Fill @reply; its strings are freed with free(). NULL elsewhere, which also
-	 * tells which messages may come here: those to a master or those from one.
+	 * Master only: a stranger wants to join. Fill @reply; its strings are freed with free(). NULL elsewhere, which
+	 * also tells which messages may come here: those to a master or those from one.
 	 */
 	void (*on_enrol)(const scp_enrol *enrol, const char *peer_address, scp_enrol_reply *reply, void *arg);
 

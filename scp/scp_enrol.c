@@ -2,8 +2,8 @@
 /*
  * Joining a cluster, from the side of the device that joins: one question, one answer, blocking.
  *
- * The token says where the master is, proves to it that an administrator sent us (SECRET), and to us that it is the right
- * one (FINGERPRINT of the cluster's authority).
+ * The token says where the master is, proves to it that an administrator sent us (SECRET), and to us that it is the
+ * right one (FINGERPRINT of the cluster's authority).
  */
 #include "config.h"
 
@@ -353,7 +353,8 @@ int scp_join(const char *token, const char *pki_dir, const char *name, char *why
 
 	signal(SIGPIPE, SIG_IGN); /* as in scp_new() */
 	if (!token_parse(token, &join.token))
-		return fail(&join, -EINVAL, "the token is not vnas1-SECRET-FINGERPRINT@ADDRESS[:PORT]: was it copied whole?");
+		return fail(&join, -EINVAL,
+			    "the token is not vnas1-SECRET-FINGERPRINT@ADDRESS[:PORT]: was it copied whole?");
 	rc = join_run(&join, pki_dir, name);
 	SSL_free(join.ssl);
 	SSL_CTX_free(join.tls);

@@ -5,8 +5,8 @@
  * A *link* is one TLS session in our hands; "session" alone is a client's in scp.x. A *line* is what there should be
  * between us and a device on one channel: at most one link that is up, and at most one on its way.
  *
- * Ownership: the scp owns links and peers. A link is closed at once and freed at the end of the loop turn by the reaper,
- * which also calls on_down: so neither happens below a caller who still holds the link.
+ * Ownership: the scp owns links and peers. A link is closed at once and freed at the end of the loop turn by the
+ * reaper, which also calls on_down: so neither happens below a caller who still holds the link.
  */
 #ifndef VNAS_SCP_SCP_INTERNAL_H
 #define VNAS_SCP_SCP_INTERNAL_H

@@ -344,7 +344,8 @@ static bool link_likes_protocol(struct scp_link *link, const scp_hello *hello)
 {
 	if (hello->protocol_low <= SCP_PROTOCOL_HIGH && hello->protocol_high >= SCP_PROTOCOL_LOW)
 		return true;
-	link_refuse(link, "no common protocol version: node %u speaks %u to %u, node %u speaks %u to %u; update the older",
+	link_refuse(link,
+		    "no common protocol version: node %u speaks %u to %u, node %u speaks %u to %u; update the older",
 		    link->scp->options.self, SCP_PROTOCOL_LOW, SCP_PROTOCOL_HIGH, hello->node, hello->protocol_low,
 		    hello->protocol_high);
 	return false;
@@ -448,9 +449,10 @@ static bool link_expects(const struct scp_link *link, scp_type type)
 	case LINK_STRANGER:
 		return type == SCP_ENROL;
 	case LINK_UP:
-		return type == SCP_REFUSE ||
-		       (!scp_message_is_for_session(type) && scp_message_may_travel(type, link->channel, link->protocol) &&
-			may_come_this_way(link->scp, type));
+		if (scp_message_is_for_session(type))
+			return type == SCP_REFUSE;
+		return scp_message_may_travel(type, link->channel, link->protocol) &&
+		       may_come_this_way(link->scp, type);
 	default:
 		return false;
 	}

@@ -10,33 +10,33 @@
 #include <stdlib.h>
 
 /* What a body has besides its large part, generously. */
-enum { ROOM = 8192, SESSIONS_MAX = SCP_LIST_MAX * 1400, FLOWS_MAX = SCP_LIST_MAX * 44 };
+enum { ROOM = 8192, SESSIONS_MAX = SCP_LIST_MAX * 1400, FLOWS_MAX = SCP_LIST_MAX * 44, TCH_MAX = 3 * SCP_TCH_DATA_MAX };
 
 #define BOTH (SCP_ON_CONTROL | SCP_ON_RELAY)
 
 static const struct scp_message_rule rules[] = {
-	/* type                     name                 direction        channels        since body_max       count_at */
-	[SCP_HELLO]            = { "HELLO",            SCP_EITHER_WAY,  BOTH,           1, ROOM,                         0 },
-	[SCP_REFUSE]           = { "REFUSE",           SCP_EITHER_WAY,  BOTH,           1, ROOM,                         0 },
-	[SCP_ENROL]            = { "ENROL",            SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,           0 },
-	[SCP_ENROL_REPLY]      = { "ENROL_REPLY",      SCP_FROM_MASTER, SCP_ON_CONTROL, 1, 2 * SCP_PEM_MAX + ROOM,       0 },
-	[SCP_SNAPSHOT]         = { "SNAPSHOT",         SCP_FROM_MASTER, SCP_ON_CONTROL, 1, SCP_SNAPSHOT_MAX + ROOM,      4 },
-	[SCP_CHANGE]           = { "CHANGE",           SCP_FROM_MASTER, SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,           4 },
-	[SCP_SNAPSHOT_REQUEST] = { "SNAPSHOT_REQUEST", SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_HEARTBEAT]        = { "HEARTBEAT",        SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_SESSIONS]         = { "SESSIONS",         SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SESSIONS_MAX + ROOM,          4 },
-	[SCP_DROP_FLOWS]       = { "DROP_FLOWS",       SCP_FROM_MASTER, SCP_ON_CONTROL, 1, FLOWS_MAX + ROOM,             4 },
-	[SCP_VOLUME_OFFER]     = { "VOLUME_OFFER",     SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_VOLUME_OPEN]      = { "VOLUME_OPEN",      SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_VOLUME_CLOSE]     = { "VOLUME_CLOSE",     SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_RESULT]           = { "RESULT",           SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_HANDOFF_ORDER]    = { "HANDOFF_ORDER",    SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_HANDOFF_RESULT]   = { "HANDOFF_RESULT",   SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_TCH]              = { "TCH",              SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, 3 * SCP_TCH_DATA_MAX + ROOM,  0 },
-	[SCP_EAP]              = { "EAP",              SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_EAP_REPLY]        = { "EAP_REPLY",        SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                         0 },
-	[SCP_RELAY_CALL]       = { "RELAY_CALL",       SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,        40 },
-	[SCP_RELAY_REPLY]      = { "RELAY_REPLY",      SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,        8 },
+	/* type                     name                 direction        channels        since body_max            count_at */
+	[SCP_HELLO]            = { "HELLO",            SCP_EITHER_WAY,  BOTH,           1, ROOM,                    0 },
+	[SCP_REFUSE]           = { "REFUSE",           SCP_EITHER_WAY,  BOTH,           1, ROOM,                    0 },
+	[SCP_ENROL]            = { "ENROL",            SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,      0 },
+	[SCP_ENROL_REPLY]      = { "ENROL_REPLY",      SCP_FROM_MASTER, SCP_ON_CONTROL, 1, 2 * SCP_PEM_MAX + ROOM,  0 },
+	[SCP_SNAPSHOT]         = { "SNAPSHOT",         SCP_FROM_MASTER, SCP_ON_CONTROL, 1, SCP_SNAPSHOT_MAX + ROOM, 4 },
+	[SCP_CHANGE]           = { "CHANGE",           SCP_FROM_MASTER, SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,      4 },
+	[SCP_SNAPSHOT_REQUEST] = { "SNAPSHOT_REQUEST", SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_HEARTBEAT]        = { "HEARTBEAT",        SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_SESSIONS]         = { "SESSIONS",         SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SESSIONS_MAX + ROOM,     4 },
+	[SCP_DROP_FLOWS]       = { "DROP_FLOWS",       SCP_FROM_MASTER, SCP_ON_CONTROL, 1, FLOWS_MAX + ROOM,        4 },
+	[SCP_VOLUME_OFFER]     = { "VOLUME_OFFER",     SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_VOLUME_OPEN]      = { "VOLUME_OPEN",      SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_VOLUME_CLOSE]     = { "VOLUME_CLOSE",     SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_RESULT]           = { "RESULT",           SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_HANDOFF_ORDER]    = { "HANDOFF_ORDER",    SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_HANDOFF_RESULT]   = { "HANDOFF_RESULT",   SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_TCH]              = { "TCH",              SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, TCH_MAX + ROOM,          0 },
+	[SCP_EAP]              = { "EAP",              SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_EAP_REPLY]        = { "EAP_REPLY",        SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_RELAY_CALL]       = { "RELAY_CALL",       SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,   40 },
+	[SCP_RELAY_REPLY]      = { "RELAY_REPLY",      SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,   8 },
 };
 
 _Static_assert(sizeof(rules) / sizeof(rules[0]) == SCP_RELAY_REPLY + 1, "a new message needs a row");

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, devices of different versions of vnas do not understand each other in the middle of an upgrade, or a
+ * damaged message is taken for a good one.
+ */
+#include "config.h"
+
+#include "scp/scp_message.h"
+
+#include "scp/scp.h"
+#include "tests/unit/golden_hex.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+enum { REQUEST = 0x01020304, BODY = SCP_HEADER_BYTES };
+
+static uint8_t mac[] = { 2, 0, 0, 0, 0, 7 }, data[] = { 1, 2, 3, 4, 5 };
+
+static void fill_hello(scp_message *m)
+{
+	m->scp_message_u.hello = (scp_hello){
+		.protocol_low = 1,
+		.protocol_high = 1,
+		.channel = SCP_RELAY,
+		.node = 7,
+		.cluster = "0123456789abcde",
+		.software = "vnas 1.0",
+		.name = "disk7",
+		.address = "10.0.1.7",
+		.port = 2050,
+		.capabilities = SCP_CAN_HANDOFF | SCP_CAN_RELAY,
+		.revision = 0x0102030405060708,
+		.serial = "",
+	};
+	memcpy(m->scp_message_u.hello.mac, mac, sizeof(mac));
+}
+
+static void fill_refuse(scp_message *m) { m->scp_message_u.refuse.reason = "no"; }
+
+static void fill_enrol(scp_message *m)
+{
+	m->scp_message_u.enrol = (scp_enrol){ .token = "secret", .name = "disk7", .request = "PEM" };
+}
+
+static void fill_enrol_reply(scp_message *m)
+{
+	m->scp_message_u.enrol_reply = (scp_enrol_reply){
+		.result = EACCES, .reason = "used", .node = 7, .certificate = "PEM7", .authority = "PEM0"
+	};
+}
+
+static void fill_snapshot(scp_message *m)
+{
+	m->scp_message_u.snapshot.snapshot.snapshot_val = (char *)data;
+	m->scp_message_u.snapshot.snapshot.snapshot_len = sizeof(data);
+}
+
+static void fill_change(scp_message *m)
+{
+	m->scp_message_u.change.change.change_val = (char *)data;
+	m->scp_message_u.change.change.change_len = sizeof(data);
+}
+
+static void fill_snapshot_request(scp_message *m) { m->scp_message_u.snapshot_request.revision = 1ull << 40; }
+
+static void fill_heartbeat(scp_message *m)
+{
+	m->scp_message_u.heartbeat = (scp_heartbeat){ .revision = 1,
+						      .time_ns = 0x0102030405060708,
+						      .sessions = 3,
+						      .read_bytes = 4,
+						      .written_bytes = 5,
+						      .operations = 6,
+						      .cpu_permille = 7 };
+}
+
+static scp_flow flow = {
+	.client = { [10] = 0xff, 0xff, 10, 0, 0, 2 },
+	.vip = { [10] = 0xff, 0xff, 10, 0, 0, 1 },
+	.client_port = 801,
+	.vip_port = 2049,
+	.protocol = 6,
+};
+
+static void fill_sessions(scp_message *m)
+{
+	static scp_volume_share shares[] = { { .volume = 1, .bytes = 2, .requests = 3 },
+					     { .volume = 4, .bytes = 5, .requests = 6 } };
+	static scp_session sessions[2];
+
+	for (unsigned int i = 0; i < 2; i++)
+		sessions[i] = (scp_session){ .id = i + 1,
+					     .flow = flow,
+					     .since_ns = 9,
+					     .requests = 10,
+					     .handoffs = 11,
+					     .last_handoff_us = 12,
+					     .shares = { .shares_len = i, .shares_val = shares } };
+	m->scp_message_u.sessions.sessions.sessions_val = sessions;
+	m->scp_message_u.sessions.sessions.sessions_len = 2;
+}
+
+static void fill_drop_flows(scp_message *m)
+{
+	m->scp_message_u.drop_flows.flows.flows_val = &flow;
+	m->scp_message_u.drop_flows.flows.flows_len = 1;
+}
+
+static void fill_volume_offer(scp_message *m)
+{
+	m->scp_message_u.volume_offer = (scp_volume_offer){ .uuid = "volume volume v",
+							    .path = "/srv/a",
+							    .place = "/projects/a",
+							    .root_type = 1,
+							    .root = { .root_len = 5, .root_val = (char *)data } };
+}
+
+static void fill_volume_open(scp_message *m)
+{
+	m->scp_message_u.volume_open = (scp_volume_open){ .path = "/srv/a", .place = "" };
+}
+
+static void fill_volume_close(scp_message *m) { memcpy(m->scp_message_u.volume_close.uuid, "volume volume v", 16); }
+
+static void fill_result(scp_message *m)
+{
+	m->scp_message_u.result = (scp_result){ .result = ENOENT, .reason = "no such directory" };
+}
+
+static void fill_handoff_order(scp_message *m)
+{
+	m->scp_message_u.handoff_order = (scp_handoff_order){ .session = 5, .node = 2 };
+}
+
+static void fill_handoff_result(scp_message *m)
+{
+	m->scp_message_u.handoff_result =
+		(scp_handoff_result){ .session = 5, .result = 0, .reason = "", .duration_us = 900 };
+}
+
+static void fill_tch(scp_message *m)
+{
+	m->scp_message_u.tch = (scp_tch){ .kind = TCH_HANDOFF_COMPLETE,
+					  .flags = SCP_TCH_HND | SCP_TCH_SET,
+					  .id = 2ull << 32 | 1,
+					  .session = 5,
+					  .options = { .options_len = 5, .options_val = (char *)data },
+					  .sent = { .sent_len = 3, .sent_val = (char *)data },
+					  .received = { .received_len = 1, .received_val = (char *)data } };
+}
+
+static void fill_eap(scp_message *m)
+{
+	m->scp_message_u.eap.message.message_val = (char *)data;
+	m->scp_message_u.eap.message.message_len = sizeof(data);
+}
+
+static void fill_eap_reply(scp_message *m)
+{
+	m->scp_message_u.eap_reply.message.message_val = (char *)data;
+	m->scp_message_u.eap_reply.message.message_len = sizeof(data);
+	m->scp_message_u.eap_reply.generation = 4;
+}
+
+static void fill_relay_call(scp_message *m)
+{
+	m->scp_message_u.relay_call =
+		(scp_relay_call){ .client_port = 801, .record = { .record_len = 5, .record_val = (char *)data } };
+	memcpy(m->scp_message_u.relay_call.client, flow.client, 16);
+	memcpy(m->scp_message_u.relay_call.server, flow.vip, 16);
+}
+
+static void fill_relay_reply(scp_message *m)
+{
+	m->scp_message_u.relay_reply =
+		(scp_relay_reply){ .result = 0, .record = { .record_len = 5, .record_val = (char *)data } };
+}
+
+static const struct {
+	scp_type type;
+	void (*fill)(scp_message *message);
+} samples[] = {
+	{ SCP_HELLO, fill_hello },
+	{ SCP_REFUSE, fill_refuse },
+	{ SCP_ENROL, fill_enrol },
+	{ SCP_ENROL_REPLY, fill_enrol_reply },
+	{ SCP_SNAPSHOT, fill_snapshot },
+	{ SCP_CHANGE, fill_change },
+	{ SCP_SNAPSHOT_REQUEST, fill_snapshot_request },
+	{ SCP_HEARTBEAT, fill_heartbeat },
+	{ SCP_SESSIONS, fill_sessions },
+	{ SCP_DROP_FLOWS, fill_drop_flows },
+	{ SCP_VOLUME_OFFER, fill_volume_offer },
+	{ SCP_VOLUME_OPEN, fill_volume_open },
+	{ SCP_VOLUME_CLOSE, fill_volume_close },
+	{ SCP_RESULT, fill_result },
+	{ SCP_HANDOFF_ORDER, fill_handoff_order },
+	{ SCP_HANDOFF_RESULT, fill_handoff_result },
+	{ SCP_TCH, fill_tch },
+	{ SCP_EAP, fill_eap },
+	{ SCP_EAP_REPLY, fill_eap_reply },
+	{ SCP_RELAY_CALL, fill_relay_call },
+	{ SCP_RELAY_REPLY, fill_relay_reply },
+};
+
+enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
+
+static uint8_t *encode(int sample, size_t *len)
+{
+	scp_message message = { .type = samples[sample].type };
+	uint8_t *bytes;
+
+	samples[sample].fill(&message);
+	ck_assert_int_eq(scp_message_encode(REQUEST, &message, &bytes, len), 0);
+	return bytes;
+}
+
+/* Return: what the decoders of header and body say about a whole message */
+static int decode(const uint8_t *bytes, size_t len, scp_message *out)
+{
+	struct scp_header header;
+	int rc = scp_header_decode(bytes, &header);
+
+	if (rc)
+		return rc;
+	ck_assert_uint_eq(header.length, len - SCP_HEADER_BYTES);
+	return scp_body_decode(&header, bytes + SCP_HEADER_BYTES, out);
+}
+
+static const char *file_of(scp_type type)
+{
+	static char name[64];
+	size_t len = (size_t)snprintf(name, sizeof(name), "scp_%s", scp_message_name(type));
+
+	for (size_t i = 0; i < len; i++)
+		name[i] = (char)tolower((unsigned char)name[i]);
+	return name;
+}
+
+START_TEST(bytes_are_golden)
+{
+	size_t len;
+	uint8_t *bytes = encode(_i, &len);
+
+	golden_hex_check(file_of(samples[_i].type), bytes, len);
+	free(bytes);
+}
+END_TEST
+
+START_TEST(what_is_read_back_is_the_same)
+{
+	size_t len, again_len;
+	uint8_t *bytes = encode(_i, &len), *again;
+	struct scp_header header;
+	scp_message back;
+
+	ck_assert_int_eq(scp_header_decode(bytes, &header), 0);
+	ck_assert_int_eq(header.type, samples[_i].type);
+	ck_assert_uint_eq(header.request, REQUEST);
+	ck_assert_int_eq(decode(bytes, len, &back), 0);
+	ck_assert_int_eq(scp_message_encode(REQUEST, &back, &again, &again_len), 0);
+	ck_assert_uint_eq(again_len, len);
+	ck_assert_mem_eq(again, bytes, len);
+	scp_message_fini(&back);
+	free(again);
+	free(bytes);
+}
+END_TEST
+
+START_TEST(cut_and_lengthened_bodies_are_refused)
+{
+	size_t len;
+	uint8_t *bytes = encode(_i, &len), *longer = calloc(1, len + 4);
+	struct scp_header header;
+	scp_message back = { .type = (scp_type)99 };
+
+	memcpy(longer, bytes, len);
+	ck_assert_int_eq(scp_header_decode(bytes, &header), 0);
+	for (uint32_t n = 0; n <= len - SCP_HEADER_BYTES + 4; n++) {
+		header.length = n;
+		if (n != len - SCP_HEADER_BYTES)
+			ck_assert_int_eq(scp_body_decode(&header, longer + SCP_HEADER_BYTES, &back), -EBADMSG);
+	}
+	ck_assert_int_eq(back.type, 99);
+	free(longer);
+	free(bytes);
+}
+END_TEST
+
+/* The table has a row for each type that the union has an arm for, and for no other. */
+START_TEST(table_is_complete)
+{
+	static char zeros[65536];
+	unsigned int types = 0;
+
+	for (uint32_t type = 0; type < 1000; type++) {
+		scp_message message = { 0 };
+		uint32_t be = htonl(type);
+		XDR xdr;
+		bool has_arm;
+
+		memcpy(zeros, &be, sizeof(be));
+		xdrmem_create(&xdr, zeros, sizeof(zeros), XDR_DECODE);
+		has_arm = xdr_scp_message(&xdr, &message);
+		ck_assert_msg(has_arm == (scp_message_rule((scp_type)type) != NULL), "type %u", type);
+		types += has_arm;
+		xdr_free((xdrproc_t)xdr_scp_message, (char *)&message);
+	}
+	ck_assert_uint_eq(types, SAMPLES); /* else a new type lacks its golden bytes */
+	ck_assert_ptr_null(scp_message_rule((scp_type)-1));
+}
+END_TEST
+
+START_TEST(messages_keep_to_their_channel)
+{
+	ck_assert(scp_message_may_travel(SCP_TCH, SCP_CONTROL, 1));
+	ck_assert(!scp_message_may_travel(SCP_TCH, SCP_RELAY, 1));
+	ck_assert(scp_message_may_travel(SCP_RELAY_CALL, SCP_RELAY, 1));
+	ck_assert(!scp_message_may_travel(SCP_RELAY_CALL, SCP_CONTROL, 1));
+	ck_assert(!scp_message_may_travel(SCP_RELAY_CALL, SCP_RELAY, 0));
+	ck_assert(!scp_message_may_travel(SCP_HELLO, (scp_channel)2, 1));
+	ck_assert(!scp_message_may_travel((scp_type)99, SCP_RELAY, 1));
+}
+END_TEST
+
+static const struct {
+	const char *what;
+	scp_type type;
+	size_t at;
+	uint8_t value;
+} wrong[] = {
+	{ "magic", SCP_REFUSE, 0, 'T' },
+	{ "unknown type", SCP_REFUSE, 5, 3 },
+	{ "large type", SCP_REFUSE, 4, 0xff },
+	{ "reserved bytes", SCP_REFUSE, 7, 1 },
+	{ "type of the body", SCP_REFUSE, BODY + 3, 10 },
+	{ "length of a string", SCP_REFUSE, BODY + 7, 3 },
+	{ "huge string", SCP_REFUSE, BODY + 4, 0x7f },
+	{ "NUL in a string", SCP_REFUSE, BODY + 9, 0 },
+	{ "padding", SCP_REFUSE, BODY + 11, 1 },
+	{ "padding of opaque bytes", SCP_RELAY_REPLY, BODY + 19, 1 },
+	{ "count of opaque bytes", SCP_SNAPSHOT, BODY + 4, 0x0f },
+	{ "count of a list", SCP_SESSIONS, BODY + 6, 0xff },
+	{ "count within a list", SCP_SESSIONS, BODY + 8 + 79, 65 },
+};
+
+START_TEST(wrong_bytes_are_refused)
+{
+	scp_message back;
+	size_t len;
+	uint8_t *bytes;
+	int sample = 0;
+
+	while (samples[sample].type != wrong[_i].type)
+		sample++;
+	bytes = encode(sample, &len);
+	ck_assert_uint_lt(wrong[_i].at, len);
+	bytes[wrong[_i].at] = wrong[_i].value;
+	ck_assert_msg(decode(bytes, len, &back) == -EBADMSG, "wrong %s was accepted", wrong[_i].what);
+	free(bytes);
+}
+END_TEST
+
+/* A body that this type can't have is refused by its header, before anybody asks for memory for it. */
+START_TEST(long_bodies_are_refused)
+{
+	size_t len;
+	uint8_t *bytes = encode(_i, &len);
+	uint32_t most = scp_message_rule(samples[_i].type)->body_max;
+	struct scp_header header;
+
+	memcpy(bytes + 12, &(uint32_t){ htonl(most) }, 4);
+	ck_assert_int_eq(scp_header_decode(bytes, &header), 0);
+	memcpy(bytes + 12, &(uint32_t){ htonl(most + 1) }, 4);
+	ck_assert_int_eq(scp_header_decode(bytes, &header), -EBADMSG);
+	free(bytes);
+}
+END_TEST
+
+START_TEST(what_can_not_be_encoded_is_refused)
+{
+	scp_message message = { .type = SCP_REFUSE };
+	char text[SCP_TEXT_MAX + 2];
+	uint8_t *bytes;
+	size_t len;
+
+	ck_assert_int_eq(scp_message_encode(0, &message, &bytes, &len), -EINVAL); /* NULL */
+	memset(text, 'a', sizeof(text));
+	text[SCP_TEXT_MAX + 1] = '\0';
+	message.scp_message_u.refuse.reason = text;
+	ck_assert_int_eq(scp_message_encode(0, &message, &bytes, &len), -EINVAL);
+	text[SCP_TEXT_MAX] = '\0';
+	ck_assert_int_eq(scp_message_encode(0, &message, &bytes, &len), 0);
+	free(bytes);
+	message.type = (scp_type)3;
+	ck_assert_int_eq(scp_message_encode(0, &message, &bytes, &len), -EINVAL);
+}
+END_TEST
+
+/* The largest list that the definition allows fits into what the table allows. */
+START_TEST(largest_list_fits)
+{
+	static scp_volume_share shares[64];
+	scp_session *sessions = calloc(SCP_LIST_MAX, sizeof(*sessions));
+	scp_message message = { .type = SCP_SESSIONS };
+	unsigned long len;
+
+	for (size_t i = 0; i < SCP_LIST_MAX; i++) {
+		sessions[i].shares.shares_val = shares;
+		sessions[i].shares.shares_len = 64;
+	}
+	message.scp_message_u.sessions.sessions.sessions_val = sessions;
+	message.scp_message_u.sessions.sessions.sessions_len = SCP_LIST_MAX;
+	len = xdr_sizeof((xdrproc_t)xdr_scp_message, &message);
+	ck_assert_uint_gt(len, 0);
+	ck_assert_uint_le(len, scp_message_rule(SCP_SESSIONS)->body_max);
+	free(sessions);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("scp_message");
+	TCase *tcase = tcase_create("scp_message");
+	SRunner *runner;
+	int failed;
+
+	suite_add_tcase(suite, tcase);
+	tcase_add_loop_test(tcase, bytes_are_golden, 0, SAMPLES);
+	tcase_add_loop_test(tcase, what_is_read_back_is_the_same, 0, SAMPLES);
+	tcase_add_loop_test(tcase, cut_and_lengthened_bodies_are_refused, 0, SAMPLES);
+	tcase_add_test(tcase, table_is_complete);
+	tcase_add_test(tcase, messages_keep_to_their_channel);
+	tcase_add_loop_test(tcase, wrong_bytes_are_refused, 0, sizeof(wrong) / sizeof(wrong[0]));
+	tcase_add_loop_test(tcase, long_bodies_are_refused, 0, SAMPLES);
+	tcase_add_test(tcase, what_can_not_be_encoded_is_refused);
+	tcase_add_test(tcase, largest_list_fits);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
