@@ -95,11 +95,6 @@ def pid_of(host):
     return pid if _start_time(pid) == start_time else None
 
 
-def _command(plan, name, program, arguments):
-    host = plan["hosts"][name]
-    return network.enter(host["netns"]) + [plan["programs"][program], "--config", host["config"], *arguments]
-
-
 def spawn(plan, name, join=None):
     """vnasd in the foreground, in a session of its own, its output appended to the host's log."""
     host = plan["hosts"][name]
@@ -162,25 +157,36 @@ def stop_all(hosts, patience_s=10.0):
 
 
 def nasctl_command(plan, name, arguments):
-    return _command(plan, name, "nasctl", arguments)
+    host = plan["hosts"][name]
+    return network.enter(host["netns"]) + [plan["programs"]["nasctl"], "--socket", host["admin_socket"], *arguments]
 
 
 def nasctl(plan, name, *arguments):
-    """Its answer as JSON."""
-    done = subprocess.run(nasctl_command(plan, name, ["--json", *arguments]), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    """Asks the running vnasd; its answer, a list of rows or a record."""
+    return _answer(name, nasctl_command(plan, name, ["--json", *arguments]), arguments)
+
+
+def initialise(plan):
+    """A cluster, before its master runs."""
+    host = plan["hosts"]["switch"]
+    arguments = ["cluster", "init", "--name", plan["name"]]
+    _answer("switch", network.enter(host["netns"]) + [plan["programs"]["nasctl"], "--config", host["config"], "--json",
+                                                      *arguments], arguments)
+
+
+def _answer(name, command, arguments):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          check=False)
     said = f"nasctl {' '.join(arguments)}"
     if done.returncode:
         raise DaemonError(name, f"{said}: {(done.stderr or done.stdout).strip()}")
     try:
-        return json.loads(done.stdout or "null")
+        answer = json.loads(done.stdout or "null")
     except ValueError:
         raise DaemonError(name, f"{said}: this is no JSON: {done.stdout.strip()}") from None
-
-
-def rows(answer):
-    """Of a table that nasctl printed."""
-    return answer["rows"] if isinstance(answer, dict) else answer or []
+    if isinstance(answer, dict):    # what goes over the socket, or what is in it
+        answer = answer.get("rows", answer.get("record", answer))
+    return answer
 
 
 def is_listening(host):

@@ -105,7 +105,7 @@ class Session:
 
     def look(self):
         """Where it is now: the row of the session list."""
-        for row in daemon.rows(daemon.nasctl(self.plan, "switch", "session", "list")):
+        for row in daemon.nasctl(self.plan, "switch", "session", "list"):
             if endpoint(row["client"]) == self.client:
                 self.row = row
                 return row
