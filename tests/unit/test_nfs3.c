@@ -1,0 +1,1048 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, NFS clients see wrong files, wrong errors or replies that they can't parse. Results are decoded by rpcgen's
+ * reading of RFC 1813 (common/nfs3.x), not by our own.
+ */
+#include "config.h"
+
+#include "common/file_service.h"
+#include "common/mount3_xdr.h"
+#include "common/nfs3_internal.h"
+#include "tests/unit/fake_volume.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct namespace *ns;
+static struct volume *volume;
+static struct file_service *service;
+static struct rpc_program programs[FILE_SERVICE_PROGRAMS + 1];
+static struct rpc_server server;
+
+/* How the next call is made. */
+static const char *client;
+static uint16_t client_port;
+static uint32_t client_uid;
+static enum rpc_transport transport;
+
+static struct rpc_call last; /* its reply is freed with the next */
+static uint32_t relayed_to;
+
+static struct volume *find_volume(uint32_t id, void *arg)
+{
+	(void)arg;
+	return id == volume->id ? volume : NULL;
+}
+
+static void relay(uint32_t node, struct rpc_call *call, void *arg)
+{
+	(void)arg;
+	relayed_to = node;
+	file_service_unreachable(call);
+}
+
+static void setup(void)
+{
+	struct file_service_options options = { .self = 1, .find_volume = find_volume, .relay = relay };
+	size_t count;
+
+	ns = fake_namespace_new();
+	volume = fake_volume_new();
+	options.ns = ns;
+	service = file_service_new(&options);
+	memcpy(programs, file_service_programs(service, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+	ck_assert_uint_eq(count, FILE_SERVICE_PROGRAMS);
+	server = (struct rpc_server){ .programs = programs };
+	client = "10.9.0.1";
+	client_port = 50000;
+	client_uid = 0;
+	transport = RPC_TCP;
+	relayed_to = 0;
+}
+
+static void teardown(void)
+{
+	rpc_call_fini(&last);
+	file_service_free(service);
+	fake_volume_free(volume);
+	namespace_free(ns);
+}
+
+static void on_done(struct rpc_call *call)
+{
+	(void)call;
+}
+
+static struct sockaddr_storage client_address(void)
+{
+	struct sockaddr_storage ss = { 0 };
+	struct sockaddr_in *in = (struct sockaddr_in *)&ss;
+
+	in->sin_family = AF_INET;
+	in->sin_port = htons(client_port);
+	inet_pton(AF_INET, client, &in->sin_addr);
+	return ss;
+}
+
+/* Make the call. Return: the accept status; @results: what stands behind it, until the next call */
+static uint32_t call_bytes(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len,
+			   struct bytes_reader *results)
+{
+	static uint8_t record[RPC_RECORD_MAX];
+	struct bytes_writer w = bytes_writer_init(record, sizeof(record));
+	const uint32_t header[] = { 1, 0, 2, program, version, procedure, 1, 20, 0, 0, client_uid, client_uid, 0, 0, 0 };
+
+	rpc_call_fini(&last);
+	for (size_t i = 0; i < sizeof(header) / sizeof(header[0]); i++)
+		bytes_put_be32(&w, header[i]);
+	bytes_put(&w, args, len);
+	last = (struct rpc_call){ .record = record, .record_len = w.written, .transport = transport,
+				  .client = client_address(), .done = on_done };
+	rpc_dispatch(&server, &last);
+	*results = bytes_reader_init(last.reply + RPC_REPLY_HEADROOM, last.reply_len);
+	ck_assert_ptr_nonnull(bytes_take(results, 5 * 4));
+	return bytes_get_be32(results);
+}
+
+/* Call with XDR on both sides; all of the results must be used up. */
+static void call_xdr(uint32_t program, uint32_t procedure, xdrproc_t args_xdr, void *args, xdrproc_t res_xdr, void *res,
+		     size_t res_size)
+{
+	static char bytes[RPC_RECORD_MAX];
+	struct bytes_reader results;
+	XDR xdr;
+
+	xdrmem_create(&xdr, bytes, sizeof(bytes), XDR_ENCODE);
+	ck_assert(args_xdr(&xdr, args));
+	ck_assert_uint_eq(call_bytes(program, 3, procedure, bytes, xdr_getpos(&xdr), &results), RPC_ACCEPT_SUCCESS);
+	memset(res, 0, res_size);
+	xdrmem_create(&xdr, (char *)results.p, (u_int)results.left, XDR_DECODE);
+	ck_assert(res_xdr(&xdr, res));
+	ck_assert_uint_eq(xdr_getpos(&xdr), results.left);
+}
+
+#define NFS(number, args_type, args, res_type, res)                                                                    \
+	call_xdr(NFS_PROGRAM, number, (xdrproc_t)xdr_##args_type, args, (xdrproc_t)xdr_##res_type, res, sizeof(*(res)))
+#define FORGET(res_type, res) xdr_free((xdrproc_t)xdr_##res_type, res)
+
+static uint8_t handle_memory[8][HANDLE_MAX];
+static unsigned int handle_next;
+
+static nfs_fh3 fh(const struct handle *handle)
+{
+	uint8_t *memory = handle_memory[handle_next++ % 8];
+	size_t len = handle_encode(namespace_handle_key(ns), handle, memory);
+
+	return (nfs_fh3){ .data = { .data_len = (u_int)len, .data_val = (char *)memory } };
+}
+
+static nfs_fh3 fh_copy(const nfs_fh3 *from)
+{
+	uint8_t *memory = handle_memory[handle_next++ % 8];
+
+	memcpy(memory, from->data.data_val, from->data.data_len);
+	return (nfs_fh3){ .data = { .data_len = from->data.data_len, .data_val = (char *)memory } };
+}
+
+static nfs_fh3 volume_root(void)
+{
+	return fh(&volume->root);
+}
+
+static nfs_fh3 entry_fh(uint64_t id)
+{
+	struct handle handle = namespace_entry_handle(namespace_entry(ns, id));
+
+	return fh(&handle);
+}
+
+static nfs_fh3 other_volume(uint32_t id)
+{
+	struct handle handle = namespace_volume_root(namespace_volume(ns, id));
+
+	return fh(&handle);
+}
+
+static filename3 text(const char *name)
+{
+	return (filename3){ .filename3_len = (u_int)strlen(name), .filename3_val = (char *)name };
+}
+
+static nfsstat3 lookup(nfs_fh3 dir, const char *name, nfs_fh3 *found)
+{
+	LOOKUP3args args = { .what = { .dir = dir, .name = text(name) } };
+	LOOKUP3res res;
+	nfsstat3 status;
+
+	NFS(NFS3_LOOKUP, LOOKUP3args, &args, LOOKUP3res, &res);
+	status = res.status;
+	if (status == NFS3_OK && found)
+		*found = fh_copy(&res.LOOKUP3res_u.resok.object);
+	FORGET(LOOKUP3res, &res);
+	return status;
+}
+
+static nfsstat3 create(nfs_fh3 dir, const char *name, createmode3 mode, nfs_fh3 *found)
+{
+	CREATE3args args = { .where = { .dir = dir, .name = text(name) }, .how = { .mode = mode } };
+	CREATE3res res;
+	nfsstat3 status;
+
+	NFS(NFS3_CREATE, CREATE3args, &args, CREATE3res, &res);
+	status = res.status;
+	if (status == NFS3_OK) {
+		ck_assert(res.CREATE3res_u.resok.obj.handle_follows);
+		ck_assert(res.CREATE3res_u.resok.obj_attributes.attributes_follow);
+		ck_assert_uint_eq(res.CREATE3res_u.resok.obj_attributes.post_op_attr_u.attributes.fsid, FAKE_FSID);
+	}
+	if (status == NFS3_OK && found)
+		*found = fh_copy(&res.CREATE3res_u.resok.obj.post_op_fh3_u.handle);
+	FORGET(CREATE3res, &res);
+	return status;
+}
+
+static nfsstat3 getattr(nfs_fh3 object, fattr3 *out)
+{
+	GETATTR3res res;
+
+	NFS(NFS3_GETATTR, nfs_fh3, &object, GETATTR3res, &res);
+	if (out && res.status == NFS3_OK)
+		*out = res.GETATTR3res_u.resok.obj_attributes;
+	return res.status;
+}
+
+static nfsstat3 write_bytes(nfs_fh3 file, uint64_t offset, const void *data, uint32_t len, stable_how stable)
+{
+	WRITE3args args = { .file = file, .offset = offset, .count = len, .stable = stable,
+			    .data = { .data_len = len, .data_val = (char *)data } };
+	WRITE3res res;
+
+	NFS(NFS3_WRITE, WRITE3args, &args, WRITE3res, &res);
+	if (res.status == NFS3_OK) {
+		ck_assert_uint_eq(res.WRITE3res_u.resok.count, len);
+		ck_assert_uint_ge(res.WRITE3res_u.resok.committed, stable);
+		ck_assert_mem_eq(res.WRITE3res_u.resok.verf, "\0\0\0\0\0\0\x56\x78", 8);
+		ck_assert(res.WRITE3res_u.resok.file_wcc.before.attributes_follow);
+		ck_assert(res.WRITE3res_u.resok.file_wcc.after.attributes_follow);
+	}
+	return res.status;
+}
+
+START_TEST(null_has_no_results)
+{
+	struct bytes_reader results;
+
+	ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, NFS3_NULL, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(results.left, 0);
+	ck_assert_uint_eq(file_service_counters(service)->nfs3[NFS3_NULL], 1);
+}
+END_TEST
+
+START_TEST(linux_is_told_to_use_version_3)
+{
+	struct bytes_reader results;
+
+	ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 4, 0, "", 0, &results), RPC_ACCEPT_PROG_MISMATCH);
+	ck_assert_uint_eq(bytes_get_be32(&results), 3);
+	ck_assert_uint_eq(bytes_get_be32(&results), 3);
+	ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, NFS3_PROCEDURES, "", 0, &results), RPC_ACCEPT_PROC_UNAVAIL);
+}
+END_TEST
+
+START_TEST(garbage_is_said_for_every_procedure)
+{
+	struct bytes_reader results;
+
+	for (uint32_t procedure = NFS3_GETATTR; procedure <= NFS3_COMMIT; procedure++) {
+		ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, procedure, "", 0, &results), RPC_ACCEPT_GARBAGE_ARGS);
+		ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, procedure, "\0\0\0\x41", 4, &results),
+				  RPC_ACCEPT_GARBAGE_ARGS);
+	}
+}
+END_TEST
+
+/* Every value of the protocol can be said, and every errno value says one of them. */
+static const nfsstat3 every_status[] = {
+	NFS3_OK,	      NFS3ERR_PERM,	 NFS3ERR_NOENT,	     NFS3ERR_IO,	NFS3ERR_NXIO,
+	NFS3ERR_ACCES,	      NFS3ERR_EXIST,	 NFS3ERR_XDEV,	     NFS3ERR_NODEV,	NFS3ERR_NOTDIR,
+	NFS3ERR_ISDIR,	      NFS3ERR_INVAL,	 NFS3ERR_FBIG,	     NFS3ERR_NOSPC,	NFS3ERR_ROFS,
+	NFS3ERR_MLINK,	      NFS3ERR_NAMETOOLONG, NFS3ERR_NOTEMPTY, NFS3ERR_DQUOT,	NFS3ERR_STALE,
+	NFS3ERR_REMOTE,	      NFS3ERR_BADHANDLE, NFS3ERR_NOT_SYNC,   NFS3ERR_BAD_COOKIE, NFS3ERR_NOTSUPP,
+	NFS3ERR_TOOSMALL,     NFS3ERR_SERVERFAULT, NFS3ERR_BADTYPE,  NFS3ERR_JUKEBOX,
+};
+
+enum { STATUSES = sizeof(every_status) / sizeof(every_status[0]) };
+
+START_TEST(every_status_and_every_errno)
+{
+	bool said[STATUSES] = { false };
+
+	for (int err = 0; err <= 200; err++) {
+		nfsstat3 status = nfs3_status(-err);
+		size_t at = 0;
+
+		while (at < STATUSES && every_status[at] != status)
+			at++;
+		ck_assert_msg(at < STATUSES, "errno %d", err);
+		ck_assert_msg(err == 0 || status != NFS3_OK, "errno %d", err);
+		said[at] = true;
+	}
+	for (size_t at = 0; at < STATUSES; at++)
+		ck_assert_msg(said[at], "nothing says %d", every_status[at]);
+	ck_assert_int_eq(nfs3_status(-EUCLEAN), NFS3ERR_IO); /* unknown */
+}
+END_TEST
+
+static const struct {
+	int err;
+	nfsstat3 status;
+} translations[] = {
+	{ 0, NFS3_OK },
+	{ -ENOENT, NFS3ERR_NOENT },
+	{ -EACCES, NFS3ERR_ACCES },
+	{ -EBUSY, NFS3ERR_ACCES },
+	{ -ENOTEMPTY, NFS3ERR_NOTEMPTY },
+	{ -ESTALE, NFS3ERR_STALE },
+	{ -EDQUOT, NFS3ERR_DQUOT },
+	{ -EAGAIN, NFS3ERR_NOT_SYNC },
+	{ -EBADMSG, NFS3ERR_BADHANDLE },
+	{ -ENOMEM, NFS3ERR_JUKEBOX },
+	{ -EOPNOTSUPP, NFS3ERR_NOTSUPP },
+};
+
+START_TEST(translation)
+{
+	ck_assert_int_eq(nfs3_status(translations[_i].err), translations[_i].status);
+}
+END_TEST
+
+static const struct {
+	const char *name;
+	size_t len;
+	int found, made, taken_away;
+} names[] = {
+	{ "a", 1, 0, 0, 0 },
+	{ "...", 3, 0, 0, 0 },
+	{ ".a", 2, 0, 0, 0 },
+	{ "\xff\n", 2, 0, 0, 0 },
+	{ "", 0, -EINVAL, -EINVAL, -EINVAL },
+	{ ".", 1, 0, -EEXIST, -EINVAL },
+	{ "..", 2, 0, -EEXIST, -EINVAL },
+	{ "a/b", 3, -EINVAL, -EINVAL, -EINVAL },
+	{ "a\0b", 3, -EINVAL, -EINVAL, -EINVAL },
+	{ "\0", 1, -EINVAL, -EINVAL, -EINVAL },
+};
+
+START_TEST(names_are_checked)
+{
+	filename3 wire = { .filename3_len = (u_int)names[_i].len, .filename3_val = (char *)names[_i].name };
+	char out[NFS3_NAME_BYTES];
+
+	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_FIND, out), names[_i].found);
+	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_MAKE, out), names[_i].made);
+	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_TAKE_AWAY, out), names[_i].taken_away);
+}
+END_TEST
+
+START_TEST(the_longest_name)
+{
+	char long_name[300], out[NFS3_NAME_BYTES];
+	filename3 wire = { .filename3_len = 255, .filename3_val = long_name };
+
+	memset(long_name, 'x', sizeof(long_name));
+	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_FIND, out), 0);
+	ck_assert_uint_eq(strlen(out), 255);
+	wire.filename3_len = 256;
+	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_FIND, out), -ENAMETOOLONG);
+}
+END_TEST
+
+START_TEST(a_file_from_birth_to_death)
+{
+	char data[] = "hello, world";
+	READ3args read = { .offset = 7, .count = 100 };
+	REMOVE3args remove = { .object = { .dir = volume_root(), .name = text("f") } };
+	COMMIT3args commit = { 0 };
+	COMMIT3res committed;
+	READ3res got;
+	REMOVE3res removed;
+	fattr3 attributes;
+	nfs_fh3 file;
+
+	ck_assert_int_eq(create(volume_root(), "f", GUARDED, &file), NFS3_OK);
+	ck_assert_int_eq(create(volume_root(), "f", GUARDED, NULL), NFS3ERR_EXIST);
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, NULL), NFS3_OK);
+	ck_assert_int_eq(write_bytes(file, 0, data, sizeof(data), UNSTABLE), NFS3_OK);
+	ck_assert_uint_eq(fake_volume_bytes(volume), sizeof(data));
+	ck_assert(last.moved_data);
+	ck_assert_uint_eq(last.volume, 1);
+	ck_assert_uint_eq(last.data_bytes, sizeof(data));
+	commit.file = file;
+	NFS(NFS3_COMMIT, COMMIT3args, &commit, COMMIT3res, &committed);
+	ck_assert_int_eq(committed.status, NFS3_OK);
+	ck_assert_mem_eq(committed.COMMIT3res_u.resok.verf, "\0\0\0\0\0\0\x56\x78", 8);
+	read.file = file;
+	NFS(NFS3_READ, READ3args, &read, READ3res, &got);
+	ck_assert_int_eq(got.status, NFS3_OK);
+	ck_assert_uint_eq(got.READ3res_u.resok.count, 6);
+	ck_assert(got.READ3res_u.resok.eof);
+	ck_assert_uint_eq(got.READ3res_u.resok.data.data_len, 6);
+	ck_assert_str_eq(got.READ3res_u.resok.data.data_val, "world");
+	ck_assert(got.READ3res_u.resok.file_attributes.attributes_follow);
+	ck_assert_uint_eq(last.data_bytes, 6);
+	FORGET(READ3res, &got);
+	ck_assert_int_eq(getattr(file, &attributes), NFS3_OK);
+	ck_assert_uint_eq(attributes.size, sizeof(data));
+	ck_assert_uint_eq(attributes.type, NF3REG);
+	ck_assert(!last.moved_data);
+	NFS(NFS3_REMOVE, REMOVE3args, &remove, REMOVE3res, &removed);
+	ck_assert_int_eq(removed.status, NFS3_OK);
+	ck_assert(removed.REMOVE3res_u.resok.dir_wcc.before.attributes_follow);
+	ck_assert_int_eq(getattr(file, NULL), NFS3ERR_STALE);
+	ck_assert_uint_eq(file_service_counters(service)->stale_handle, 1);
+}
+END_TEST
+
+START_TEST(a_write_that_lies_about_its_length_is_garbage)
+{
+	uint8_t args[100] = { 0 };
+	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
+	struct bytes_reader results;
+	nfs_fh3 file = volume_root();
+
+	bytes_put_be32(&w, file.data.data_len);
+	bytes_put(&w, file.data.data_val, file.data.data_len);
+	bytes_put_be64(&w, 0);
+	bytes_put_be32(&w, 8);
+	bytes_put_be32(&w, FILE_SYNC);
+	bytes_put_be32(&w, 4);
+	bytes_put_be32(&w, 0);
+	ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, NFS3_WRITE, args, w.written, &results), RPC_ACCEPT_GARBAGE_ARGS);
+}
+END_TEST
+
+START_TEST(facts_come_with_failures)
+{
+	WRITE3args args = { .offset = FAKE_FILE_MAX };
+	WRITE3res res;
+
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &args.file), NFS3_OK);
+	NFS(NFS3_WRITE, WRITE3args, &args, WRITE3res, &res);
+	ck_assert_int_eq(res.status, NFS3ERR_FBIG);
+	ck_assert(res.WRITE3res_u.resfail.file_wcc.before.attributes_follow);
+	ck_assert(res.WRITE3res_u.resfail.file_wcc.after.attributes_follow);
+}
+END_TEST
+
+START_TEST(exclusive_create_may_be_repeated)
+{
+	nfs_fh3 first, again;
+
+	ck_assert_int_eq(create(volume_root(), "f", EXCLUSIVE, &first), NFS3_OK);
+	ck_assert_int_eq(create(volume_root(), "f", EXCLUSIVE, &again), NFS3_OK);
+	ck_assert_mem_eq(first.data.data_val, again.data.data_val, first.data.data_len);
+}
+END_TEST
+
+START_TEST(attributes_are_set_and_guarded)
+{
+	SETATTR3args args = { 0 };
+	SETATTR3res res;
+	fattr3 attributes;
+
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &args.object), NFS3_OK);
+	getattr(args.object, &attributes);
+	args.guard = (sattrguard3){ .check = TRUE, .sattrguard3_u.obj_ctime = attributes.ctime };
+	args.new_attributes.mode = (set_mode3){ .set_it = TRUE, .set_mode3_u.mode = 0100600 };
+	args.new_attributes.size = (set_size3){ .set_it = TRUE, .set_size3_u.size = 5 };
+	args.new_attributes.mtime = (set_time3){ .set_it = SET_TO_CLIENT_TIME, .set_time3_u.time = { 77, 88 } };
+	NFS(NFS3_SETATTR, SETATTR3args, &args, SETATTR3res, &res);
+	ck_assert_int_eq(res.status, NFS3_OK);
+	getattr(args.object, &attributes);
+	ck_assert_uint_eq(attributes.mode, 0600);
+	ck_assert_uint_eq(attributes.size, 5);
+	ck_assert_uint_eq(attributes.mtime.seconds, 77);
+	ck_assert_uint_eq(attributes.mtime.nseconds, 88);
+	NFS(NFS3_SETATTR, SETATTR3args, &args, SETATTR3res, &res);
+	ck_assert_int_eq(res.status, NFS3ERR_NOT_SYNC);
+	args.new_attributes.mtime.set_time3_u.time.nseconds = 1000000000;
+	NFS(NFS3_SETATTR, SETATTR3args, &args, SETATTR3res, &res);
+	ck_assert_int_eq(res.status, NFS3ERR_INVAL);
+}
+END_TEST
+
+START_TEST(all_kinds_of_objects)
+{
+	MKDIR3args mkdir = { .where = { .dir = volume_root(), .name = text("d") } };
+	SYMLINK3args symlink = { .where = { .dir = volume_root(), .name = text("s") } };
+	MKNOD3args mknod = { .where = { .dir = volume_root(), .name = text("p") }, .what = { .type = NF3FIFO } };
+	REMOVE3args rmdir = { .object = { .dir = volume_root(), .name = text("d") } };
+	READLINK3res target;
+	CREATE3res made;
+	REMOVE3res removed;
+	nfs_fh3 object;
+
+	NFS(NFS3_MKDIR, MKDIR3args, &mkdir, CREATE3res, &made);
+	ck_assert_int_eq(made.status, NFS3_OK);
+	ck_assert_uint_eq(made.CREATE3res_u.resok.obj_attributes.post_op_attr_u.attributes.type, NF3DIR);
+	FORGET(CREATE3res, &made);
+	symlink.symlink.symlink_data = (nfspath3){ .nfspath3_len = 7, .nfspath3_val = (char *)"../some" };
+	NFS(NFS3_SYMLINK, SYMLINK3args, &symlink, CREATE3res, &made);
+	ck_assert_int_eq(made.status, NFS3_OK);
+	object = fh_copy(&made.CREATE3res_u.resok.obj.post_op_fh3_u.handle);
+	FORGET(CREATE3res, &made);
+	NFS(NFS3_READLINK, nfs_fh3, &object, READLINK3res, &target);
+	ck_assert_int_eq(target.status, NFS3_OK);
+	ck_assert_uint_eq(target.READLINK3res_u.resok.data.nfspath3_len, 7);
+	ck_assert_mem_eq(target.READLINK3res_u.resok.data.nfspath3_val, "../some", 7);
+	FORGET(READLINK3res, &target);
+	NFS(NFS3_MKNOD, MKNOD3args, &mknod, CREATE3res, &made);
+	ck_assert_int_eq(made.status, NFS3_OK);
+	FORGET(CREATE3res, &made);
+	mknod.what.type = NF3REG;
+	mknod.where.name = text("q");
+	NFS(NFS3_MKNOD, MKNOD3args, &mknod, CREATE3res, &made);
+	ck_assert_int_eq(made.status, NFS3ERR_BADTYPE);
+	FORGET(CREATE3res, &made);
+	NFS(NFS3_REMOVE, REMOVE3args, &rmdir, REMOVE3res, &removed);
+	ck_assert_int_eq(removed.status, NFS3ERR_ISDIR);
+	NFS(NFS3_RMDIR, REMOVE3args, &rmdir, REMOVE3res, &removed);
+	ck_assert_int_eq(removed.status, NFS3_OK);
+}
+END_TEST
+
+START_TEST(names_move_within_a_volume_only)
+{
+	RENAME3args rename = { .from = { .name = text("f") }, .to = { .name = text("g") } };
+	LINK3args link = { .link = { .name = text("h") } };
+	RENAME3res renamed;
+	LINK3res linked;
+
+	rename.from.dir = rename.to.dir = link.link.dir = volume_root();
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &link.file), NFS3_OK);
+	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
+	ck_assert_int_eq(renamed.status, NFS3_OK);
+	ck_assert(renamed.RENAME3res_u.resok.todir_wcc.after.attributes_follow);
+	NFS(NFS3_LINK, LINK3args, &link, LINK3res, &linked);
+	ck_assert_int_eq(linked.status, NFS3_OK);
+	ck_assert_uint_eq(linked.LINK3res_u.resok.file_attributes.post_op_attr_u.attributes.nlink, 2);
+
+	rename.to.dir = other_volume(2);
+	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
+	ck_assert_int_eq(renamed.status, NFS3ERR_XDEV);
+	rename.to.dir = entry_fh(1);
+	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
+	ck_assert_int_eq(renamed.status, NFS3ERR_XDEV);
+	rename.from.dir = entry_fh(3);
+	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
+	ck_assert_int_eq(renamed.status, NFS3ERR_ROFS);
+	link.link.dir = entry_fh(1);
+	NFS(NFS3_LINK, LINK3args, &link, LINK3res, &linked);
+	ck_assert_int_eq(linked.status, NFS3ERR_XDEV);
+	rename.to.dir.data.data_val[9] ^= 1;
+	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
+	ck_assert_int_eq(renamed.status, NFS3ERR_BADHANDLE);
+}
+END_TEST
+
+START_TEST(mount_points_are_crossed_both_ways)
+{
+	LOOKUP3args args = { .what = { .dir = entry_fh(1), .name = text("disk0") } };
+	nfs_fh3 there = volume_root(), back;
+	LOOKUP3res res;
+	fattr3 attributes;
+
+	NFS(NFS3_LOOKUP, LOOKUP3args, &args, LOOKUP3res, &res);
+	ck_assert_int_eq(res.status, NFS3_OK);
+	ck_assert_uint_eq(res.LOOKUP3res_u.resok.object.data.data_len, there.data.data_len);
+	ck_assert_mem_eq(res.LOOKUP3res_u.resok.object.data.data_val, there.data.data_val, there.data.data_len);
+	ck_assert(res.LOOKUP3res_u.resok.obj_attributes.attributes_follow);
+	ck_assert_uint_eq(res.LOOKUP3res_u.resok.obj_attributes.post_op_attr_u.attributes.fsid, FAKE_FSID);
+	ck_assert_uint_eq(res.LOOKUP3res_u.resok.dir_attributes.post_op_attr_u.attributes.fsid,
+			  0xababababababababull);
+	FORGET(LOOKUP3res, &res);
+
+	ck_assert_int_eq(lookup(volume_root(), "..", &back), NFS3_OK);
+	ck_assert_int_eq(getattr(back, &attributes), NFS3_OK);
+	ck_assert_uint_eq(attributes.fileid, 1);
+	ck_assert_uint_eq(attributes.fsid, 0xababababababababull);
+
+	/* Elsewhere: the handle is known, the attributes are not. */
+	args.what = (diropargs3){ .dir = entry_fh(3), .name = text("a") };
+	NFS(NFS3_LOOKUP, LOOKUP3args, &args, LOOKUP3res, &res);
+	ck_assert_int_eq(res.status, NFS3_OK);
+	ck_assert(!res.LOOKUP3res_u.resok.obj_attributes.attributes_follow);
+	FORGET(LOOKUP3res, &res);
+	ck_assert_uint_eq(relayed_to, 0);
+}
+END_TEST
+
+/* One call for each procedure, whose handles are zero to start with. */
+static const struct {
+	uint32_t number;
+	xdrproc_t args, res;
+	bool modifies;
+} every[] = {
+	{ NFS3_GETATTR, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_GETATTR3res, false },
+	{ NFS3_SETATTR, (xdrproc_t)xdr_SETATTR3args, (xdrproc_t)xdr_SETATTR3res, true },
+	{ NFS3_LOOKUP, (xdrproc_t)xdr_LOOKUP3args, (xdrproc_t)xdr_LOOKUP3res, false },
+	{ NFS3_ACCESS, (xdrproc_t)xdr_ACCESS3args, (xdrproc_t)xdr_ACCESS3res, false },
+	{ NFS3_READLINK, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_READLINK3res, false },
+	{ NFS3_READ, (xdrproc_t)xdr_READ3args, (xdrproc_t)xdr_READ3res, false },
+	{ NFS3_WRITE, (xdrproc_t)xdr_WRITE3args, (xdrproc_t)xdr_WRITE3res, true },
+	{ NFS3_CREATE, (xdrproc_t)xdr_CREATE3args, (xdrproc_t)xdr_CREATE3res, true },
+	{ NFS3_MKDIR, (xdrproc_t)xdr_MKDIR3args, (xdrproc_t)xdr_CREATE3res, true },
+	{ NFS3_SYMLINK, (xdrproc_t)xdr_SYMLINK3args, (xdrproc_t)xdr_CREATE3res, true },
+	{ NFS3_MKNOD, (xdrproc_t)xdr_MKNOD3args, (xdrproc_t)xdr_CREATE3res, true },
+	{ NFS3_REMOVE, (xdrproc_t)xdr_REMOVE3args, (xdrproc_t)xdr_REMOVE3res, true },
+	{ NFS3_RMDIR, (xdrproc_t)xdr_REMOVE3args, (xdrproc_t)xdr_REMOVE3res, true },
+	{ NFS3_RENAME, (xdrproc_t)xdr_RENAME3args, (xdrproc_t)xdr_RENAME3res, true },
+	{ NFS3_LINK, (xdrproc_t)xdr_LINK3args, (xdrproc_t)xdr_LINK3res, true },
+	{ NFS3_READDIR, (xdrproc_t)xdr_READDIR3args, (xdrproc_t)xdr_READDIR3res, false },
+	{ NFS3_READDIRPLUS, (xdrproc_t)xdr_READDIRPLUS3args, (xdrproc_t)xdr_READDIRPLUS3res, false },
+	{ NFS3_FSSTAT, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_FSSTAT3res, false },
+	{ NFS3_FSINFO, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_FSINFO3res, false },
+	{ NFS3_PATHCONF, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_PATHCONF3res, false },
+	{ NFS3_COMMIT, (xdrproc_t)xdr_COMMIT3args, (xdrproc_t)xdr_COMMIT3res, false },
+};
+
+/* The status that @object draws; the failure must decode, whatever its facts. */
+static nfsstat3 try_every(int i, nfs_fh3 object)
+{
+	union nfs3_args args = { .object = object };
+	union {
+		nfsstat3 status; /* all results begin with it */
+		char room[1000];
+	} res;
+	nfsstat3 status;
+
+	if (every[i].number == NFS3_RENAME)
+		args.rename.to.dir = object;
+	if (every[i].number == NFS3_LINK)
+		args.link.link.dir = object;
+	call_xdr(NFS_PROGRAM, every[i].number, every[i].args, &args, every[i].res, &res, sizeof(res));
+	status = res.status;
+	xdr_free(every[i].res, &res);
+	return status;
+}
+
+START_TEST(a_forged_handle_is_refused)
+{
+	nfs_fh3 object = volume_root();
+
+	object.data.data_val[8] ^= 1;
+	ck_assert_int_eq(try_every(_i, object), NFS3ERR_BADHANDLE);
+	ck_assert_uint_ge(file_service_counters(service)->bad_handle, 1);
+	object.data.data_len = 0;
+	ck_assert_int_eq(try_every(_i, object), NFS3ERR_BADHANDLE);
+}
+END_TEST
+
+START_TEST(an_unknown_volume_is_stale)
+{
+	struct handle handle = volume->root;
+
+	handle.volume = 99;
+	ck_assert_int_eq(try_every(_i, fh(&handle)), NFS3ERR_STALE);
+}
+END_TEST
+
+START_TEST(a_stranger_gets_nothing)
+{
+	client = "192.168.0.1";
+	ck_assert_int_eq(try_every(_i, volume_root()), NFS3ERR_ACCES);
+	client = "10.0.0.1"; /* from a port that is not privileged */
+	ck_assert_int_eq(try_every(_i, volume_root()), NFS3ERR_ACCES);
+	ck_assert_int_eq(try_every(_i, entry_fh(1)), NFS3ERR_ACCES);
+	ck_assert_uint_eq(file_service_counters(service)->access_denied, 3);
+}
+END_TEST
+
+START_TEST(the_virtual_root_is_never_changed)
+{
+	nfsstat3 status = try_every(_i, entry_fh(1));
+
+	if (every[_i].modifies)
+		ck_assert_int_eq(status, NFS3ERR_ROFS);
+	else
+		ck_assert_int_ne(status, NFS3ERR_ROFS);
+	ck_assert_uint_eq(last.volume, 0);
+}
+END_TEST
+
+START_TEST(another_devices_volume_is_relayed)
+{
+	nfsstat3 status = try_every(_i, other_volume(2));
+
+	if (every[_i].modifies) { /* exported read only: no need to ask there */
+		ck_assert_int_eq(status, NFS3ERR_ROFS);
+		ck_assert_uint_eq(relayed_to, 0);
+	} else {
+		ck_assert_int_eq(status, NFS3ERR_JUKEBOX); /* relay() does not reach it */
+		ck_assert_uint_eq(relayed_to, 2);
+		ck_assert_uint_eq(file_service_counters(service)->relayed, 1);
+	}
+	ck_assert_uint_eq(last.volume, 2);
+	ck_assert_int_eq(last.moved_data, every[_i].number == NFS3_READ || every[_i].number == NFS3_WRITE ||
+						  every[_i].number == NFS3_COMMIT);
+}
+END_TEST
+
+START_TEST(a_relayed_call_is_not_relayed_again)
+{
+	transport = RPC_RELAYED;
+	ck_assert_int_eq(try_every(_i, other_volume(2)), NFS3ERR_JUKEBOX);
+	ck_assert_uint_eq(relayed_to, 0);
+	ck_assert_int_eq(try_every(_i, other_volume(3)), NFS3ERR_JUKEBOX); /* ours, not open */
+}
+END_TEST
+
+START_TEST(squashed_root_is_nobody)
+{
+	nfs_fh3 file;
+	fattr3 attributes;
+
+	client = "10.0.0.1";
+	client_port = 700;
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &file), NFS3_OK);
+	ck_assert_int_eq(getattr(file, &attributes), NFS3_OK);
+	ck_assert_uint_eq(attributes.uid, 65534);
+	ck_assert_uint_eq(attributes.gid, 65534);
+	client_uid = 1000;
+	ck_assert_int_eq(write_bytes(file, 0, "x", 1, FILE_SYNC), NFS3ERR_ACCES);
+}
+END_TEST
+
+/* Who asks what of which object, and what is granted. */
+START_TEST(access_bits)
+{
+	ACCESS3args args = { .access = 0xff };
+	ACCESS3res res;
+
+	args.object = volume_root();
+	NFS(NFS3_ACCESS, ACCESS3args, &args, ACCESS3res, &res);
+	ck_assert_uint_eq(res.ACCESS3res_u.resok.access,
+			  ACCESS3_READ | ACCESS3_LOOKUP | ACCESS3_MODIFY | ACCESS3_EXTEND | ACCESS3_DELETE);
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &args.object), NFS3_OK);
+	client_uid = 1000;
+	NFS(NFS3_ACCESS, ACCESS3args, &args, ACCESS3res, &res);
+	ck_assert_uint_eq(res.ACCESS3res_u.resok.access, ACCESS3_READ);
+	args.access = ACCESS3_MODIFY;
+	NFS(NFS3_ACCESS, ACCESS3args, &args, ACCESS3res, &res);
+	ck_assert_uint_eq(res.ACCESS3res_u.resok.access, 0);
+	args = (ACCESS3args){ .object = entry_fh(1), .access = 0xff };
+	NFS(NFS3_ACCESS, ACCESS3args, &args, ACCESS3res, &res);
+	ck_assert_uint_eq(res.ACCESS3res_u.resok.access, ACCESS3_READ | ACCESS3_LOOKUP);
+}
+END_TEST
+
+/* Reads a whole directory in replies of at most @count bytes; names joined by blanks. */
+static nfsstat3 list(nfs_fh3 dir, uint32_t count, char *out)
+{
+	READDIR3args args = { .dir = dir, .count = count };
+	bool end = false;
+
+	*out = '\0';
+	while (!end) {
+		READDIR3res res;
+		nfsstat3 status;
+
+		NFS(NFS3_READDIR, READDIR3args, &args, READDIR3res, &res);
+		status = res.status;
+		ck_assert_uint_le(last.reply_len, 24 + 4 + (size_t)(status ? 100 : count));
+		if (status == NFS3_OK) {
+			const READDIR3resok *ok = &res.READDIR3res_u.resok;
+
+			end = ok->reply.eof;
+			memcpy(args.cookieverf, ok->cookieverf, sizeof(args.cookieverf));
+			for (const entry3 *e = ok->reply.entries; e; e = e->nextentry) {
+				strncat(out, e->name.filename3_val, e->name.filename3_len);
+				strcat(out, " ");
+				args.cookie = e->cookie;
+			}
+		}
+		FORGET(READDIR3res, &res);
+		if (status)
+			return status;
+	}
+	return NFS3_OK;
+}
+
+START_TEST(directories_in_replies_of_any_size)
+{
+	char names_seen[1000], name[20];
+	bool fitted = false;
+
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "file%d", i);
+		ck_assert_int_eq(create(volume_root(), name, UNCHECKED, NULL), NFS3_OK);
+	}
+	for (uint32_t count = 0; count < 600; count++) {
+		nfsstat3 status = list(volume_root(), count, names_seen);
+
+		ck_assert(status == NFS3ERR_TOOSMALL || status == NFS3_OK);
+		ck_assert(!fitted || status == NFS3_OK);
+		fitted = status == NFS3_OK;
+		if (fitted)
+			ck_assert_str_eq(names_seen,
+					 ". .. file0 file1 file2 file3 file4 file5 file6 file7 file8 file9 ");
+	}
+	ck_assert(fitted);
+	ck_assert_int_eq(list(entry_fh(1), 4096, names_seen), NFS3_OK);
+	ck_assert_str_eq(names_seen, ". .. disk0 projects gone ");
+	ck_assert_int_eq(list(volume_root(), UINT32_MAX, names_seen), NFS3_OK);
+}
+END_TEST
+
+START_TEST(a_foreign_cookie_is_refused)
+{
+	READDIR3args args = { .dir = volume_root(), .cookie = 5, .count = 4096 };
+	READDIR3res res;
+
+	NFS(NFS3_READDIR, READDIR3args, &args, READDIR3res, &res);
+	ck_assert_int_eq(res.status, NFS3ERR_BAD_COOKIE);
+}
+END_TEST
+
+START_TEST(readdirplus_obeys_both_limits)
+{
+	char name[20];
+
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "file%d", i);
+		ck_assert_int_eq(create(volume_root(), name, UNCHECKED, NULL), NFS3_OK);
+	}
+	for (uint32_t max = 0; max < 3000; max += 20) {
+		READDIRPLUS3args args = { .dir = volume_root(), .dircount = max / 4, .maxcount = max };
+		READDIRPLUS3res res;
+		size_t dir_bytes = 0;
+
+		NFS(NFS3_READDIRPLUS, READDIRPLUS3args, &args, READDIRPLUS3res, &res);
+		if (res.status == NFS3_OK) {
+			for (entryplus3 *e = res.READDIRPLUS3res_u.resok.reply.entries; e; e = e->nextentry) {
+				dir_bytes += 20 + (e->name.filename3_len + 3) / 4 * 4;
+				ck_assert_int_eq(e->name_handle.handle_follows, e->name.filename3_val[0] == 'f');
+			}
+			ck_assert_uint_le(last.reply_len, 24 + 4 + max);
+			ck_assert_uint_le(dir_bytes, max / 4);
+		} else {
+			ck_assert_int_eq(res.status, NFS3ERR_TOOSMALL);
+			ck_assert_uint_lt(max, 500);
+		}
+		FORGET(READDIRPLUS3res, &res);
+	}
+}
+END_TEST
+
+START_TEST(readdirplus_of_the_virtual_root_stays_in_it)
+{
+	READDIRPLUS3args args = { .dir = entry_fh(1), .dircount = 4096, .maxcount = 4096 };
+	READDIRPLUS3res res;
+
+	NFS(NFS3_READDIRPLUS, READDIRPLUS3args, &args, READDIRPLUS3res, &res);
+	ck_assert_int_eq(res.status, NFS3_OK);
+	for (entryplus3 *e = res.READDIRPLUS3res_u.resok.reply.entries; e; e = e->nextentry) {
+		bool is_mount_point = e->fileid == 2 || e->fileid == 5;
+
+		ck_assert_int_eq(e->name_attributes.attributes_follow, !is_mount_point);
+		ck_assert_int_eq(e->name_handle.handle_follows, !is_mount_point);
+	}
+	FORGET(READDIRPLUS3res, &res);
+}
+END_TEST
+
+START_TEST(limits_of_the_file_system)
+{
+	nfs_fh3 object = volume_root();
+	FSINFO3res info;
+	FSSTAT3res stat;
+	PATHCONF3res conf;
+
+	NFS(NFS3_FSINFO, nfs_fh3, &object, FSINFO3res, &info);
+	ck_assert_int_eq(info.status, NFS3_OK);
+	ck_assert_uint_eq(info.FSINFO3res_u.resok.rtmax, 1024 * 1024);
+	ck_assert_uint_eq(info.FSINFO3res_u.resok.wtpref, 1024 * 1024);
+	ck_assert_uint_eq(info.FSINFO3res_u.resok.dtpref, 64 * 1024);
+	ck_assert_uint_eq(info.FSINFO3res_u.resok.properties,
+			  FSF3_LINK | FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME);
+	NFS(NFS3_FSSTAT, nfs_fh3, &object, FSSTAT3res, &stat);
+	ck_assert_uint_eq(stat.FSSTAT3res_u.resok.abytes, 400 * 4096);
+	ck_assert_uint_eq(stat.FSSTAT3res_u.resok.afiles, 16);
+	NFS(NFS3_PATHCONF, nfs_fh3, &object, PATHCONF3res, &conf);
+	ck_assert_uint_eq(conf.PATHCONF3res_u.resok.name_max, 255);
+	ck_assert(conf.PATHCONF3res_u.resok.no_trunc);
+	transport = RPC_UDP;
+	NFS(NFS3_FSINFO, nfs_fh3, &object, FSINFO3res, &info);
+	ck_assert_uint_eq(info.FSINFO3res_u.resok.rtmax, NFS3_DATAGRAM_DATA_MAX);
+}
+END_TEST
+
+/* Who mounts what; `handle` is the fileid that a GETATTR of it shows, 0: not asked. */
+static const struct {
+	const char *path, *client;
+	mountstat3 status;
+	uint64_t fileid;
+	uint32_t relayed_to;
+} mounts[] = {
+	{ "/", "10.9.0.1", MNT3_OK, 1, 0 },
+	{ "//.", "10.9.0.1", MNT3_OK, 1, 0 },
+	{ "/projects", "10.9.0.1", MNT3_OK, 3, 0 },
+	{ "/disk0", "10.9.0.1", MNT3_OK, FAKE_ROOT, 0 },
+	{ "/disk0/", "10.9.0.1", MNT3_OK, FAKE_ROOT, 0 },
+	{ "/disk0/d", "10.9.0.1", MNT3_OK, FAKE_ROOT + 1, 0 },
+	{ "/disk0//d/./", "10.9.0.1", MNT3_OK, FAKE_ROOT + 1, 0 },
+	{ "/disk0/d/..", "10.9.0.1", MNT3ERR_ACCES, 0, 0 },
+	{ "/disk0/f", "10.9.0.1", MNT3ERR_NOTDIR, 0, 0 },
+	{ "/disk0/f/x", "10.9.0.1", MNT3ERR_NOTDIR, 0, 0 },
+	{ "/disk0/none", "10.9.0.1", MNT3ERR_NOENT, 0, 0 },
+	{ "/none", "10.9.0.1", MNT3ERR_NOENT, 0, 0 },
+	{ "disk0", "10.9.0.1", MNT3ERR_INVAL, 0, 0 },
+	{ "", "10.9.0.1", MNT3ERR_INVAL, 0, 0 },
+	{ "/projects/a", "10.9.0.1", MNT3_OK, 0, 0 }, /* no need to ask its owner */
+	{ "/projects/a/below", "10.9.0.1", MNT3ERR_SERVERFAULT, 0, 2 },
+	{ "/projects/a", "10.0.0.1", MNT3ERR_ACCES, 0, 0 },
+	{ "/disk0", "11.0.0.1", MNT3ERR_ACCES, 0, 0 },
+	{ "/", "11.0.0.1", MNT3ERR_ACCES, 0, 0 },
+	{ "/gone", "10.9.0.1", MNT3_OK, 0, 0 },
+	{ "/gone/below", "10.9.0.1", MNT3ERR_SERVERFAULT, 0, 0 },
+};
+
+START_TEST(mounting)
+{
+	MKDIR3args mkdir = { .where = { .dir = volume_root(), .name = text("d") } };
+	mountpath3 path = { (u_int)strlen(mounts[_i].path), (char *)mounts[_i].path };
+	CREATE3res made;
+	mountres3 res;
+
+	NFS(NFS3_MKDIR, MKDIR3args, &mkdir, CREATE3res, &made);
+	FORGET(CREATE3res, &made);
+	create(volume_root(), "f", UNCHECKED, NULL);
+	client = mounts[_i].client;
+	call_xdr(MOUNT_PROGRAM, 1, (xdrproc_t)xdr_mountpath3, &path, (xdrproc_t)xdr_mountres3, &res, sizeof(res));
+	ck_assert_int_eq(res.fhs_status, mounts[_i].status);
+	ck_assert_uint_eq(relayed_to, mounts[_i].relayed_to);
+	if (res.fhs_status == MNT3_OK) {
+		fhandle3 *handle = &res.mountres3_u.mountinfo.fhandle;
+		nfs_fh3 object = { .data = { .data_len = handle->fhandle3_len, .data_val = handle->fhandle3_val } };
+		fattr3 attributes = { 0 };
+
+		ck_assert_int_eq(res.mountres3_u.mountinfo.auth_flavors.auth_flavors_val[0], RPC_AUTH_SYS);
+		getattr(fh_copy(&object), &attributes);
+		ck_assert_uint_eq(attributes.fileid, mounts[_i].fileid);
+	}
+	xdr_free((xdrproc_t)xdr_mountres3, &res);
+}
+END_TEST
+
+START_TEST(mount_versions)
+{
+	struct bytes_reader results;
+	exportlist3 list_of = { 0 };
+	XDR xdr;
+
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 1, 1, "\0\0\0\1/\0\0\0", 8, &results), RPC_ACCEPT_PROC_UNAVAIL);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 1, "\0\0\0\1", 4, &results), RPC_ACCEPT_GARBAGE_ARGS);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 6, "", 0, &results), RPC_ACCEPT_PROC_UNAVAIL);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 2, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(results.left, 4);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 3, "\0\0\0\1/\0\0\0", 8, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(results.left, 0);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 1, 5, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	xdrmem_create(&xdr, (char *)results.p, (u_int)results.left, XDR_DECODE);
+	ck_assert(xdr_exportlist3(&xdr, &list_of));
+	ck_assert_uint_eq(xdr_getpos(&xdr), results.left);
+	ck_assert_mem_eq(list_of.list->ex_dir.mountpath3_val, "/", 1);
+	ck_assert_uint_eq(list_of.list->ex_groups->gr_next->gr_name.mountname3_len, strlen("10.0.0.0/8"));
+	ck_assert_mem_eq(list_of.list->ex_groups->gr_next->gr_name.mountname3_val, "10.0.0.0/8", 10);
+	ck_assert_ptr_null(list_of.list->ex_groups->gr_next->gr_next);
+	ck_assert_ptr_null(list_of.list->ex_next->ex_next);
+	xdr_free((xdrproc_t)xdr_exportlist3, &list_of);
+}
+END_TEST
+
+START_TEST(before_the_name_space_is_known_clients_wait)
+{
+	struct file_service_options options = { .self = 1, .find_volume = find_volume, .ns = namespace_new() };
+	struct file_service *young = file_service_new(&options);
+	struct rpc_program of_young[FILE_SERVICE_PROGRAMS + 1] = { 0 };
+	mountpath3 path = { 1, (char *)"/" };
+	nfs_fh3 object = volume_root();
+	mountres3 res;
+	size_t count;
+
+	memcpy(of_young, file_service_programs(young, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+	server.programs = of_young;
+	ck_assert_int_eq(getattr(object, NULL), NFS3ERR_JUKEBOX);
+	call_xdr(MOUNT_PROGRAM, 1, (xdrproc_t)xdr_mountpath3, &path, (xdrproc_t)xdr_mountres3, &res, sizeof(res));
+	ck_assert_int_eq(res.fhs_status, MNT3ERR_SERVERFAULT);
+	file_service_free(young);
+	namespace_free((struct namespace *)options.ns);
+}
+END_TEST
+
+START_TEST(unreachable_knows_every_program)
+{
+	struct rpc_call call = { .program = NFS_PROGRAM, .procedure = NFS3_NULL, .done = on_done };
+
+	file_service_unreachable(&call);
+	ck_assert_uint_eq(call.reply[RPC_REPLY_HEADROOM + 23], RPC_ACCEPT_SYSTEM_ERR);
+	call.program = MOUNT_PROGRAM;
+	call.procedure = 5;
+	file_service_unreachable(&call);
+	ck_assert_uint_eq(call.reply[RPC_REPLY_HEADROOM + 23], RPC_ACCEPT_SYSTEM_ERR);
+	rpc_call_fini(&call);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("nfs3");
+	TCase *tc = tcase_create("nfs3");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(tc, null_has_no_results);
+	tcase_add_test(tc, linux_is_told_to_use_version_3);
+	tcase_add_test(tc, garbage_is_said_for_every_procedure);
+	tcase_add_test(tc, every_status_and_every_errno);
+	tcase_add_loop_test(tc, translation, 0, sizeof(translations) / sizeof(translations[0]));
+	tcase_add_loop_test(tc, names_are_checked, 0, sizeof(names) / sizeof(names[0]));
+	tcase_add_test(tc, the_longest_name);
+	tcase_add_test(tc, a_file_from_birth_to_death);
+	tcase_add_test(tc, a_write_that_lies_about_its_length_is_garbage);
+	tcase_add_test(tc, facts_come_with_failures);
+	tcase_add_test(tc, exclusive_create_may_be_repeated);
+	tcase_add_test(tc, attributes_are_set_and_guarded);
+	tcase_add_test(tc, all_kinds_of_objects);
+	tcase_add_test(tc, names_move_within_a_volume_only);
+	tcase_add_test(tc, mount_points_are_crossed_both_ways);
+	tcase_add_loop_test(tc, a_forged_handle_is_refused, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_loop_test(tc, an_unknown_volume_is_stale, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_loop_test(tc, a_stranger_gets_nothing, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_loop_test(tc, the_virtual_root_is_never_changed, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_loop_test(tc, another_devices_volume_is_relayed, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_loop_test(tc, a_relayed_call_is_not_relayed_again, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_test(tc, squashed_root_is_nobody);
+	tcase_add_test(tc, access_bits);
+	tcase_add_test(tc, directories_in_replies_of_any_size);
+	tcase_add_test(tc, a_foreign_cookie_is_refused);
+	tcase_add_test(tc, readdirplus_obeys_both_limits);
+	tcase_add_test(tc, readdirplus_of_the_virtual_root_stays_in_it);
+	tcase_add_test(tc, limits_of_the_file_system);
+	tcase_add_loop_test(tc, mounting, 0, sizeof(mounts) / sizeof(mounts[0]));
+	tcase_add_test(tc, mount_versions);
+	tcase_add_test(tc, before_the_name_space_is_known_clients_wait);
+	tcase_add_test(tc, unreachable_knows_every_program);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
