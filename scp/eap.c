@@ -72,7 +72,7 @@ int eap_decode(const uint8_t *bytes, size_t len, struct eap *out)
 	eap.device = bytes_get_be32(&r);
 	memcpy(eap.flow.client, bytes_take(&r, 16), 16);
 	memcpy(eap.flow.vip, bytes_take(&r, 16), 16);
-	if (head >> 4 != EAP_VERSION || !is_operation(eap.operation) || family != family_of(&eap.flow))
+	if (head >> 4 != EAP_VERSION || !is_operation(eap.operation) || !family || family != family_of(&eap.flow))
 		return -EBADMSG;
 	*out = eap;
 	return 0;

@@ -95,6 +95,21 @@ START_TEST(wrong_bytes_are_refused)
 }
 END_TEST
 
+/* Found by fuzz_eap. */
+START_TEST(mixed_families_are_refused)
+{
+	struct eap eap = sample("::ffff:10.0.0.2", "::ffff:10.0.0.1");
+	uint8_t bytes[EAP_BYTES];
+
+	ck_assert_int_eq(eap_encode(&eap, bytes), 0);
+	bytes[36] = 0xfd; /* the VIP */
+	for (unsigned int family = 0; family < 256; family++) {
+		bytes[15] = (uint8_t)family;
+		ck_assert_int_eq(eap_decode(bytes, sizeof(bytes), &eap), -EBADMSG);
+	}
+}
+END_TEST
+
 START_TEST(other_lengths_are_refused)
 {
 	struct eap eap = sample("fd00::2", "fd00::1");
@@ -117,6 +132,7 @@ int main(void)
 	tcase_add_loop_test(tcase, bytes_are_golden_and_read_back, 0, sizeof(families) / sizeof(families[0]));
 	tcase_add_test(tcase, fields_that_do_not_fit_are_refused);
 	tcase_add_loop_test(tcase, wrong_bytes_are_refused, 0, sizeof(wrong) / sizeof(wrong[0]));
+	tcase_add_test(tcase, mixed_families_are_refused);
 	tcase_add_test(tcase, other_lengths_are_refused);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
