@@ -326,6 +326,7 @@ static int queue(struct tls_stream *stream, uint8_t *bytes, size_t from, size_t 
 int tls_stream_write(struct tls_stream *stream, uint8_t *bytes, size_t len)
 {
 	size_t done = 0;
+	int rc;
 
 	if (!stream->open || stream->error || stream->finishing)
 		return -ENOTCONN;
@@ -338,7 +339,10 @@ int tls_stream_write(struct tls_stream *stream, uint8_t *bytes, size_t len)
 			return -ENOTCONN;
 		done += (size_t)n;
 	}
-	return queue(stream, bytes, done, len);
+	rc = queue(stream, bytes, done, len);
+	if (rc && done)
+		fail(stream, rc, "no memory"); /* the peer has half a message */
+	return rc;
 }
 
 size_t tls_stream_queued(const struct tls_stream *stream)

@@ -21,6 +21,7 @@
 #include <event2/event.h>
 #include <ftw.h>
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -915,6 +916,36 @@ START_TEST(malformed_messages_end_the_session)
 }
 END_TEST
 
+/* A master that promises a large snapshot to node 2 and sends its first bytes. */
+static const char *promise_much(int i)
+{
+	static const uint8_t bytes[64] = { 'S', 'C', 'P', '1', 0, SCP_SNAPSHOT, 0, 0, 0, 0, 0, 0, 0x0f };
+	scp_message hello = hello_of_slave(), answer;
+	const char *said = "not greeted";
+	struct mallinfo2 memory;
+	struct raw raw;
+
+	(void)i;
+	hello.scp_message_u.hello.node = 1;
+	if (raw_open(&raw, master.tls, scp_port(slave.scp)) && raw_send(&raw, &hello) && raw_receive(&raw, &answer)) {
+		scp_message_fini(&answer);
+		SSL_write(raw.ssl, bytes, sizeof(bytes));
+		usleep(100 * 1000);
+		memory = mallinfo2();
+		said = memory.arena + memory.hblkhd < 64 * 1024 * 1024 ? "little memory" : "much memory";
+	}
+	raw_close(&raw);
+	return said;
+}
+
+START_TEST(memory_follows_bytes_not_promises)
+{
+	device_start(&slave, 0);
+	ck_assert_str_eq(play(promise_much, 0), "little memory");
+	RUN_UNTIL(strlen(slave.history) == 2);
+}
+END_TEST
+
 static const char *say_http(int i)
 {
 	char bytes[256];
@@ -1217,6 +1248,7 @@ int main(void)
 	tcase_add_loop_test(tcase, a_wrong_hello_is_refused, 0, COUNT(hellos));
 	tcase_add_test(tcase, a_copy_of_ourselves_is_refused);
 	tcase_add_loop_test(tcase, malformed_messages_end_the_session, 0, COUNT(misdeeds));
+	tcase_add_test(tcase, memory_follows_bytes_not_promises);
 	tcase_add_test(tcase, who_speaks_no_tls_is_closed_and_counted);
 	tcase_add_test(tcase, who_says_nothing_is_closed);
 	tcase_add_test(tcase, strangers_are_limited);
