@@ -215,11 +215,11 @@ static int rule_parse(const char **text, struct rule *rule, char why[static WHY_
 			.anonymous_gid = NOBODY,
 		},
 	};
-	word_take(text, "(),"  BLANKS, client);
+	word_take(text, "()," BLANKS, client);
 	memcpy(copy, client, sizeof(copy));
 	if (client_parse(copy, rule) < 0) {
-		snprintf(why, WHY_MAX, "\"%s\" is no client; write an address, a network as 10.0.0.0/8 or fd00::/8, or *",
-			 client);
+		snprintf(why, WHY_MAX,
+			 "\"%s\" is no client; write an address, a network as 10.0.0.0/8 or fd00::/8, or *", client);
 		return -EINVAL;
 	}
 	if (**text == '(' && options_parse(text, &rule->rights, why) < 0)

@@ -321,6 +321,7 @@ void kernel_helper_release(struct kernel_helper *helper, int fd, const struct fl
 	if (err)
 		log_warn("kernel_helper", "flow=\"%s\" not thawed: %s", flow_text(flow, text), strerror(-err));
 	set_entry(helper, flow, &entry);
+	tcp_repair_push(fd);
 	write_back_parked(helper, flow);
 	bpf_map_delete_elem(helper->flows_fd, flow);
 	write_back_parked(helper, flow);

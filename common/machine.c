@@ -586,7 +586,7 @@ static int set_up(struct machine *machine, const char *const *interfaces, size_t
 
 int machine_setup_slave(struct machine *machine, const char *interface, const char *const *vips, size_t vip_count)
 {
-	return set_up(machine, &interface, 1, "lo", vips, vip_count);
+	return set_up(machine, &interface, *interface ? 1 : 0, "lo", vips, vip_count);
 }
 
 int machine_setup_master(struct machine *machine, const char *client_interface, const char *const *interfaces,

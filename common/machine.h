@@ -52,7 +52,8 @@ int machine_sysctl(struct machine *machine, const char *name, const char *value)
 int machine_address(struct machine *machine, const char *interface, const char *address);
 
 /*
- * What a disk node needs: the VIPs on lo, not announced by @interface; ARP and reverse path settings.
+ * What a disk node needs: the VIPs on lo, not announced by @interface; ARP and reverse path settings. @interface may be
+ * "", without handoffs: the settings for all interfaces keep ARP quiet, too.
  *
  * Source: ../shared/handoff.md, 5.1
  */

@@ -69,7 +69,7 @@ static bool item_is_valid(const ns_item *item)
 	return false;
 }
 
-static void item_fini(ns_item *item)
+void namespace_item_fini(ns_item *item)
 {
 	xdr_free((xdrproc_t)xdr_ns_item, (char *)item);
 }
@@ -103,7 +103,7 @@ static int list_put(struct item_list *list, ns_item *item)
 	size_t at = list_position(list, item_id(item));
 
 	if (at < list->count && item_id(&list->items[at]) == item_id(item)) {
-		item_fini(&list->items[at]);
+		namespace_item_fini(&list->items[at]);
 		list->items[at] = *item;
 		return 0;
 	}
@@ -128,7 +128,7 @@ static void list_delete(struct item_list *list, uint64_t id)
 
 	if (!item)
 		return;
-	item_fini(item);
+	namespace_item_fini(item);
 	list->count--;
 	memmove(item, item + 1, (list->count - (size_t)(item - list->items)) * sizeof(*item));
 }
@@ -139,7 +139,7 @@ static void namespace_clear(struct namespace *ns)
 		struct item_list *list = &ns->kinds[kind];
 
 		for (size_t i = 0; i < list->count; i++)
-			item_fini(&list->items[i]);
+			namespace_item_fini(&list->items[i]);
 		free(list->items);
 	}
 	memset(ns, 0, sizeof(*ns));
@@ -210,11 +210,12 @@ int namespace_load(struct namespace *ns, const void *bytes, size_t len)
 	return 0;
 }
 
-/* Copy by way of XDR, which knows what an item owns. */
-static int item_copy(const ns_item *item, ns_item *out)
+/* By way of XDR, which knows what an item owns. */
+int namespace_item_copy(const ns_item *item, ns_item *out)
 {
 	u_int size = (u_int)xdr_sizeof((xdrproc_t)xdr_ns_item, (void *)item);
 	char *bytes = malloc(size);
+	ns_item copy = { 0 };
 	int rc = -ENOMEM;
 	XDR xdr;
 
@@ -225,12 +226,12 @@ static int item_copy(const ns_item *item, ns_item *out)
 		rc = -EBADMSG;
 		goto out;
 	}
-	memset(out, 0, sizeof(*out));
 	xdrmem_create(&xdr, bytes, size, XDR_DECODE);
-	if (!xdr_ns_item(&xdr, out)) {
-		item_fini(out);
+	if (!xdr_ns_item(&xdr, &copy)) {
+		namespace_item_fini(&copy);
 		goto out;
 	}
+	*out = copy;
 	rc = 0;
 out:
 	free(bytes);
@@ -252,12 +253,12 @@ int namespace_apply(struct namespace *ns, const ns_change *change)
 	case NS_PUT:
 		if (!item_is_valid(&change->item))
 			return -EBADMSG;
-		rc = item_copy(&change->item, &item);
+		rc = namespace_item_copy(&change->item, &item);
 		if (rc < 0)
 			return rc;
 		rc = list_put(list, &item);
 		if (rc < 0) {
-			item_fini(&item);
+			namespace_item_fini(&item);
 			return rc;
 		}
 		break;

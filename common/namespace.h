@@ -38,6 +38,10 @@ void namespace_free(struct namespace *ns);
  */
 int namespace_load(struct namespace *ns, const void *bytes, size_t len);
 
+/* A copy of an item with all it owns; free with namespace_item_fini(). 0; -ENOMEM; -EBADMSG. @out untouched on failure. */
+int namespace_item_copy(const ns_item *item, ns_item *out);
+void namespace_item_fini(ns_item *item);
+
 /**
  * namespace_apply() - apply one change
  * @change:	borrowed; copied

@@ -22,7 +22,7 @@ enum { NFS3_ROOM = 512 }; /* the longest results without data: CREATE, RENAME */
 
 /* clang-format off */
 static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
-	[NFS3_NULL] = { "NULL" },
+	[NFS3_NULL] = { .name = "NULL" },
 	[NFS3_GETATTR] = { "GETATTR", .args = XDR_PROC(nfs_fh3), .run = nfs3_getattr },
 	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .facts = NFS3_CHANGE,
 			   .run = nfs3_setattr },

@@ -13,8 +13,8 @@
  * nfs3_readdir.c	READDIR, READDIRPLUS
  * nfs3_fsinfo.c	FSSTAT, FSINFO, PATHCONF
  *
- * A procedure is a function that acts on an operation and writes its results behind the status. If it fails, what it wrote
- * is forgotten and the dispatcher writes the status and the facts that were had.
+ * A procedure is a function that acts on an operation and writes its results behind the status. If it fails, what
+ * it wrote is forgotten and the dispatcher writes the status and the facts that were had.
  */
 #ifndef VNAS_COMMON_NFS3_INTERNAL_H
 #define VNAS_COMMON_NFS3_INTERNAL_H
@@ -154,8 +154,8 @@ void nfs3_put_time(struct bytes_writer *w, const struct timespec *time);
 void nfs3_put_facts(struct nfs3_op *op);
 
 /*
- * Attributes that are known only after what follows them was written: leave room, go on, fill it in. If there are none,
- * what follows is moved.
+ * Attributes that are known only after what follows them was written: leave room, go on, fill it in. If there are
+ * none, what follows is moved.
  */
 uint8_t *nfs3_leave_attributes(struct bytes_writer *w);
 void nfs3_fill_attributes(struct bytes_writer *w, uint8_t *at, const struct backend_attributes *attributes,

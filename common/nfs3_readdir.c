@@ -6,8 +6,8 @@
  *	           |          |<-------- listing ------->|<-- TAIL_BYTES -->|
  *	|<------------------------ count, maxcount ------------------------>|
  *
- * and for READDIRPLUS also how long its fileids, names and cookies may be together (dircount). An entry is written only if
- * all of it fits; results without any entry that are not the end are NFS3ERR_TOOSMALL.
+ * and for READDIRPLUS also how long its fileids, names and cookies may be together (dircount). An entry is written
+ * only if all of it fits; results without any entry that are not the end are NFS3ERR_TOOSMALL.
  */
 #include "config.h"
 
@@ -87,8 +87,8 @@ static int list(struct listing *listing, uint64_t cookie, uint64_t verifier)
 	bool end = false;
 	int err;
 
-	err = op->volume->backend->readdir(op->volume, &op->who, &op->object, cookie, &verifier, listing->plus, on_entry,
-					   listing, &end, &op->after);
+	err = op->volume->backend->readdir(op->volume, &op->who, &op->object, cookie, &verifier, listing->plus,
+					   on_entry, listing, &end, &op->after);
 	if (err)
 		return err == -EINVAL && cookie ? -ESPIPE /* NFS3ERR_BAD_COOKIE */ : err;
 	if (!listing->entries && !end)

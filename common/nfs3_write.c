@@ -37,8 +37,8 @@ int nfs3_write(struct nfs3_op *op)
 	int err;
 
 	/*
-	 * When the backend returns, the data is as stable as `stability` says then: what the reply promises is kept before it
-	 * is sent (RFC 1813, 3.3.7).
+	 * When the backend returns, the data is as stable as `stability` says then: what the reply promises is kept
+	 * before it is sent (RFC 1813, 3.3.7).
 	 */
 	err = op->volume->backend->write(op->volume, &op->who, &op->object, args->offset, args->data.data_val,
 					 wanted_bytes(op), &stability, &written, &op->change);

@@ -2,10 +2,10 @@
 /*
  * common/portmap.h - where programs listen: our own port mapper, or an entry in the system's rpcbind
  *
- * As a program it answers for a fixed table: port mapper version 2 (NULL, GETPORT, DUMP) and rpcbind versions 3 and 4 (NULL,
- * GETADDR, DUMP, GETTIME, GETVERSADDR). SET and UNSET answer "no"; calls on another program's behalf
- * (CALLIT, BCAST, INDIRECT) are not available: they make amplifiers. A universal address is made from the address that
- * the call was sent to, so a client learns the VIP that it knows.
+ * As a program it answers for a fixed table: port mapper version 2 (NULL, GETPORT, DUMP) and rpcbind versions 3 and
+ * 4 (NULL, GETADDR, DUMP, GETTIME, GETVERSADDR). SET and UNSET answer "no"; calls on another program's behalf
+ * (CALLIT, BCAST, INDIRECT) are not available: they make amplifiers. A universal address is made from the address
+ * that the call was sent to, so a client learns the VIP that it knows.
  *
  * Source: RFC 1833.
  *

@@ -151,8 +151,8 @@ static int pseudo_read(struct volume *volume, const struct credentials *who, con
 }
 
 /* The entries behind @cookie in the order of their cookies. Return: false if @entry_fn had enough */
-static bool list(const struct namespace *ns, const ns_entry *dir, uint64_t cookie, bool found, backend_entry_fn entry_fn,
-		 void *arg)
+static bool list(const struct namespace *ns, const ns_entry *dir, uint64_t cookie, bool found,
+		 backend_entry_fn entry_fn, void *arg)
 {
 	const ns_entry *parent = namespace_entry(ns, dir->parent);
 	struct backend_entry entry = { .fileid = dir->id, .cookie = COOKIE_SELF, .name = "." };

@@ -2,9 +2,9 @@
 /*
  * common/pseudo.h - the backend of the virtual root
  *
- * Answers for volume 0 from the name space replica, the same on every device: directories of mode 0755 that belong to root.
- * Nothing can be changed through it: the modifying functions are NULL, and exports_rights() never lets a client write
- * to volume 0. Numbers that clients keep:
+ * Answers for volume 0 from the name space replica, the same on every device: directories of mode 0755 that belong
+ * to root. Nothing can be changed through it: the modifying functions are NULL, and exports_rights() never lets a
+ * client write to volume 0. Numbers that clients keep:
  *
  *	fsid	the first 8 bytes of the cluster's UUID
  *	fileid	the entry's id; a mount point shows its own in READDIR, and the volume's root in LOOKUP

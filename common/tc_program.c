@@ -61,6 +61,15 @@ int tc_set_constants(struct bpf_object *object, const void *value, size_t size)
 	return bpf_map__set_initial_value(map, value, size);
 }
 
+int tc_set_entries(struct bpf_object *object, const char *name, uint32_t entries)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(object, name);
+
+	if (BUG_IF(!map))
+		return -ENOENT;
+	return bpf_map__set_max_entries(map, entries);
+}
+
 /* "node_flows_1" is pinned as "node_flows". */
 static int pin_path(const struct bpf_map *map, const char *pin_dir, char path[static PATH_MAX])
 {

@@ -2,8 +2,7 @@
 /*
  * common/tc_program.h - BPF programs on the tc hooks of interfaces, and their pinned maps
  *
- * The one door to libbpf, for the node program (common/kernel_helper.h) and the switch's fabric (master/fabric.h). A
- * program's object file is embedded in the binary. Its maps are pinned below a directory on a bpffs, a program stays
+ * For the node program (common/kernel_helper.h) and the switch's fabric (master/fabric.h). A program's object file is embedded in the binary. Its maps are pinned below a directory on a bpffs, a program stays
  * attached until it is replaced or detached: both outlive the daemon.
  *
  * A map's name ends in a number, "node_flows_1", the version of what its fields mean. It is pinned as "node_flows".
@@ -55,6 +54,9 @@ int tc_open(const void *elf, size_t size, const char *name, struct bpf_object **
 
 /* Set the object's read-only variables, which are one struct. Between tc_open() and tc_load(). */
 int tc_set_constants(struct bpf_object *object, const void *value, size_t size);
+
+/* Set a map's number of entries. Between tc_open() and tc_load(). */
+int tc_set_entries(struct bpf_object *object, const char *map, uint32_t entries);
 
 /**
  * tc_load() - load into the kernel, with the maps that are pinned, and pin the others

@@ -6,11 +6,9 @@
 #include "common/log.h"
 
 #include <errno.h>
-#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -30,7 +28,6 @@ enum {
 	WSCALE_MAX = 14,
 
 	READINGS_MAX = 100,
-	TRANSMISSION_POLLS = 200, /* some 100 us */
 	PEEK_SLACK = 128 * 1024, /* the send queue may begin with acknowledged bytes */
 	TIMESTAMP_ADVANCE = 2,	 /* the reading lost bit 0: the clock must not go back */
 };
@@ -276,18 +273,6 @@ static int read_once(int fd, int unsent, struct kernel_helper_state *s)
 	return err;
 }
 
-/* Until no packet of the socket is in a queue of this machine, but not for long: only a refused handoff gains from it. */
-static void await_transmissions(int fd)
-{
-	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
-
-	for (int i = 0; i < TRANSMISSION_POLLS; i++) {
-		if (get_option(fd, SOL_SOCKET, SO_MEMINFO, memory, sizeof(memory)) || memory[SK_MEMINFO_WMEM_ALLOC] == 0)
-			return;
-		sched_yield();
-	}
-}
-
 /*
  * While the send queue is selected, an ACK or a finished transmission makes the kernel take all unsent bytes for sent,
  * without sending them; only a retransmission would send them, after a second at the second device, after 200 ms here if
@@ -301,11 +286,7 @@ static int count_unsent(int fd, int *unsent)
 
 	if (err)
 		return err;
-	if (ioctl(fd, SIOCOUTQNSD, unsent))
-		return -errno;
-	if (*unsent > 0)
-		await_transmissions(fd);
-	return 0;
+	return ioctl(fd, SIOCOUTQNSD, unsent) ? -errno : 0;
 }
 
 int tcp_repair_freeze(int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
@@ -494,6 +475,12 @@ int tcp_repair_restore(const struct kernel_helper_state *state, int *out)
 int tcp_repair_thaw(int fd)
 {
 	return repair_off(fd);
+}
+
+/* Setting it sends what is pending, also if it is set already (tcp(7), TCP_NODELAY). */
+void tcp_repair_push(int fd)
+{
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
 void tcp_repair_silence(int fd)

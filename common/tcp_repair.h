@@ -23,6 +23,12 @@ int tcp_repair_restore(const struct kernel_helper_state *state, int *fd);
 /* Back to life after a freeze, without a packet. Return: 0 or a negative errno value */
 int tcp_repair_thaw(int fd);
 
+/*
+ * After the thaw, once packets may leave again: send what was refused meanwhile. If nothing is under way, no ACK would set
+ * it going, only a timer after a second.
+ */
+void tcp_repair_push(int fd);
+
 /* End a frozen connection without a packet, whatever else refers to the socket (handoff.md 3.4). Closes @fd. */
 void tcp_repair_silence(int fd);
 

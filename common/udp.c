@@ -54,7 +54,8 @@ static void destination_get(struct msghdr *message, struct sockaddr_storage *ser
 		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
 			memcpy(&ipv6, CMSG_DATA(c), sizeof(ipv6));
 			((struct sockaddr_in6 *)server)->sin6_addr = ipv6.ipi6_addr;
-			((struct sockaddr_in6 *)server)->sin6_scope_id = ipv6.ipi6_ifindex;
+			if (IN6_IS_ADDR_LINKLOCAL(&ipv6.ipi6_addr))
+				((struct sockaddr_in6 *)server)->sin6_scope_id = ipv6.ipi6_ifindex;
 		}
 	}
 }

@@ -2,12 +2,12 @@
 /*
  * common/udp.h - ONC RPC over UDP
  *
- * One datagram is one record. A reply leaves from the address that its call was sent to: a client takes no other. Replies
- * may come later, up to UDP_CALLS_MAX at a time; calls beyond that, and replies that don't fit a datagram, are
- * dropped and counted: UDP clients ask again.
+ * One datagram is one record. A reply leaves from the address that its call was sent to: a client takes no other.
+ * Replies may come later, up to UDP_CALLS_MAX at a time; calls beyond that, and replies that don't fit a datagram,
+ * are dropped and counted: UDP clients ask again.
  *
- * Ownership: the server owns its calls until they are done. After udp_server_free() calls that are still out are done in
- * silence, and the last frees what is left.
+ * Ownership: the server owns its calls until they are done. After udp_server_free() calls that are still out are
+ * done in silence, and the last frees what is left.
  * Threads: the loop's.
  */
 #ifndef VNAS_COMMON_UDP_H

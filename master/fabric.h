@@ -10,6 +10,12 @@
  * A flow without an entry belongs to the switch itself. Packets of flows owned by the switch, and all that is not for
  * a VIP, continue to the next program and the stack.
  *
+ * Entries are made by fabric_flow_set() only, so a flood of SYNs makes none. The way back to a client (inline) is learned
+ * from its packets once there is an entry; before, the switch's neighbour table and the first client port serve. With
+ * several client ports, make the entry early: fabric_flow_set(..., FABRIC_SWITCH) when the connection is accepted.
+ * In the one-arm topology the switch does not see replies: a connection that a device ends by RST leaves its entry to
+ * fabric_flow_remove().
+ *
  * Threads: the control loop's.
  */
 #ifndef VNAS_MASTER_FABRIC_H
@@ -38,7 +44,7 @@ struct fabric_options {
 	char device_ports[FABRIC_PORTS_MAX][IFNAMSIZ];
 	size_t vip_count;
 	uint8_t vips[FABRIC_VIPS_MAX][16]; /* IPv4-mapped */
-	uint32_t flows_max;		   /* entries in the table */
+	uint32_t flows_max;		   /* entries in the table; one that is taken up keeps its size */
 };
 
 enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
@@ -46,7 +52,7 @@ enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
 struct fabric_flow {
 	struct flow_key flow;
 	uint32_t device;     /* the owner */
-	uint32_t generation; /* counts changes of owner */
+	uint32_t generation; /* counts fabric_flow_set() and SYNs */
 	enum fabric_flow_state state;
 	uint64_t packets;
 };
@@ -78,7 +84,10 @@ void fabric_free(struct fabric *fabric, bool for_good);
  */
 int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[static 6], const char *port);
 
-/* The device is no member any more; its flows belong to the switch again. */
+/*
+ * The device is no member any more; its flows belong to the switch again. What it still sends to clients by a port of the
+ * switch is dropped: this fences a device that is taken for dead (inline).
+ */
 void fabric_device_remove(struct fabric *fabric, uint32_t device);
 
 /**
@@ -103,7 +112,7 @@ void fabric_flows(struct fabric *fabric, bool (*visit)(const struct fabric_flow 
 /* Give all flows of a device (that died) to the switch, whose stack resets them at the client's next packet. */
 void fabric_device_orphan(struct fabric *fabric, uint32_t device);
 
-/* Remove entries that saw FIN or RST at least @age_s seconds ago. Call every few seconds. Returns how many. */
+/* Remove entries that saw FIN or RST and no packet for @age_s seconds. Call every few seconds. Returns how many. */
 size_t fabric_collect(struct fabric *fabric, unsigned int age_s);
 
 /* The counters, in a static order. @count: out. Borrowed until the next call. */

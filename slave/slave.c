@@ -550,10 +550,25 @@ static int set_up_machine(struct slave *slave, const char *const *vips, size_t v
 	return machine_setup_master(slave->machine, settings->client_interfaces[0], interfaces, count, vips, vip_count);
 }
 
+static int make_kernel_helper(struct event_base *base, const struct settings *settings, struct kernel_helper **out)
+{
+	struct kernel_helper_options options = { .pin_dir = settings->bpf_dir, .park_name = "vnas-park" };
+
+	options.interface_count = all_interfaces(settings, options.interfaces);
+	return kernel_helper_new(base, &options, out);
+}
+
+void slave_remove_kernel_helper(struct event_base *base, const struct settings *settings)
+{
+	struct kernel_helper *helper;
+
+	if (make_kernel_helper(base, settings, &helper) == 0)
+		kernel_helper_free(helper, true);
+}
+
 static void start_handoffs(struct slave *slave)
 {
 	const struct settings *settings = slave->options.settings;
-	struct kernel_helper_options options = { .pin_dir = settings->bpf_dir, .park_name = "vnas-park" };
 	struct handoffs_options handoffs = {
 		.base = slave->options.base,
 		.self = slave->options.self,
@@ -563,9 +578,8 @@ static void start_handoffs(struct slave *slave)
 	};
 	int rc = -EOPNOTSUPP;
 
-	options.interface_count = all_interfaces(settings, options.interfaces);
 	if (settings->handoff)
-		rc = kernel_helper_new(slave->options.base, &options, &slave->helper);
+		rc = make_kernel_helper(slave->options.base, settings, &slave->helper);
 	if (rc < 0)
 		log_warn("tch", "this device makes and takes no handoffs, all work for other devices is relayed: %s",
 			 settings->handoff ? strerror(-rc) : "handoff = no in the configuration");

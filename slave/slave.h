@@ -58,6 +58,9 @@ int slave_new(const struct slave_options *options, struct slave **out);
 /* @for_good: undo what was changed on this machine. */
 void slave_free(struct slave *slave, bool for_good);
 
+/* Take away what a killed run left in the kernel: programs, maps, the parking TAP. */
+void slave_remove_kernel_helper(struct event_base *base, const struct settings *settings);
+
 /* Listen for other devices and hold sessions with them. -EADDRINUSE, ... (logged) */
 int slave_start_scp(struct slave *slave);
 

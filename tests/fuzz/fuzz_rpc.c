@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Calls as a client could send them: RPC, NFS, MOUNT and the port mapper over the virtual root and a volume in memory.
+ * Calls as a client could send them: RPC, NFS, MOUNT and the port mapper over the virtual root and a volume in
+ * memory.
  *
- * Input: byte 0 chooses the transport (enum rpc_transport, modulo 3); then records, each with its length in two bytes before
- * it. Since no fuzzer guesses a keyed hash, a handle in the input is written as its backend part: where the four bytes
- * "\xfeHND" stand at a multiple of 4 in a record, followed by a 4-byte number N, the right handle of N is put in with
- * its length (N below 256: entry N of the virtual root; else object N - 256 + FAKE_ROOT of volume 1, or, from 0x1000 on, of volume
+ * Input: byte 0 chooses the transport (enum rpc_transport, modulo 3); then records, each with its length in two
+ * bytes before it. Since no fuzzer guesses a keyed hash, a handle in the input is written as its backend part:
+ * where the four bytes "\xfeHND" stand at a multiple of 4 in a record, followed by a 4-byte number N, the right
+ * handle of N is put in with its length (N below 256: entry N of the virtual root; else object N - 256 + FAKE_ROOT
+ * of volume 1, or, from 0x1000 on, of volume
  * 2). All records of one input act on one volume, in order.
  *
- * Checked beside what the sanitizers see: each call is done exactly once, and a reply is no longer than its transport allows.
+ * Checked beside what the sanitizers see: each call is done exactly once, and a reply is no longer than its
+ * transport allows.
  */
 #include "config.h"
 

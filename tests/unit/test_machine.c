@@ -178,6 +178,18 @@ START_TEST(slave_is_set_up_and_undone)
 }
 END_TEST
 
+START_TEST(slave_without_interface_is_quiet)
+{
+	struct machine *machine = opened();
+
+	ck_assert_int_eq(machine_setup_slave(machine, "", vips, 1), 0);
+	ck_assert_str_eq(sysctl_value("net/ipv4/conf/all/arp_ignore"), "1");
+	ck_assert_str_eq(sysctl_value("net/ipv4/conf/v0/arp_ignore"), "0");
+	ck_assert(has_address("lo", vips[0]));
+	machine_close(machine, 1);
+}
+END_TEST
+
 START_TEST(master_is_set_up_and_undone)
 {
 	static const char *const interfaces[] = { "v0", "v1" };
@@ -386,6 +398,7 @@ int main(void)
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(tcase, enter_empty_machine, leave_machine);
 	tcase_add_test(tcase, slave_is_set_up_and_undone);
+	tcase_add_test(tcase, slave_without_interface_is_quiet);
 	tcase_add_test(tcase, master_is_set_up_and_undone);
 	tcase_add_test(tcase, next_run_takes_up_the_record);
 	tcase_add_test(tcase, what_is_there_is_left_alone);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * If this fails, NFS clients see wrong files, wrong errors or replies that they can't parse. Results are decoded by rpcgen's
- * reading of RFC 1813 (common/nfs3.x), not by our own.
+ * If this fails, NFS clients see wrong files, wrong errors or replies that they can't parse. Results are decoded by
+ * rpcgen's reading of RFC 1813 (common/nfs3.x), not by our own.
  */
 #include "config.h"
 
@@ -95,7 +95,9 @@ static uint32_t call_bytes(uint32_t program, uint32_t version, uint32_t procedur
 {
 	static uint8_t record[RPC_RECORD_MAX];
 	struct bytes_writer w = bytes_writer_init(record, sizeof(record));
-	const uint32_t header[] = { 1, 0, 2, program, version, procedure, 1, 20, 0, 0, client_uid, client_uid, 0, 0, 0 };
+	const uint32_t header[] = {
+		1, 0, 2, program, version, procedure, 1, 20, 0, 0, client_uid, client_uid, 0, 0, 0,
+	};
 
 	rpc_call_fini(&last);
 	for (size_t i = 0; i < sizeof(header) / sizeof(header[0]); i++)

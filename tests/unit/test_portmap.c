@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * If this fails, a mount without explicit ports finds no server, or a reply leaves from another address than the one the
- * client asked and is thrown away.
+ * If this fails, a mount without explicit ports finds no server, or a reply leaves from another address than the
+ * one the client asked and is thrown away.
  */
 #include "config.h"
 

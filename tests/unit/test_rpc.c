@@ -97,7 +97,9 @@ static const struct {
 	{ "unknown procedure", { XID, 0, 2, PROGRAM, 3, 9, AUTH_NONE_TWICE, END }, { ACCEPTED(3, END) } },
 	{ "results too long", { XID, 0, 2, PROGRAM, 3, TOO_MUCH, AUTH_NONE_TWICE, END }, { ACCEPTED(5, END) } },
 	{ "no answer", { XID, 0, 2, PROGRAM, 3, NOTHING, AUTH_NONE_TWICE, END }, { END } },
-	{ "made elsewhere", { XID, 0, 2, PROGRAM, 3, WHOLE, AUTH_NONE_TWICE, END }, { 0x61626364, 0x65666768, END } },
+	{ "made elsewhere",
+	  { XID, 0, 2, PROGRAM, 3, WHOLE, AUTH_NONE_TWICE, END },
+	  { 0x61626364, 0x65666768, END } },
 	{ "RPC version 3", { XID, 0, 3, PROGRAM, 3, ECHO, AUTH_NONE_TWICE, END }, { XID, 1, 1, 0, 2, 2, END } },
 	{ "a reply", { XID, 1, 0, 0, 0, 0, 0, 0, 0, 0, END }, { END } },
 	{ "empty", { END }, { END } },
@@ -114,8 +116,8 @@ static const struct {
 	  { XID, 1, 1, 1, 1, END } },
 	{ "AUTH_SYS, cut", { XID, 0, 2, PROGRAM, 3, ECHO, 1, 16, 5, 0, 1, 1, 0, 0, END }, { XID, 1, 1, 1, 1, END } },
 	{ "AUTH_SYS, 17 groups",
-	  { XID, 0, 2, PROGRAM, 3, ECHO, 1, 88, 5, 0, 1, 1, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-	    0, 0, END },
+	  { XID, 0, 2, PROGRAM, 3, ECHO, 1, 88, 5, 0, 1, 1, 17, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+	    17, 0, 0, END },
 	  { XID, 1, 1, 1, 1, END } },
 };
 

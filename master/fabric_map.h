@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: (GPL-3.0-or-later OR BSD-2-Clause OR GPL-2.0) */
+/*
+ * master/fabric_map.h - what the fabric's BPF programs (master/fabric.bpf.c) and its user space share
+ *
+ * Who writes: user space writes devices and MACs; flows are changed by BPF programs only, user space asks fabric_command()
+ * to, so that no count and no FIN is lost in between. The maps are pinned and outlive the daemon. Whoever changes what a
+ * field means changes the number in the map's name.
+ */
+#ifndef VNAS_MASTER_FABRIC_MAP_H
+#define VNAS_MASTER_FABRIC_MAP_H
+
+#include "common/flow.h"
+
+#define FABRIC_FLOWS fabric_flows_1
+#define FABRIC_HOSTS fabric_hosts_1
+#define FABRIC_MACS fabric_macs_1
+#define FABRIC_COUNTS fabric_count_1
+
+enum {
+	FABRIC_MAP_DEVICES = 256, /* FABRIC_DEVICES_MAX */
+	FABRIC_MAP_VIPS = 8,	  /* FABRIC_VIPS_MAX */
+	FABRIC_MAP_SWITCH = 1,	  /* FABRIC_SWITCH */
+};
+
+enum fabric_entry_state { FABRIC_ENTRY_FORWARD = 1, FABRIC_ENTRY_CLOSING = 2 };
+
+/* The value of FABRIC_FLOWS; its key is struct flow_key. */
+struct fabric_entry {
+	__u32 device; /* the owner: index into FABRIC_HOSTS */
+	__u32 generation;
+	__u32 state;	      /* enum fabric_entry_state */
+	__u32 client_ifindex; /* where the client's last packet came in; 0: not seen yet */
+	__u8 client_mac[6];   /* its source, a router's perhaps */
+	__u8 port_mac[6];     /* its destination, our own */
+	__u32 zero;
+	__u64 packets;	  /* both directions, as far as they pass here */
+	__u64 closing_ns; /* CLOSING: time of the last packet, CLOCK_MONOTONIC */
+};
+
+/* The value of FABRIC_HOSTS, an array: where a device is. ifindex 0: no such device. */
+struct fabric_host {
+	__u32 ifindex;
+	__u8 mac[6];
+	__u8 port_mac[6]; /* the switch's own on that port */
+};
+
+/* The key of FABRIC_MACS; the value is the device's index as __u32. */
+struct fabric_mac {
+	__u8 mac[6];
+	__u8 zero[2];
+};
+
+/* The programs' constants. */
+struct fabric_constants {
+	__u32 vip_count;
+	__u32 client_ifindex; /* for a client that was not seen yet: our first client port */
+	__u8 vips[FABRIC_MAP_VIPS][16];
+};
+
+/* What user space asks of fabric_command(). */
+struct fabric_order {
+	struct flow_key flow;
+	__u32 device;	  /* the new owner */
+	__u32 old_device; /* only if this is the owner; 0: whoever it is, and make an entry if there is none */
+	__u32 generation; /* out */
+	__s32 error;	  /* out: 0 or negative errno value */
+};
+
+/*
+ * Why a packet went where it went; FABRIC_COUNTS is an array per CPU with one __u64 for each.
+ *	client_*	from a client to a VIP		device_*	from a device to a client
+ */
+#define FABRIC_COUNTERS(X)                                                             \
+	X(other)	      /* not IP, not TCP or UDP: the stack's */                  \
+	X(elsewhere)	      /* not addressed to the switch's MAC */                    \
+	X(fragment)	      /* passed to the stack */                                  \
+	X(short_packet)	      /* passed to the stack */                                  \
+	X(not_vip)	      /* no business of ours */                                  \
+	X(client_unknown)     /* no entry: the switch's stack */                         \
+	X(client_switch)      /* the switch owns it: its stack */                        \
+	X(client_reopened)    /* SYN gave an entry to the switch */                      \
+	X(client_forwarded)   /* to the owner */                                         \
+	X(client_no_device)   /* the owner is no member: the switch's stack */           \
+	X(client_spoofed)     /* dropped: source is a VIP */                             \
+	X(relayed)	      /* from a device to the switch: its stack */               \
+	X(device_returned)    /* to the client */                                        \
+	X(device_not_owner)   /* to the client, by a device that is not the owner yet */ \
+	X(device_by_route)    /* to the client, by the switch's neighbour table */       \
+	X(device_fenced)      /* dropped: from no member */                              \
+	X(rewrite_failed)     /* dropped */
+
+#define FABRIC_COUNTER_ENUM(name) FABRIC_COUNT_##name,
+enum fabric_map_counter { FABRIC_COUNTERS(FABRIC_COUNTER_ENUM) FABRIC_NCOUNTERS };
+#undef FABRIC_COUNTER_ENUM
+
+_Static_assert(sizeof(struct fabric_entry) == 48, "FABRIC_FLOWS value");
+_Static_assert(sizeof(struct fabric_host) == 16, "FABRIC_HOSTS value");
+_Static_assert(sizeof(struct fabric_mac) == 8, "FABRIC_MACS key");
+_Static_assert(sizeof(struct fabric_order) == 56, "fabric_command()'s context");
+
+#endif

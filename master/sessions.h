@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * master/sessions.h - what the switch knows of the clients' sessions
+ *
+ * A table by flow, filled by the devices' reports and by changes of owner. A session's count of handoffs orders what is said of
+ * it: an older word never undoes a newer one.
+ *
+ * Ownership: entries are borrowed until the next change of the table.
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_MASTER_SESSIONS_H
+#define VNAS_MASTER_SESSIONS_H
+
+#include "common/flow.h"
+#include "scp/scp_xdr.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sessions;
+
+struct session_entry {
+	struct flow_key flow;
+	uint32_t node;
+	scp_session info; /* as last reported; id 0: not yet */
+};
+
+struct sessions *sessions_new(void);
+void sessions_free(struct sessions *sessions);
+
+/* All sessions of a device: replaces what it said before. Takes the contents of @report. 0; -ENOMEM */
+int sessions_report(struct sessions *sessions, uint32_t node, scp_sessions *report);
+
+/* A handoff, number @transaction of its session, moved the flow. 0; -ESTALE: a later one is known; -ENOMEM */
+int sessions_moved(struct sessions *sessions, const struct flow_key *flow, uint32_t node, uint16_t transaction);
+
+/* The flow starts anew: a client uses its port again. */
+void sessions_forget(struct sessions *sessions, const struct flow_key *flow);
+
+/* The device is gone, and its sessions with it. */
+void sessions_forget_node(struct sessions *sessions, uint32_t node);
+
+const struct session_entry *sessions_find(const struct sessions *sessions, uint64_t id);
+void sessions_visit(const struct sessions *sessions, void (*visit)(const struct session_entry *entry, void *arg),
+		    void *arg);
+
+#endif

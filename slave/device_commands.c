@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "slave/device_commands.h"
+
+#include "common/file_service.h"
+#include "common/log.h"
+#include "slave/uplink.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *device_session_text(uint64_t session, char text[static DEVICE_SESSION_TEXT])
+{
+	snprintf(text, DEVICE_SESSION_TEXT, "%" PRIx32 "-%" PRIx32, (uint32_t)(session >> 32), (uint32_t)session);
+	return text;
+}
+
+int device_session_parse(const char *text, uint64_t *session)
+{
+	uint32_t node, counter;
+	int end = 0;
+
+	if (sscanf(text, "%" SCNx32 "-%" SCNx32 "%n", &node, &counter, &end) != 2 || text[end])
+		return -EINVAL;
+	*session = (uint64_t)node << 32 | counter;
+	return 0;
+}
+
+const char *device_address_text(const uint8_t address[static 16], uint16_t port, char text[static DEVICE_ADDRESS_TEXT])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (memcmp(address, mapped, sizeof(mapped)) == 0) {
+		inet_ntop(AF_INET, address + 12, host, sizeof(host));
+		snprintf(text, DEVICE_ADDRESS_TEXT, "%s:%u", host, port);
+	} else {
+		inet_ntop(AF_INET6, address, host, sizeof(host));
+		snprintf(text, DEVICE_ADDRESS_TEXT, "[%s]:%u", host, port);
+	}
+	return text;
+}
+
+json_t *device_session_row(const struct namespace *ns, const scp_session *session, uint32_t node)
+{
+	const ns_node *known = namespace_node(ns, node);
+	char id[DEVICE_SESSION_TEXT], client[DEVICE_ADDRESS_TEXT], vip[DEVICE_ADDRESS_TEXT];
+	const scp_flow *flow = &session->flow;
+	uint64_t bytes = 0;
+
+	for (u_int i = 0; i < session->shares.shares_len; i++)
+		bytes += session->shares.shares_val[i].bytes;
+	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "id",
+			 device_session_text(session->id, id), "client",
+			 device_address_text((const uint8_t *)flow->client, (uint16_t)flow->client_port, client), "vip",
+			 device_address_text((const uint8_t *)flow->vip, (uint16_t)flow->vip_port, vip), "node",
+			 (json_int_t)node, "node_name", known ? known->name : "?", "handoffs",
+			 (json_int_t)session->handoffs, "last_handoff_us", (json_int_t)session->last_handoff_us,
+			 "requests", (json_int_t)session->requests, "bytes", (json_int_t)bytes, "since_ns",
+			 (json_int_t)session->since_ns);
+}
+
+json_t *device_session_shares(const struct namespace *ns, const scp_session *session)
+{
+	json_t *shares = json_array();
+
+	for (u_int i = 0; i < session->shares.shares_len; i++) {
+		const scp_volume_share *share = &session->shares.shares_val[i];
+		const ns_entry *place = namespace_place(ns, share->volume);
+		char path[NS_TEXT_MAX] = "/";
+
+		if (place)
+			namespace_path(ns, place, path);
+		json_array_append_new(shares, json_pack("{s:I, s:s, s:I, s:I}", "volume", (json_int_t)share->volume,
+							"place", share->volume && !place ? "?" : path, "bytes",
+							(json_int_t)share->bytes, "requests",
+							(json_int_t)share->requests));
+	}
+	return shares;
+}
+
+/* Counters */
+
+void device_counter(json_t *table, const char *group, const char *name, uint64_t value)
+{
+	admin_row(table, json_pack("{s:s, s:s, s:I}", "group", group, "name", name, "value", (json_int_t)value));
+}
+
+static void count_files(struct slave *slave, json_t *table)
+{
+	const struct file_service_counters *counters = file_service_counters(slave_files(slave));
+	char name[16];
+
+	for (size_t i = 0; i < NFS3_PROCEDURES; i++) {
+		snprintf(name, sizeof(name), "procedure_%zu", i);
+		if (counters->nfs3[i])
+			device_counter(table, "nfs3", name, counters->nfs3[i]);
+	}
+	device_counter(table, "files", "relayed", counters->relayed);
+	device_counter(table, "files", "bad_handle", counters->bad_handle);
+	device_counter(table, "files", "stale_handle", counters->stale_handle);
+	device_counter(table, "files", "access_denied", counters->access_denied);
+	device_counter(table, "files", "read_bytes", counters->read_bytes);
+	device_counter(table, "files", "written_bytes", counters->written_bytes);
+}
+
+static void count_handoffs(struct slave *slave, json_t *table)
+{
+	const struct handoff_counters *counters;
+
+	if (!slave_handoffs(slave))
+		return;
+	counters = handoffs_counters(slave_handoffs(slave));
+	device_counter(table, "handoffs", "given", counters->given);
+	device_counter(table, "handoffs", "taken", counters->taken);
+	device_counter(table, "handoffs", "failed", counters->failed);
+	device_counter(table, "handoffs", "reset", counters->reset);
+	device_counter(table, "handoffs", "last_us", counters->last_us);
+	device_counter(table, "handoffs", "sum_us", counters->sum_us);
+}
+
+void device_counters(struct slave *slave, json_t *table)
+{
+	count_files(slave, table);
+	count_handoffs(slave, table);
+	if (slave_scp(slave)) {
+		const struct scp_counters *scp = scp_counters(slave_scp(slave));
+
+		device_counter(table, "scp", "messages_in", scp->messages_in);
+		device_counter(table, "scp", "messages_out", scp->messages_out);
+		device_counter(table, "scp", "bytes_in", scp->bytes_in);
+		device_counter(table, "scp", "bytes_out", scp->bytes_out);
+		device_counter(table, "scp", "refused", scp->refused);
+		device_counter(table, "scp", "malformed", scp->malformed);
+	}
+	if (slave_kernel_helper(slave)) {
+		size_t count;
+		const struct kernel_helper_counter *node = kernel_helper_counters(slave_kernel_helper(slave), &count);
+
+		for (size_t i = 0; i < count; i++)
+			device_counter(table, "node", node[i].name, node[i].packets);
+	}
+}
+
+static void command_counters(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+	json_t *table = admin_table(DEVICE_COUNTER_COLUMNS);
+
+	(void)argc, (void)argv;
+	device_counters(device->slave, table);
+	admin_answer(request, table);
+}
+
+/* The log */
+
+struct log_lines {
+	json_t *table;
+	size_t skip;
+};
+
+static void count_line(uint64_t time_ns, enum log_level level, const char *line, void *arg)
+{
+	(void)time_ns, (void)level, (void)line;
+	++*(size_t *)arg;
+}
+
+static void add_line(uint64_t time_ns, enum log_level level, const char *line, void *arg)
+{
+	static const char *const levels[] = { "err", "warn", "info", "debug" };
+	struct log_lines *lines = arg;
+
+	if (lines->skip) {
+		lines->skip--;
+		return;
+	}
+	admin_row(lines->table, json_pack("{s:I, s:s, s:s}", "time_ns", (json_int_t)time_ns, "level", levels[level],
+					  "line", line));
+}
+
+void device_command_log(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct log_lines lines = { .table = admin_table("time_ns:Time level:Level line:Line") };
+	size_t have = 0, want = LOG_KEEP;
+
+	(void)arg;
+	if (argc == 2 && strcmp(argv[0], "-n") == 0)
+		want = strtoul(argv[1], NULL, 10);
+	log_recent(count_line, &have);
+	lines.skip = have > want ? have - want : 0;
+	log_recent(add_line, &lines);
+	admin_answer(request, lines.table);
+}
+
+void device_command_stop(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+
+	(void)argc, (void)argv;
+	admin_done(request, "stopping");
+	event_base_loopexit(device->base, &(struct timeval){ .tv_usec = 50000 });
+}
+
+/* A disk node's own view */
+
+static void command_status(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+	const ns_cluster *cluster = namespace_cluster(device->ns);
+	bool serves = slave_conns(device->slave) != NULL;
+
+	(void)argc, (void)argv;
+	admin_record(request,
+		     json_pack("{s:s, s:I, s:s, s:s, s:I, s:b, s:I, s:b}", "role", "slave", "node",
+			       (json_int_t)slave_self(device->slave), "cluster", cluster ? cluster->name : "?", "master",
+			       uplink_is_up(device->uplink) ? "up" : "away: this node serves, changes wait", "revision",
+			       (json_int_t)namespace_revision(device->ns), "serves", serves, "sessions",
+			       (json_int_t)(serves ? conn_count(slave_conns(device->slave)) : 0), "handoffs",
+			       slave_kernel_helper(device->slave) != NULL));
+}
+
+static void command_session_list(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+	json_t *table = admin_table(DEVICE_SESSION_COLUMNS);
+	scp_sessions sessions;
+
+	(void)argc, (void)argv;
+	if (slave_describe_sessions(device->slave, &sessions) == 0) {
+		for (u_int i = 0; i < sessions.sessions.sessions_len; i++)
+			admin_row(table, device_session_row(device->ns, &sessions.sessions.sessions_val[i],
+							    slave_self(device->slave)));
+		xdr_free((xdrproc_t)xdr_scp_sessions, (char *)&sessions);
+	}
+	admin_answer(request, table);
+}
+
+const struct admin_handler device_commands[] = {
+	{ "status", command_status },
+	{ "session list", command_session_list },
+	{ "counters", command_counters },
+	{ "log", device_command_log },
+	{ "stop", device_command_stop },
+	{ NULL, NULL },
+};

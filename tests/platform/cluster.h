@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * tests/platform/cluster.h - a client, a switch and two disk nodes in namespaces, with fabric and kernel helpers
+ *
+ * Inline:	client ---- clients [switch] devices (bridge) ---- node-a, node-b
+ * One-arm:	client, switch, node-a, node-b on one bridge
+ *
+ * All run in this process, which enters the namespace of whoever acts. Every device has the VIP and listens at it.
+ */
+#ifndef VNAS_TESTS_PLATFORM_CLUSTER_H
+#define VNAS_TESTS_PLATFORM_CLUSTER_H
+
+#include "common/kernel_helper.h"
+#include "master/fabric.h"
+#include "tests/platform/load.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event_base;
+
+enum { CLUSTER_DEVICES = 3, CLUSTER_PORT = 2049, CLUSTER_FLOWS_MAX = 64, CLUSTER_FAMILIES = 2 };
+
+struct cluster_family {
+	const char *name, *vip, *client;
+};
+
+extern const struct cluster_family cluster_families[CLUSTER_FAMILIES];
+
+struct cluster_device {
+	const char *name;
+	uint32_t index; /* in the fabric */
+	int netns;
+	uint8_t mac[6];
+	const char *interface; /* towards the other devices */
+	unsigned int ifindex;
+	int listener[CLUSTER_FAMILIES];
+	struct kernel_helper *helper;
+};
+
+struct cluster {
+	bool is_one_arm;
+	int client, hub;
+	struct cluster_device devices[CLUSTER_DEVICES]; /* the first is the switch */
+	struct fabric_options fabric_options;
+	struct fabric *fabric;
+	struct event_base *base;
+};
+
+struct cluster_connection {
+	struct load_server server;
+	struct flow_key flow;
+	struct kernel_helper_static fixed;
+	struct cluster_device *owner;
+};
+
+void cluster_make(struct cluster *cluster, bool is_one_arm);
+
+/* Fails the test if anything is left on the machines. */
+void cluster_remove(struct cluster *cluster);
+
+/* Start the fabric, and tell it where the devices are. */
+void cluster_start_fabric(struct cluster *cluster);
+
+/* Accept a connection at the switch. */
+void cluster_accept(struct cluster *cluster, int family, struct cluster_connection *connection);
+
+/* One full handoff, as common/kernel_helper.h orders the calls. Returns the microseconds until the new owner spoke. */
+unsigned int cluster_move(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to);
+
+/* A handoff that the second device refuses. */
+void cluster_refuse(struct cluster *cluster, struct cluster_connection *c);
+
+/* Echo until @bytes more have been echoed. */
+void cluster_serve(struct cluster *cluster, struct cluster_connection *c, uint64_t bytes);
+
+/* Echo until the client has closed, and close too. */
+void cluster_finish(struct cluster *cluster, struct cluster_connection *c);
+
+uint64_t cluster_helper_counter(struct cluster_device *device, const char *name);
+uint64_t cluster_fabric_counter(struct cluster *cluster, const char *name);
+
+/* Those that are not 0. */
+void cluster_print_counters(struct cluster *cluster);
+
+uint64_t cluster_now_us(void);
+
+#endif
