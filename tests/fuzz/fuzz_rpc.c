@@ -7,8 +7,7 @@
  * bytes before it. Since no fuzzer guesses a keyed hash, a handle in the input is written as its backend part:
  * where the four bytes "\xfeHND" stand at a multiple of 4 in a record, followed by a 4-byte number N, the right
  * handle of N is put in with its length (N below 256: entry N of the virtual root; else object N - 256 + FAKE_ROOT
- * of volume 1, or, from 0x1000 on, of volume
- * 2). All records of one input act on one volume, in order.
+ * of volume 1, or, from 0x1000 on, of volume 2). All records of one input act on one volume, in order.
  *
  * Checked beside what the sanitizers see: each call is done exactly once, and a reply is no longer than its
  * transport allows.
