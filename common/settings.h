@@ -2,8 +2,8 @@
 /*
  * common/settings.h - the configuration file
  *
- * One INI file, every key with a default; etc/vnasd.conf shows them all. Parsed into a fresh struct and validated whole: a
- * wrong file changes nothing. settings_print() writes the canonical form, which parses back to the same.
+ * One INI file, every key with a default; etc/vnasd.conf shows them all. Parsed into a fresh struct and validated whole:
+ * a wrong file changes nothing. settings_print() writes the canonical form, which parses back to the same.
  *
  * Threads: no shared state; call from anywhere.
  */
