@@ -83,8 +83,8 @@ struct scp {
 	struct evconnlistener *listener;
 	struct event *listen_again; /* after the system had no descriptors left */
 	struct event *reaper;
-	LIST_HEAD(, scp_peer) peers;
-	TAILQ_HEAD(, scp_link) links;
+	LIST_HEAD(scp_peers, scp_peer) peers;
+	TAILQ_HEAD(scp_links, scp_link) links;
 	unsigned int strangers; /* incoming links whose peer has not proved to be a device yet */
 	bool is_stopping;
 	uint32_t last_request;

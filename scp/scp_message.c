@@ -15,7 +15,7 @@ enum { ROOM = 8192, SESSIONS_MAX = SCP_LIST_MAX * 1400, FLOWS_MAX = SCP_LIST_MAX
 #define BOTH (SCP_ON_CONTROL | SCP_ON_RELAY)
 
 static const struct scp_message_rule rules[] = {
-	/* type                     name                 direction        channels        since body_max            count_at */
+	/* type                     name                 direction        channels        since body_max            at */
 	[SCP_HELLO]            = { "HELLO",            SCP_EITHER_WAY,  BOTH,           1, ROOM,                    0 },
 	[SCP_REFUSE]           = { "REFUSE",           SCP_EITHER_WAY,  BOTH,           1, ROOM,                    0 },
 	[SCP_ENROL]            = { "ENROL",            SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,      0 },
@@ -35,7 +35,7 @@ static const struct scp_message_rule rules[] = {
 	[SCP_TCH]              = { "TCH",              SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, TCH_MAX + ROOM,          0 },
 	[SCP_EAP]              = { "EAP",              SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_EAP_REPLY]        = { "EAP_REPLY",        SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
-	[SCP_RELAY_CALL]       = { "RELAY_CALL",       SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,   40 },
+	[SCP_RELAY_CALL]       = { "RELAY_CALL",       SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,  40 },
 	[SCP_RELAY_REPLY]      = { "RELAY_REPLY",      SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,   8 },
 };
 

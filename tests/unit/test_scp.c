@@ -3,8 +3,8 @@
  * If this fails, devices lose each other, a stranger gets in, or an administrator looks at a cluster that does not form
  * and a log that does not say why.
  *
- * Devices are several struct scp in one loop, over the loopback interface. A peer that behaves as no device of ours does
- * is a script in a thread with blocking calls.
+ * Devices are several struct scp in one loop, over the loopback interface. A peer that behaves as no device of ours
+ * does is a script in a thread with blocking calls.
  */
 #include "config.h"
 
