@@ -87,8 +87,8 @@ int kernel_helper_new(struct event_base *base, const struct kernel_helper_option
 /**
  * kernel_helper_free() - let go
  * @helper:	NULL is allowed
- * @for_good:	detach the programs, unpin, remove the TAP and the clsact qdisc if we made it: nothing is left behind.
- *		Otherwise (restart) all of it stays in force.
+ * @for_good:	detach the programs, unpin, remove the TAP, and clsact qdiscs that nobody else uses.
+ *		Otherwise (restart) all of it stays in force: what is held is lost, what is relayed goes on.
  */
 void kernel_helper_free(struct kernel_helper *helper, bool for_good);
 
@@ -120,7 +120,11 @@ int kernel_helper_freeze(struct kernel_helper *helper, int fd, const struct flow
 
 void kernel_helper_state_fini(struct kernel_helper_state *state);
 
-/* Undo hold and freeze: repair off, entry removed, parked packets back into our own stack in order. */
+/*
+ * Undo hold and freeze: repair off, entry removed, parked packets back into our own stack in order. The connection then
+ * sends by itself what it had to send; if much was unsent at the freeze, part of it only after a retransmission timeout
+ * (common/tcp_repair.c, count_unsent()).
+ */
 void kernel_helper_release(struct kernel_helper *helper, int fd, const struct flow_key *flow);
 
 /**
@@ -150,7 +154,8 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
  *		treats the other as read (handoff.md 3.5, 3.11)
  * @fd:		out: a non-blocking socket that speaks from now on; untouched on failure
  *
- * Removes the flow's own old entry first, so that relayed packets reach the socket.
+ * Removes the flow's own old entry last: until the socket is there a packet is better relayed than answered with RST.
+ * Called in the network namespace of the VIP.
  *
  * Return: 0; -EINVAL if @state is inconsistent; -EADDRNOTAVAIL if the VIP is not on this machine; or what the kernel said
  */

@@ -26,6 +26,7 @@ enum {
 	OPTION_SACK_PERMITTED = 4,
 	OPTION_TIMESTAMP = 8,
 	WSCALE_MAX = 14,
+	USER_MSS_MAX = 32767, /* of TCP_MAXSEG */
 
 	READINGS_MAX = 100,
 	PEEK_SLACK = 128 * 1024, /* the send queue may begin with acknowledged bytes */
@@ -336,6 +337,17 @@ static int restore_buffers(int fd, const struct kernel_helper_state *s)
 	return err ? err : set_option(fd, SOL_SOCKET, SO_BUF_LOCK, 0);
 }
 
+/*
+ * Before connect, which computes the size of segments from it: the repair option MAXSEG alone is looked at only when the
+ * path's MTU changes, and until then segments would be of 536 bytes.
+ */
+static int restore_segment_size(int fd, const struct kernel_helper_state *s)
+{
+	uint32_t size = s->fixed.mss_clamp < USER_MSS_MAX ? s->fixed.mss_clamp : USER_MSS_MAX;
+
+	return set_option(fd, IPPROTO_TCP, TCP_MAXSEG, (int)size);
+}
+
 static socklen_t address_len(const struct sockaddr_storage *ss)
 {
 	return ss->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
@@ -421,6 +433,7 @@ static const struct restore_step {
 	int (*run)(int fd, const struct kernel_helper_state *state);
 } restore_steps[] = {
 	{ "buffers", restore_buffers },
+	{ "segment size", restore_segment_size },
 	{ "addresses", restore_ends },
 	{ "options", restore_options },
 	{ "sent bytes", restore_sent },

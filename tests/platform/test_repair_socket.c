@@ -64,6 +64,15 @@ static void expect_echo(int from, int to, const char *text)
 	CHECK(strcmp(got, text) == 0);
 }
 
+static int segment_size(int fd)
+{
+	int size = 0;
+	socklen_t len = sizeof(size);
+
+	CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &len) == 0);
+	return size;
+}
+
 /* Leaves bytes in both queues of the server: unread ones from the client, and acknowledged ones are all gone. */
 static void move(struct connection *c, struct kernel_helper_state *state)
 {
@@ -95,6 +104,7 @@ static void test_address(int netns, const char *address)
 	struct connection c = connect_through(netns, listener, address);
 	uint64_t resets = netns_counter(netns, "Tcp", "OutRsts");
 	struct kernel_helper_state state;
+	int size = segment_size(c.server);
 
 	CHECK(c.fixed.has_timestamps && c.fixed.has_sack && c.fixed.has_wscale && c.fixed.mss_clamp > 1000);
 	expect_echo(c.client, c.server, "before");
@@ -103,6 +113,7 @@ static void test_address(int netns, const char *address)
 	move(&c, &state);
 	expect_echo(c.client, c.server, "to the new socket");
 	expect_echo(c.server, c.client, "from the new socket");
+	CHECK(segment_size(c.server) == size);
 	listener = replace_listener(netns, listener, address);
 	CHECK(netns_counter(netns, "Tcp", "OutRsts") == resets);
 
@@ -126,6 +137,7 @@ int main(void)
 	netns_setup(false);
 	netns = netns_new();
 	netns_enter(netns);
+	netns_run(netns, "ip link set lo mtu 9000");
 	test_address(netns, "127.0.0.1");
 	test_address(netns, "::1");
 	return 0;
