@@ -2,28 +2,66 @@
 /*
  * main.c - vnasd, and nasctl when called by that name
  *
- * Map of the tree:
+ * Map of the tree, which tests/check_map compares with the tree. A module is NAME.c and NAME.h; some have NAME.x (messages),
+ * NAME.bpf.c (BPF programs) or NAME_internal.h (for its neighbours NAME_*).
  *
  * common/		knows no role
- *   admin		the administration socket; admin_commands: the table of commands; nasctl: the other end
- *   backend		what a protocol engine asks of a file system; pseudo: the virtual root's
- *   bytes, clock, log, siphash, stored_file, uuid
+ *   admin		the administration socket
+ *   admin_commands	the table of nasctl's commands
+ *   backend		what a protocol engine asks of a file system
+ *   bpf_packet		packets, as BPF programs read them
+ *   bytes		cursors over bytes
  *   certificates	the cluster's authority and TLS
- *   conn, record	clients' TCP connections; records in a stream
+ *   clock		monotonic and wall
+ *   conn		clients' TCP connections
  *   exports		which client may do what where
- *   file_service	NFSv3 (nfs3*) and MOUNT (mount3): from a call to a volume's backend
+ *   file_service	NFSv3 and MOUNT: from a call to a volume's backend
  *   flow		flows, as BPF and user space see them
  *   handle		file handles
- *   handoff, tch	moving sessions: the shell, and the pure states, messages and options
- *   kernel_helper	TCP_REPAIR (tcp_repair), the parking TAP (park), the node program (node.bpf, tc_program)
+ *   handoff		moving sessions: the shell around tch
+ *   kernel_helper	moving a connection out of and into this kernel: the door to the next five
+ *   node, node_map	the BPF program on every device's interfaces, and its maps
+ *   park		the TAP that keeps packets of held flows
+ *   tc_program		attaching BPF programs
+ *   tcp_repair		reading and restoring sockets
+ *   log		lines for people
  *   machine		what is changed on this machine, and undone
+ *   mount3		the MOUNT protocol
  *   namespace		the replica of nodes, volumes, tree and exports
+ *   nasctl		the administrator's command
+ *   nfs3, nfs3_*	the NFSv3 protocol: its messages, and one file per group of procedures
  *   placement		where a session should be
- *   portmap, rpc, udp	ONC RPC
+ *   portmap		the port mapper, our own or the machine's
+ *   pseudo		the virtual root's backend
+ *   record		RPC records in a stream
+ *   rpc		ONC RPC calls and replies
  *   settings		the configuration file
- * scp/			what devices say to each other: messages, sessions, enrolment; eap: changes of owner
- * slave/		the device that serves: local (backend), volumes, relay, serving, slave; uplink: its master
- * master/		the switch: fabric, vroot (SQLite), sessions, master, commands
+ *   siphash		the keyed hash, for BPF and user space
+ *   stored_file	small files that survive a crash whole
+ *   tch, tch_options	moving sessions: the pure states, messages and options
+ *   udp		the UDP transport
+ *   uuid		UUIDs
+ * scp/			what devices say to each other
+ *   eap		the datagram that changes where a flow goes
+ *   log_once		one line for many failures in a row
+ *   scp, scp_link	sessions between devices
+ *   scp_enrol		joining a cluster
+ *   scp_message	messages as bytes
+ *   tls_stream		TLS over a socket of the loop
+ * slave/		the device that serves
+ *   device_commands	the commands of every device
+ *   local, local_*	the backend of a directory tree of this node
+ *   relay		calls for other devices' volumes
+ *   serving		the NFS service of a device
+ *   slave		a device, put together
+ *   uplink		a slave's session with its master
+ *   volumes		the volumes of this node
+ * master/		the switch
+ *   commands		the master's commands
+ *   fabric, fabric_map	the forwarding table, and the BPF program that consults it
+ *   master		the switch, put together
+ *   sessions		where the clients' sessions are
+ *   vroot		the virtual root's book-keeping in SQLite
  * etc/, systemd/, docs/, tests/
  */
 #include "config.h"

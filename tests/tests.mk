@@ -1,2 +1,60 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+#
 # tests/tests.mk - part of the one Makefile.am: what `make check` runs
+#
+# A test is one source file, linked with everything: a new one needs its name in one of these lists. Exit status 77 says
+# that something it needs is missing here.
+
+LDADD = tests/libtests.a libvnas.a libxdr.a $(LIBS_ALL) $(CHECK_LIBS)
+
+# What tests share; each takes what it calls.
+check_LIBRARIES = tests/libtests.a
+tests_libtests_a_SOURCES = tests/fuzz/replay.c tests/platform/cluster.c tests/platform/cluster.h \
+	tests/platform/load.c tests/platform/load.h tests/platform/netns.c tests/platform/netns.h \
+	tests/unit/fake_volume.c tests/unit/fake_volume.h tests/unit/golden_hex.h
+
+# By hand, or by tests/lab and tests/guest.
+EXTRA_PROGRAMS = tests/client/rpc_load
+
+if HAVE_CHECK
+AM_CFLAGS += $(CHECK_CFLAGS)
+UNIT_TESTS = \
+	tests/unit/test_admin tests/unit/test_certificates tests/unit/test_eap tests/unit/test_exports \
+	tests/unit/test_flow tests/unit/test_handle tests/unit/test_local tests/unit/test_log tests/unit/test_machine \
+	tests/unit/test_nasctl tests/unit/test_nfs3 tests/unit/test_portmap tests/unit/test_pseudo tests/unit/test_rpc \
+	tests/unit/test_scp tests/unit/test_scp_message tests/unit/test_settings tests/unit/test_siphash
+endif
+
+FUZZERS = tests/fuzz/fuzz_eap tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp
+
+PLATFORM_TESTS = tests/platform/test_handoff tests/platform/test_repair_socket
+
+SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_map
+
+check_PROGRAMS = $(UNIT_TESTS) $(FUZZERS) $(PLATFORM_TESTS)
+dist_check_SCRIPTS = $(SCRIPT_TESTS)
+TESTS = $(check_PROGRAMS) $(SCRIPT_TESTS)
+AM_TESTS_ENVIRONMENT = CC='$(CC)'; CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS)'; export CC CPPFLAGS;
+
+# The fuzzers with libFuzzer's main() instead of replay.c's, each for FUZZ_SECONDS on its corpus:
+#	./configure --enable-fuzzing CC=clang --enable-asan --enable-ubsan && make check-fuzz
+# What is found is left in this directory, new inputs in tests/fuzz/found/.
+FUZZ_SECONDS = 20
+if FUZZING
+fuzz: $(FUZZERS:=.libfuzzer)
+%.libfuzzer: %.$(OBJEXT) tests/libtests.a libvnas.a libxdr.a
+	$(AM_V_CCLD)$(LINK) -fsanitize=fuzzer $^ $(LIBS_ALL)
+else
+fuzz:
+	@echo "fuzz: configure with --enable-fuzzing CC=clang --enable-asan --enable-ubsan" >&2; exit 1
+endif
+check-fuzz: fuzz
+	@set -e; for fuzzer in $(FUZZERS); do \
+		name=$${fuzzer##*/fuzz_}; $(MKDIR_P) tests/fuzz/found/$$name; echo "fuzz_$$name: $(FUZZ_SECONDS) s"; \
+		$$fuzzer.libfuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=fuzz_$$name- tests/fuzz/found/$$name $(srcdir)/tests/fuzz/corpus/$$name; \
+	done
+.PHONY: fuzz check-fuzz
+
+CLEANFILES += $(FUZZERS:=.libfuzzer)
+EXTRA_DIST += tests/fuzz/corpus tests/golden common/may_include scp/may_include slave/may_include master/may_include
