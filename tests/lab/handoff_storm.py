@@ -28,6 +28,7 @@ MUST_NOT_MOVE = ["Tcp.RetransSegs", "Tcp.OutRsts", "Tcp.EstabResets", "Tcp.Attem
 ALSO_SHOWN = ["TcpExt.TCPTimeouts", "TcpExt.TCPLossProbes", "TcpExt.TCPDSACKRecv", "TcpExt.TCPOFOQueue",
               "TcpExt.TCPChallengeACK", "Tcp.InCsumErrors", "Tcp.InErrs"]
 REFUSALS_IN_A_ROW = 100
+SETTLE_S = 5
 PATIENCE_S = 180    # more than nfs_load's own time limit
 
 
@@ -104,11 +105,14 @@ class Session:
         self.look()
 
     def look(self):
-        """Where it is now: the row of the session list."""
-        for row in daemon.nasctl(self.plan, "switch", "session", "list"):
-            if endpoint(row["client"]) == self.client:
-                self.row = row
-                return row
+        """Where it is now: the row of the switch's list of sessions, which devices fill by and by."""
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            for row in daemon.nasctl(self.plan, "switch", "session", "list"):
+                if endpoint(row["client"]) == self.client:
+                    self.row = row
+                    return row
+            time.sleep(0.02)
         raise StormError("the session {}:{} is not in the list".format(*self.client))
 
     def node(self):
@@ -117,10 +121,10 @@ class Session:
     def hand_off(self, node):
         """The time it took in microseconds; DaemonError when it was refused."""
         daemon.nasctl(self.plan, "switch", "handoff", str(self.row["id"]), node)
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + SETTLE_S
         while str(self.look()["node"]) != node:
             if time.monotonic() > deadline:
-                raise StormError(f"the session is at node {self.node()}, 5 s after a handoff to {node} was accepted")
+                raise StormError(f"the session is at node {self.node()}, {SETTLE_S} s after its handoff to {node}")
         return self.row["last_handoff_us"]
 
 
