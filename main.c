@@ -36,6 +36,7 @@
  *   record		RPC records in a stream
  *   rpc		ONC RPC calls and replies
  *   settings		the configuration file
+ *   workers		threads for work that may wait for a disk
  *   siphash		the keyed hash, for BPF and user space
  *   stored_file	small files that survive a crash whole
  *   tch, tch_options	moving sessions: the pure states, messages and options

@@ -33,7 +33,6 @@ struct conn_call {
 	struct rpc_call rpc;
 	LIST_ENTRY(conn_call) link;
 	struct conn *conn; /* NULL: the connection is gone */
-	uint8_t *copy;	   /* of the record, once the answer did not come at once */
 	bool dispatching, answered;
 };
 
@@ -225,7 +224,6 @@ static int conn_queue_reply(struct conn *conn, struct rpc_call *rpc)
 static void call_free(struct conn_call *call)
 {
 	rpc_call_fini(&call->rpc);
-	free(call->copy);
 	free(call);
 }
 
@@ -289,21 +287,6 @@ static void conn_on_reply(struct rpc_call *rpc)
 		call_free(call);
 }
 
-/* The record was borrowed from the input, which goes on moving: keep a copy for the rest of the call. */
-static int call_keep_record(struct conn_call *call)
-{
-	const uint8_t *args = call->rpc.args.p;
-
-	call->copy = malloc(call->rpc.record_len);
-	if (!call->copy)
-		return -ENOMEM;
-	memcpy(call->copy, call->rpc.record, call->rpc.record_len);
-	if (args)
-		call->rpc.args.p = call->copy + (args - call->rpc.record);
-	call->rpc.record = call->copy;
-	return 0;
-}
-
 static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 {
 	struct conn_call *call = calloc(1, sizeof(*call));
@@ -329,8 +312,6 @@ static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 	call->dispatching = false;
 	if (call->answered)
 		call_free(call);
-	else if (call_keep_record(call) < 0)
-		conn_close(conn, false); /* the call goes on without a connection and without its record */
 }
 
 /* Reading */

@@ -8,7 +8,7 @@
  *
  * Programs: NFS v3 (100003), MOUNT v3 (100005; v1 answers too), port mapper v2-4 (100000, common/portmap.h).
  *
- * Threads: the control loop's, for now.
+ * Threads: the control loop's; what may wait for a disk runs on workers meanwhile.
  */
 #ifndef VNAS_COMMON_FILE_SERVICE_H
 #define VNAS_COMMON_FILE_SERVICE_H
@@ -22,6 +22,7 @@
 enum { NFS_PORT = 2049, NFS_PROGRAM = 100003, MOUNT_PROGRAM = 100005, NFS3_PROCEDURES = 22 };
 
 struct file_service;
+struct workers;
 
 struct file_service_options {
 	const struct namespace *ns; /* borrowed for the service's life */
@@ -36,6 +37,9 @@ struct file_service_options {
 	 */
 	void (*relay)(uint32_t node, struct rpc_call *call, void *arg);
 	void *arg;
+
+	/* Where calls run that may wait for a disk; borrowed for the service's life. NULL: in the loop. */
+	struct workers *workers;
 };
 
 /* Calls answered, by procedure. */

@@ -6,15 +6,18 @@
  *	  |           |           |          |         |
  *	GARBAGE   BADHANDLE     STALE      ACCES    failure, with the facts that were had
  *	_ARGS       XDEV       JUKEBOX     ROFS
- *	                          |
+ *	                          |          |
+ *	                          |          +--> what may wait for a disk runs on a worker
  *	                          +--> relay: the owner answers
  */
 #include "config.h"
 
 #include "common/nfs3_internal.h"
+#include "common/workers.h"
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 enum { NFS3_ROOM = 512 }; /* the longest results without data: CREATE, RENAME */
 
@@ -24,7 +27,7 @@ enum { NFS3_ROOM = 512 }; /* the longest results without data: CREATE, RENAME */
 static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 	[NFS3_NULL] = { .name = "NULL" },
 	[NFS3_GETATTR] = { "GETATTR", .args = XDR_PROC(nfs_fh3), .run = nfs3_getattr },
-	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			   .run = nfs3_setattr },
 	[NFS3_LOOKUP] = { "LOOKUP", .args = XDR_PROC(LOOKUP3args), .facts = NFS3_AFTER, .run = nfs3_lookup },
 	[NFS3_ACCESS] = { "ACCESS", .args = XDR_PROC(ACCESS3args), .facts = NFS3_AFTER, .run = nfs3_access },
@@ -32,24 +35,24 @@ static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 			    .run = nfs3_readlink },
 	[NFS3_READ] = { "READ", .decode = nfs3_read_decode, .moves_data = true, .facts = NFS3_AFTER,
 			.room = nfs3_read_room, .run = nfs3_read },
-	[NFS3_WRITE] = { "WRITE", .decode = nfs3_write_decode, .modifies = true, .moves_data = true,
+	[NFS3_WRITE] = { "WRITE", .decode = nfs3_write_decode, .modifies = true, .waits = true, .moves_data = true,
 			 .facts = NFS3_CHANGE, .run = nfs3_write },
-	[NFS3_CREATE] = { "CREATE", .args = XDR_PROC(CREATE3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_CREATE] = { "CREATE", .args = XDR_PROC(CREATE3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			  .run = nfs3_create },
-	[NFS3_MKDIR] = { "MKDIR", .args = XDR_PROC(MKDIR3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_MKDIR] = { "MKDIR", .args = XDR_PROC(MKDIR3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			 .run = nfs3_mkdir },
-	[NFS3_SYMLINK] = { "SYMLINK", .args = XDR_PROC(SYMLINK3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_SYMLINK] = { "SYMLINK", .args = XDR_PROC(SYMLINK3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			   .run = nfs3_symlink },
-	[NFS3_MKNOD] = { "MKNOD", .args = XDR_PROC(MKNOD3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_MKNOD] = { "MKNOD", .args = XDR_PROC(MKNOD3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			 .run = nfs3_mknod },
-	[NFS3_REMOVE] = { "REMOVE", .args = XDR_PROC(REMOVE3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_REMOVE] = { "REMOVE", .args = XDR_PROC(REMOVE3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			  .run = nfs3_remove },
-	[NFS3_RMDIR] = { "RMDIR", .args = XDR_PROC(REMOVE3args), .modifies = true, .facts = NFS3_CHANGE,
+	[NFS3_RMDIR] = { "RMDIR", .args = XDR_PROC(REMOVE3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			 .run = nfs3_rmdir },
 	[NFS3_RENAME] = { "RENAME", .args = XDR_PROC(RENAME3args), .second = offsetof(union nfs3_args, rename.to.dir),
-			  .modifies = true, .facts = NFS3_TWO_CHANGES, .run = nfs3_rename },
+			  .modifies = true, .waits = true, .facts = NFS3_TWO_CHANGES, .run = nfs3_rename },
 	[NFS3_LINK] = { "LINK", .args = XDR_PROC(LINK3args), .second = offsetof(union nfs3_args, link.link.dir),
-			.modifies = true, .facts = NFS3_AFTER_CHANGE, .run = nfs3_link },
+			.modifies = true, .waits = true, .facts = NFS3_AFTER_CHANGE, .run = nfs3_link },
 	[NFS3_READDIR] = { "READDIR", .args = XDR_PROC(READDIR3args), .facts = NFS3_AFTER, .room = nfs3_readdir_room,
 			   .run = nfs3_readdir },
 	[NFS3_READDIRPLUS] = { "READDIRPLUS", .args = XDR_PROC(READDIRPLUS3args), .facts = NFS3_AFTER,
@@ -57,7 +60,7 @@ static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 	[NFS3_FSSTAT] = { "FSSTAT", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_fsstat },
 	[NFS3_FSINFO] = { "FSINFO", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_fsinfo },
 	[NFS3_PATHCONF] = { "PATHCONF", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_pathconf },
-	[NFS3_COMMIT] = { "COMMIT", .args = XDR_PROC(COMMIT3args), .moves_data = true, .facts = NFS3_CHANGE,
+	[NFS3_COMMIT] = { "COMMIT", .args = XDR_PROC(COMMIT3args), .waits = true, .moves_data = true, .facts = NFS3_CHANGE,
 			  .run = nfs3_commit },
 };
 /* clang-format on */
@@ -137,6 +140,7 @@ static int check_rights(struct nfs3_op *op)
 {
 	int err = exports_rights(op->service->options.ns, op->object.volume, &op->call->client, &op->rights);
 
+	op->key = *namespace_handle_key(op->service->options.ns);
 	if (err) {
 		op->service->counters.access_denied++;
 		return err;
@@ -160,26 +164,92 @@ static int admit(struct nfs3_op *op, uint32_t *node)
 	return err ? err : check_rights(op);
 }
 
-static void reply(struct nfs3_op *op, int err)
+/* Room for the results, which the procedure may need while it runs: READ reads into it. */
+static int reply_begin(struct nfs3_op *op, int err)
 {
 	const struct nfs3_procedure *procedure = op->procedure;
-	struct bytes_writer start;
 
-	/* The procedure may need the room while it runs: READ reads into it. */
-	if (rpc_reply_begin(op->call, !err && procedure->room ? procedure->room(op) : NFS3_ROOM, &op->out))
-		return;
-	start = op->out;
+	return rpc_reply_begin(op->call, !err && procedure->room ? procedure->room(op) : NFS3_ROOM, &op->out);
+}
+
+/* Run the procedure, unless it failed before, and write its results. Returns how it went. */
+static int perform(struct nfs3_op *op, int err)
+{
+	struct bytes_writer start = op->out;
+
 	bytes_put_be32(&op->out, NFS3_OK);
 	if (!err)
-		err = procedure->run(op);
+		err = op->procedure->run(op);
 	if (err) {
 		op->out = start;
 		bytes_put_be32(&op->out, nfs3_status(err));
 		nfs3_put_facts(op);
 	}
-	if (op->service && err == -ESTALE)
-		op->service->counters.stale_handle++;
+	return err;
+}
+
+static void reply_end(struct nfs3_op *op, int err)
+{
+	struct file_service_counters *counters = op->service ? &op->service->counters : NULL;
+
+	if (counters && err == -ESTALE)
+		counters->stale_handle++;
+	if (counters && !err && op->call->procedure == NFS3_READ)
+		counters->read_bytes += op->call->data_bytes;
+	if (counters && !err && op->call->procedure == NFS3_WRITE)
+		counters->written_bytes += op->call->data_bytes;
 	rpc_reply_end(op->call, &op->out);
+}
+
+static void reply(struct nfs3_op *op, int err)
+{
+	if (reply_begin(op, err) == 0)
+		reply_end(op, perform(op, err));
+}
+
+/* An operation on a worker. */
+struct nfs3_work {
+	struct work work;
+	struct nfs3_op op;
+	int err;
+};
+
+static void work_run(struct work *work)
+{
+	struct nfs3_work *own = (struct nfs3_work *)work;
+
+	own->err = perform(&own->op, 0);
+}
+
+static void work_done(struct work *work)
+{
+	struct nfs3_work *own = (struct nfs3_work *)work;
+
+	reply_end(&own->op, own->err);
+	args_free(own->op.procedure, &own->op.args);
+	free(own);
+}
+
+/* Has the operation run on a worker. Return: 0, the call is or will be answered; -ENOMEM: nothing has happened */
+static int defer(struct nfs3_op *op)
+{
+	struct nfs3_work *own = malloc(sizeof(*own));
+
+	if (!own || rpc_call_keep(op->call) < 0) {
+		free(own);
+		return -ENOMEM;
+	}
+	if (reply_begin(op, 0) < 0) {
+		free(own);
+		return 0;
+	}
+	/* Arguments that lead into the record must lead into the kept one. */
+	if (op->procedure->decode)
+		decode(op);
+	*own = (struct nfs3_work){ .work = { .run = work_run, .done = work_done }, .op = *op };
+	op->args = (union nfs3_args){ 0 };
+	workers_submit(op->service->options.workers, &own->work);
+	return 0;
 }
 
 static void answer(struct nfs3_op *op)
@@ -189,7 +259,7 @@ static void answer(struct nfs3_op *op)
 
 	if (!err && !op->volume)
 		file_service_relay(op->service, node, op->call);
-	else
+	else if (err || !op->procedure->waits || !op->service->options.workers || defer(op) < 0)
 		reply(op, err);
 }
 

@@ -194,11 +194,11 @@ void nfs3_put_opaque(struct bytes_writer *w, const void *bytes, size_t len)
 	bytes_put(w, zeros, -len & 3);
 }
 
-void nfs3_put_handle(struct bytes_writer *w, const struct file_service *service, const struct handle *handle)
+void nfs3_put_handle(struct nfs3_op *op, const struct handle *handle)
 {
 	uint8_t bytes[HANDLE_MAX];
 
-	nfs3_put_opaque(w, bytes, handle_encode(namespace_handle_key(service->options.ns), handle, bytes));
+	nfs3_put_opaque(&op->out, bytes, handle_encode(&op->key, handle, bytes));
 }
 
 void nfs3_put_facts(struct nfs3_op *op)

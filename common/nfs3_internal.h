@@ -13,7 +13,8 @@
  * nfs3_readdir.c	READDIR, READDIRPLUS
  * nfs3_fsinfo.c	FSSTAT, FSINFO, PATHCONF
  *
- * A procedure is a function that acts on an operation and writes its results behind the status. If it fails, what
+ * A procedure is a function that acts on an operation, perhaps on a worker's thread (so it leaves the service and the
+ * name space alone unless its row says otherwise), and writes its results behind the status. If it fails, what
  * it wrote is forgotten and the dispatcher writes the status and the facts that were had.
  */
 #ifndef VNAS_COMMON_NFS3_INTERNAL_H
@@ -107,6 +108,7 @@ struct nfs3_op {
 	struct backend_change change;
 	struct backend_change to_change;
 
+	struct handle_key key;	 /* of the handles that are made */
 	struct bytes_writer out; /* behind the status */
 };
 
@@ -116,6 +118,7 @@ struct nfs3_procedure {
 	bool (*decode)(struct bytes_reader *r, union nfs3_args *args);
 	size_t second;					     /* offset of the second nfs_fh3 in the arguments, or 0 */
 	bool modifies;					     /* refused where the client may only read */
+	bool waits;					     /* for a disk: runs on a worker */
 	bool moves_data;				     /* for the placement of the session */
 	enum nfs3_facts facts;
 	size_t (*room)(const struct nfs3_op *op);	     /* for the results; NULL: NFS3_ROOM is enough */
@@ -148,7 +151,7 @@ int nfs3_set(const sattr3 *wire, struct backend_set *out);
 
 void nfs3_put_stat(struct bytes_writer *w, const struct stat *st, uint64_t fsid);
 void nfs3_put_attributes(struct bytes_writer *w, const struct backend_attributes *attributes, uint64_t fsid);
-void nfs3_put_handle(struct bytes_writer *w, const struct file_service *service, const struct handle *handle);
+void nfs3_put_handle(struct nfs3_op *op, const struct handle *handle);
 void nfs3_put_opaque(struct bytes_writer *w, const void *bytes, size_t len);
 void nfs3_put_time(struct bytes_writer *w, const struct timespec *time);
 void nfs3_put_facts(struct nfs3_op *op);

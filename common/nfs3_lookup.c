@@ -63,7 +63,7 @@ int nfs3_lookup(struct nfs3_op *op)
 		return err;
 	if (found.handle.volume != volume->id)
 		fsid = cross(op, &found);
-	nfs3_put_handle(&op->out, op->service, &found.handle);
+	nfs3_put_handle(op, &found.handle);
 	nfs3_put_attributes(&op->out, &found.attributes, fsid);
 	nfs3_put_facts(op);
 	return 0;

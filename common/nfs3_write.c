@@ -33,6 +33,8 @@ int nfs3_write(struct nfs3_op *op)
 {
 	const WRITE3args *args = &op->args.write;
 	enum backend_stability stability = (enum backend_stability)args->stable;
+	/* Before the data: a verifier from after a loss must not vouch for what was written before it. */
+	uint64_t verifier = __atomic_load_n(&op->volume->write_verifier, __ATOMIC_SEQ_CST);
 	size_t written = 0;
 	int err;
 
@@ -47,9 +49,8 @@ int nfs3_write(struct nfs3_op *op)
 	nfs3_put_facts(op);
 	bytes_put_be32(&op->out, (uint32_t)written);
 	bytes_put_be32(&op->out, stability);
-	bytes_put_be64(&op->out, op->volume->write_verifier);
+	bytes_put_be64(&op->out, verifier);
 	op->call->data_bytes = (uint32_t)written;
-	op->service->counters.written_bytes += written;
 	return 0;
 }
 
@@ -63,6 +64,6 @@ int nfs3_commit(struct nfs3_op *op)
 	if (err)
 		return err;
 	nfs3_put_facts(op);
-	bytes_put_be64(&op->out, op->volume->write_verifier);
+	bytes_put_be64(&op->out, __atomic_load_n(&op->volume->write_verifier, __ATOMIC_SEQ_CST));
 	return 0;
 }

@@ -151,8 +151,24 @@ uint8_t *rpc_reply_take(struct rpc_call *call, size_t *message_len)
 	return reply;
 }
 
+int rpc_call_keep(struct rpc_call *call)
+{
+	if (call->kept)
+		return 0;
+	call->kept = malloc(call->record_len);
+	if (!call->kept)
+		return -ENOMEM;
+	memcpy(call->kept, call->record, call->record_len);
+	if (call->args.p)
+		call->args.p = call->kept + (call->args.p - call->record);
+	call->record = call->kept;
+	return 0;
+}
+
 void rpc_call_fini(struct rpc_call *call)
 {
+	free(call->kept);
+	call->kept = NULL;
 	free(call->reply);
 	call->reply = NULL;
 	call->reply_len = 0;

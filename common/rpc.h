@@ -7,7 +7,8 @@
  * and nothing of what a procedure does.
  *
  * Ownership: the transport makes the call and borrows it to rpc_dispatch() until `done` is called, exactly once, perhaps
- * before rpc_dispatch() returns. `record` stays valid that long. The reply belongs to the call; rpc_call_fini()
+ * before rpc_dispatch() returns. `record` stays valid until
+ * rpc_dispatch() returns, or longer after rpc_call_keep(). The reply belongs to the call; rpc_call_fini()
  * frees it, or the transport takes it with rpc_reply_take().
  * Threads: a call is used by one thread at a time.
  */
@@ -58,6 +59,8 @@ struct rpc_call {
 	enum rpc_flavor flavor;
 	struct credentials who; /* as the client says, before squashing; AUTH_NONE: 65534 */
 	struct bytes_reader args;
+
+	uint8_t *kept; /* the record's copy after rpc_call_keep() */
 
 	/* The reply: RPC_REPLY_HEADROOM bytes of room, then reply_len bytes of message. */
 	uint8_t *reply;
@@ -113,6 +116,14 @@ void rpc_reply_whole(struct rpc_call *call, const void *message, size_t len);
 
 /* Do not answer at all; a stream transport closes its connection so that the client tries again. */
 void rpc_reply_nothing(struct rpc_call *call);
+
+/**
+ * rpc_call_keep() - copy the record, which a stream transport takes back when rpc_dispatch() returns
+ *
+ * For a call that is answered later and still needs its record or arguments: `record` and `args` point into the copy
+ * afterwards. Does nothing the second time. Return: 0; -ENOMEM
+ */
+int rpc_call_keep(struct rpc_call *call);
 
 /* Take the reply's memory (headroom included); the caller frees it. */
 uint8_t *rpc_reply_take(struct rpc_call *call, size_t *message_len);

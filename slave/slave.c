@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/machine.h"
 #include "common/stored_file.h"
+#include "common/workers.h"
 #include "slave/relay.h"
 #include "slave/serving.h"
 
@@ -29,6 +30,7 @@ struct slave {
 	struct slave_options options;
 	struct placement_policy placement;
 	struct volumes *volumes;
+	struct workers *workers;
 	struct file_service *files;
 	struct relay *relay;
 	struct machine *machine;
@@ -55,6 +57,13 @@ static struct volume *find_volume(uint32_t id, void *arg)
 	struct slave *slave = arg;
 
 	return volumes_find(slave->volumes, id);
+}
+
+static void drain_workers(void *arg)
+{
+	struct slave *slave = arg;
+
+	workers_drain(slave->workers);
 }
 
 static void relay_to(uint32_t node, struct rpc_call *call, void *arg)
@@ -701,6 +710,11 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	rc = machine_open(record, &slave->machine);
 	if (rc < 0)
 		goto fail;
+	rc = workers_new(options->base, WORKERS_DEFAULT, &slave->workers);
+	if (rc < 0)
+		goto fail;
+	volumes_on_shut(slave->volumes, drain_workers, slave);
+	files.workers = slave->workers;
 	rc = -ENOMEM;
 	slave->files = file_service_new(&files);
 	if (!slave->files)
@@ -725,6 +739,9 @@ void slave_free(struct slave *slave, bool for_good)
 	handoffs_free(slave->handoffs);
 	slave->handoffs = NULL;
 	serving_stop(slave->serving);
+	if (slave->volumes)
+		volumes_on_shut(slave->volumes, NULL, NULL);
+	workers_free(slave->workers);
 	if (slave->relay)
 		relay_set_scp(slave->relay, NULL);
 	if (slave->scp)

@@ -22,6 +22,8 @@ struct offered {
 struct volumes {
 	char state_file[PATH_MAX];
 	TAILQ_HEAD(, offered) list;
+	void (*quiesce)(void *arg);
+	void *quiesce_arg;
 };
 
 static struct offered *find_uuid(const struct volumes *volumes, const uint8_t *uuid)
@@ -128,10 +130,19 @@ int volumes_open(const char *state_file, struct volumes **out)
 	return 0;
 }
 
-static void offered_shut(struct offered *offered)
+void volumes_on_shut(struct volumes *volumes, void (*quiesce)(void *arg), void *arg)
 {
-	if (offered->open)
-		local_close(offered->open);
+	volumes->quiesce = quiesce;
+	volumes->quiesce_arg = arg;
+}
+
+static void offered_shut(struct volumes *volumes, struct offered *offered)
+{
+	if (!offered->open)
+		return;
+	if (volumes->quiesce)
+		volumes->quiesce(volumes->quiesce_arg);
+	local_close(offered->open);
 	offered->open = NULL;
 }
 
@@ -143,7 +154,7 @@ void volumes_close(struct volumes *volumes)
 		return;
 	while ((offered = TAILQ_FIRST(&volumes->list))) {
 		TAILQ_REMOVE(&volumes->list, offered, link);
-		offered_shut(offered);
+		offered_shut(volumes, offered);
 		free(offered);
 	}
 	free(volumes);
@@ -195,7 +206,7 @@ int volumes_forget(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BY
 	if (!offered)
 		return -ENOENT;
 	TAILQ_REMOVE(&volumes->list, offered, link);
-	offered_shut(offered);
+	offered_shut(volumes, offered);
 	free(offered);
 	return volumes_save(volumes);
 }
@@ -232,7 +243,7 @@ void volumes_follow(struct volumes *volumes, const struct namespace *ns, uint32_
 		if (offered->open && (!ours || offered->open->id != volume->id)) {
 			log_info("volumes", "volume=%u path=%s is not served any more", offered->open->id,
 				 offered->offer.path);
-			offered_shut(offered);
+			offered_shut(volumes, offered);
 		}
 		if (ours && !offered->open)
 			offered_open(offered, volume);

@@ -29,6 +29,9 @@ struct volume_offer {
 int volumes_open(const char *state_file, struct volumes **out);
 void volumes_close(struct volumes *volumes);
 
+/* @quiesce is called before a volume is shut: nothing uses it when it returns. */
+void volumes_on_shut(struct volumes *volumes, void (*quiesce)(void *arg), void *arg);
+
 /**
  * volumes_add() - offer a directory
  * @place:	may be empty
