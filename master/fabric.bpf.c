@@ -62,14 +62,13 @@ static __always_inline int count(__u32 counter, int verdict)
 
 static __always_inline int is_vip(const __u8 address[16])
 {
-	for (__u32 i = 0; i < FABRIC_MAP_VIPS; i++) {
-		__u64 a[2], vip[2];
+	__u64 words[2];
 
+	__builtin_memcpy(words, address, sizeof(words));
+	for (__u32 i = 0; i < FABRIC_MAP_VIPS; i++) {
 		if (i >= constants.vip_count)
 			return 0;
-		__builtin_memcpy(a, address, sizeof(a));
-		__builtin_memcpy(vip, (const void *)constants.vips[i], sizeof(vip));
-		if (a[0] == vip[0] && a[1] == vip[1])
+		if (words[0] == constants.vips[i][0] && words[1] == constants.vips[i][1])
 			return 1;
 	}
 	return 0;

@@ -54,7 +54,7 @@ struct fabric_mac {
 struct fabric_constants {
 	__u32 vip_count;
 	__u32 client_ifindex; /* for a client that was not seen yet: our first client port */
-	__u8 vips[FABRIC_MAP_VIPS][16];
+	__u64 vips[FABRIC_MAP_VIPS][2]; /* the 16 bytes of an address, compared as two words */
 };
 
 /* What user space asks of fabric_command(). */

@@ -73,7 +73,7 @@ static void connect_node(struct cluster *c, struct cluster_device *node)
 			  device_gateways[0], device_gateways[1]);
 }
 
-static void start_helper(struct cluster *c, struct cluster_device *d)
+void cluster_start_helper(struct cluster *c, struct cluster_device *d)
 {
 	struct kernel_helper_options options = { .park_name = "vnas-park", .interface_count = 1 };
 	char pin_dir[64];
@@ -94,7 +94,7 @@ static void start_device(struct cluster *c, struct cluster_device *d)
 	d->ifindex = if_nametoindex(d->interface);
 	for (int i = 0; i < CLUSTER_FAMILIES; i++)
 		d->listener[i] = netns_listen(d->netns, cluster_families[i].vip, CLUSTER_PORT);
-	start_helper(c, d);
+	cluster_start_helper(c, d);
 }
 
 static void configure_fabric(struct cluster *c)

@@ -62,6 +62,9 @@ void cluster_remove(struct cluster *cluster);
 /* Start the fabric, and tell it where the devices are. */
 void cluster_start_fabric(struct cluster *cluster);
 
+/* Start a device's kernel helper. */
+void cluster_start_helper(struct cluster *cluster, struct cluster_device *device);
+
 /* Accept a connection at the switch. */
 void cluster_accept(struct cluster *cluster, int family, struct cluster_connection *connection);
 

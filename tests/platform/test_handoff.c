@@ -8,11 +8,15 @@
 #include "config.h"
 
 #include "common/log.h"
+#include "common/node_map.h"
 #include "tests/platform/cluster.h"
 #include "tests/platform/netns.h"
 
+#include <bpf/bpf.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A refused handoff in bulk replies costs a retransmission timeout (common/kernel_helper.h). */
 enum { HANDOFFS = 300, REFUSE_EVERY = 7, REFUSE_LEN_MAX = 4096 };
@@ -109,6 +113,37 @@ static void go_round(struct cluster *cluster, int family, const struct load_shap
 	check_devices(cluster);
 }
 
+static bool has_entry(const struct flow_key *flow)
+{
+	struct node_flow entry;
+	int fd = bpf_obj_get(NETNS_BPFFS "/node-a/node_flows");
+	bool found;
+
+	CHECK(fd >= 0);
+	found = bpf_map_lookup_elem(fd, flow, &entry) == 0;
+	close(fd);
+	return found;
+}
+
+/* Late packets still find their way after a restart; what was held died with the daemon. */
+static void restart_helper(struct cluster *cluster)
+{
+	struct cluster_device *node = &cluster->devices[1];
+	struct flow_key held = { .protocol = IPPROTO_TCP, .client_port = 1 }, relayed = held;
+
+	relayed.client_port = 2;
+	CHECK_OK(kernel_helper_hold(node->helper, &held));
+	CHECK_OK(kernel_helper_hold(node->helper, &relayed));
+	CHECK_OK(kernel_helper_relay(node->helper, &relayed, cluster->devices[2].mac, node->ifindex));
+	netns_enter(node->netns);
+	kernel_helper_free(node->helper, false);
+	CHECK(has_entry(&held) && has_entry(&relayed));
+	cluster_start_helper(cluster, node);
+	CHECK(!has_entry(&held) && has_entry(&relayed));
+	kernel_helper_forget(node->helper, &relayed);
+	CHECK(!has_entry(&relayed));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct load_shape shapes[] = { { 128, 1 }, { 128, 16 }, { 4096, 2 }, { 65536, 8 } };
@@ -122,6 +157,8 @@ int main(int argc, char **argv)
 		for (int family = 0; family < CLUSTER_FAMILIES; family++)
 			for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 				go_round(&cluster, family, &shapes[i]);
+		restart_helper(&cluster);
+		go_round(&cluster, 0, &shapes[0]);
 		if (is_verbose)
 			cluster_print_counters(&cluster);
 		cluster_remove(&cluster);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * If this fails, the switch and the devices look up a client's connection under different keys: packets of a handed off
- * connection go to the wrong machine.
+ * connection go to the wrong machine, or are not sorted when they were parked.
  */
 #include "config.h"
 
 #include "common/flow.h"
+#include "common/park.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -84,6 +85,49 @@ START_TEST(other_families_are_refused)
 }
 END_TEST
 
+/* Ethernet, then IPv4 with one word of options, or IPv6; then the ports. */
+static const uint8_t ipv4_frame[] = {
+	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x46, 0, 0, 44, 0, 0, 0x40, 0, 64, IPPROTO_TCP, 0, 0,
+	10, 0, 0, 2, 10, 0, 0, 1, 1, 1, 1, 1, 0x03, 0x21, 0x08, 0x01,
+};
+static const uint8_t ipv6_frame[] = {
+	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, IPPROTO_TCP, 64,
+	0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+	0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x03, 0x21, 0x08, 0x01,
+};
+
+static const struct {
+	const uint8_t *frame;
+	size_t len;
+	const char *text;
+	size_t protocol_at, fragment_at; /* 0: has none */
+} frames[] = {
+	{ ipv4_frame, sizeof(ipv4_frame), "tcp 10.0.0.2:801-10.0.0.1:2049", 23, 21 },
+	{ ipv6_frame, sizeof(ipv6_frame), "tcp [2001:db8::2]:801-[2001:db8::1]:2049", 20, 0 },
+};
+
+/* Parked frames are sorted by this: a frame taken for another flow's would be lost or late. */
+START_TEST(flow_of_a_frame)
+{
+	uint8_t frame[128];
+	struct flow_key flow;
+	char text[FLOW_TEXT_MAX];
+
+	memcpy(frame, frames[_i].frame, frames[_i].len);
+	ck_assert_int_eq(park_frame_flow(frame, frames[_i].len, &flow), 0);
+	ck_assert_str_eq(flow_text(&flow, text), frames[_i].text);
+	for (size_t len = 0; len < frames[_i].len; len++)
+		ck_assert_int_eq(park_frame_flow(frame, len, &flow), -EBADMSG);
+	if (frames[_i].fragment_at) {
+		frame[frames[_i].fragment_at] = 1;
+		ck_assert_int_eq(park_frame_flow(frame, frames[_i].len, &flow), -EBADMSG);
+		frame[frames[_i].fragment_at] = 0;
+	}
+	frame[frames[_i].protocol_at] = IPPROTO_UDP;
+	ck_assert_int_eq(park_frame_flow(frame, frames[_i].len, &flow), -EBADMSG);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("flow");
@@ -94,6 +138,7 @@ int main(void)
 	tcase_add_loop_test(tc, there_and_back, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, mapped_is_the_same_flow);
 	tcase_add_test(tc, other_families_are_refused);
+	tcase_add_loop_test(tc, flow_of_a_frame, 0, sizeof(frames) / sizeof(frames[0]));
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

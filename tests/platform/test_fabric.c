@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, clients' packets go to the wrong device, or replies do not come back, or a restart of the switch's
+ * daemon is an outage, or a dead device still speaks to clients.
+ *
+ * Each case on its own, inline and one-arm where it makes a difference, IPv4 and IPv6.
+ */
+#include "config.h"
+
+#include "common/log.h"
+#include "tests/platform/cluster.h"
+#include "tests/platform/netns.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ECHO_PORT = 4000, MESSAGE = 128, WINDOW = 16 };
+
+static int udp_socket(int netns, const char *address, uint16_t port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = netns_address(address, port, &ss);
+	int fd;
+
+	netns_enter(netns);
+	fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&ss, len) == 0);
+	return fd;
+}
+
+static void send_to(int fd, const char *address, uint16_t port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = netns_address(address, port, &ss);
+
+	CHECK(sendto(fd, "request", 7, 0, (struct sockaddr *)&ss, len) == 7);
+}
+
+static bool arrives(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char bytes[16];
+
+	return poll(&p, 1, 200) == 1 && recv(fd, bytes, sizeof(bytes), 0) == 7;
+}
+
+static struct flow_key flow_of(const struct cluster_family *f, uint16_t client_port, uint8_t protocol)
+{
+	struct sockaddr_storage client, vip;
+	struct flow_key flow;
+
+	netns_address(f->client, client_port, &client);
+	netns_address(f->vip, protocol == IPPROTO_UDP ? ECHO_PORT : CLUSTER_PORT, &vip);
+	CHECK_OK(flow_from_sockets(&client, &vip, protocol, &flow));
+	return flow;
+}
+
+/* There by the entry, back by the neighbour table at first and by the entry once the client was seen. */
+static void test_forwarding(struct cluster *c, int family)
+{
+	const struct cluster_family *f = &cluster_families[family];
+	int client = udp_socket(c->client, f->client, 5000), at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
+	int at_node = udp_socket(c->devices[1].netns, f->vip, ECHO_PORT);
+	struct flow_key flow = flow_of(f, 5000, IPPROTO_UDP);
+	uint64_t forwarded = cluster_fabric_counter(c, "client_forwarded");
+	struct fabric_flow got;
+	uint32_t generation;
+
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_switch));
+	CHECK(fabric_flow_get(c->fabric, &flow, &got) == -ENOENT);
+	send_to(at_node, f->client, 5000);
+	CHECK(arrives(client));
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, c->devices[1].index, &generation));
+	CHECK(generation == 1);
+	send_to(at_node, f->client, 5000);
+	CHECK(arrives(client));
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_node));
+	send_to(at_node, f->client, 5000);
+	CHECK(arrives(client));
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.device == c->devices[1].index && got.generation == 1 && got.state == FABRIC_FORWARD);
+	CHECK(got.packets == (c->is_one_arm ? 1 : 3));
+	CHECK(cluster_fabric_counter(c, "client_forwarded") == forwarded + 1);
+	if (!c->is_one_arm)
+		CHECK(cluster_fabric_counter(c, "device_by_route") >= 2 && cluster_fabric_counter(c, "device_returned") >= 1);
+
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, FABRIC_SWITCH, &generation));
+	CHECK(generation == 2);
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_switch));
+	fabric_flow_remove(c->fabric, &flow);
+	fabric_flow_remove(c->fabric, &flow);
+	close(client);
+	close(at_switch);
+	close(at_node);
+	printf("ok: forwarding, %s\n", f->name);
+}
+
+/* A client that uses the port of a connection that another device owned gets a new one, at the switch. */
+static void test_reopening(struct cluster *c, int family)
+{
+	const struct cluster_family *f = &cluster_families[family];
+	struct flow_key flow = flow_of(f, 5001, IPPROTO_TCP);
+	struct sockaddr_storage vip, client;
+	socklen_t len = netns_address(f->vip, CLUSTER_PORT, &vip);
+	struct fabric_flow got;
+	uint32_t generation;
+	int fd, server;
+
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, c->devices[2].index, &generation));
+	netns_enter(c->client);
+	fd = socket(vip.ss_family, SOCK_STREAM, 0);
+	CHECK(bind(fd, (struct sockaddr *)&client, netns_address(f->client, 5001, &client)) == 0);
+	CHECK(connect(fd, (struct sockaddr *)&vip, len) == 0);
+	server = accept(c->devices[0].listener[family], NULL, NULL);
+	CHECK(server >= 0);
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.device == FABRIC_SWITCH && got.generation == generation + 1);
+
+	/* FIN marks the entry, the collection removes it. */
+	CHECK(fabric_collect(c->fabric, 0) == 0);
+	close(fd);
+	CHECK(recv(server, &client, 1, 0) == 0);
+	close(server);
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.state == FABRIC_CLOSING);
+	CHECK(fabric_collect(c->fabric, 60) == 0);
+	CHECK(fabric_collect(c->fabric, 0) == 1);
+	CHECK(fabric_flow_get(c->fabric, &flow, &got) == -ENOENT);
+	printf("ok: reopening and closing, %s\n", f->name);
+}
+
+static bool count_flow(const struct fabric_flow *flow __attribute__((unused)), void *arg)
+{
+	++*(size_t *)arg;
+	return true;
+}
+
+static size_t count_flows(struct cluster *c)
+{
+	size_t count = 0;
+
+	fabric_flows(c->fabric, count_flow, &count);
+	return count;
+}
+
+static void test_table(struct cluster *c)
+{
+	struct fabric_flow got;
+	struct flow_key flow;
+	uint32_t generation;
+	uint16_t port = 6000;
+
+	flow = flow_of(&cluster_families[0], port, IPPROTO_TCP);
+	CHECK(fabric_flow_set(c->fabric, &flow, 77, &generation) == -ENODEV);
+	CHECK(fabric_device_set(c->fabric, FABRIC_SWITCH, c->devices[1].mac, c->devices[0].interface) == -EINVAL);
+	CHECK(fabric_device_set(c->fabric, 9, c->devices[1].mac, "lo") == -ENODEV);
+	for (port = 6000; port < 6000 + CLUSTER_FLOWS_MAX; port++) {
+		flow = flow_of(&cluster_families[port & 1], port, IPPROTO_TCP);
+		CHECK_OK(fabric_flow_set(c->fabric, &flow, c->devices[1 + port % 2].index, &generation));
+	}
+	flow = flow_of(&cluster_families[0], port, IPPROTO_TCP);
+	CHECK(fabric_flow_set(c->fabric, &flow, FABRIC_SWITCH, &generation) == -ENOSPC);
+	CHECK(count_flows(c) == CLUSTER_FLOWS_MAX);
+	fabric_device_orphan(c->fabric, c->devices[1].index);
+	for (port = 6000; port < 6000 + CLUSTER_FLOWS_MAX; port++) {
+		flow = flow_of(&cluster_families[port & 1], port, IPPROTO_TCP);
+		CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+		CHECK(got.device == (port % 2 ? c->devices[2].index : (uint32_t)FABRIC_SWITCH));
+		fabric_flow_remove(c->fabric, &flow);
+	}
+	CHECK(count_flows(c) == 0);
+	printf("ok: table\n");
+}
+
+/* Packets go on flowing while no daemon runs, and the next one knows the flow. */
+static void test_restart(struct cluster *c, int family)
+{
+	const struct cluster_family *f = &cluster_families[family];
+	struct load_client load = load_start(c->client, f->vip, CLUSTER_PORT, MESSAGE, WINDOW);
+	struct cluster_connection connection;
+	struct load_result result;
+	struct fabric_flow got;
+
+	cluster_accept(c, family, &connection);
+	cluster_serve(c, &connection, 100 * MESSAGE);
+	cluster_move(c, &connection, &c->devices[1]);
+	cluster_serve(c, &connection, 100 * MESSAGE);
+	fabric_free(c->fabric, false);
+	cluster_serve(c, &connection, 1000 * MESSAGE);
+	cluster_start_fabric(c);
+	CHECK_OK(fabric_flow_get(c->fabric, &connection.flow, &got));
+	CHECK(got.device == c->devices[1].index && got.generation == 1);
+	cluster_serve(c, &connection, 1000 * MESSAGE);
+	cluster_move(c, &connection, &c->devices[2]);
+	cluster_serve(c, &connection, 100 * MESSAGE);
+	load_stop(&load);
+	cluster_finish(c, &connection);
+	result = load_wait(&load);
+	CHECK(count_flows(c) == 1 && fabric_collect(c->fabric, 0) == 1);
+	printf("ok: restart, %s: %llu messages, longest gap %llu us\n", f->name, (unsigned long long)result.messages,
+	       (unsigned long long)result.longest_gap_us);
+}
+
+/* A device that is taken for dead owns nothing any more, and cannot reach clients by the switch. */
+static void test_removal(struct cluster *c)
+{
+	const struct cluster_family *f = &cluster_families[0];
+	int client = udp_socket(c->client, f->client, 5002), at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
+	int at_node = udp_socket(c->devices[1].netns, f->vip, ECHO_PORT);
+	struct flow_key flow = flow_of(f, 5002, IPPROTO_UDP);
+	struct fabric_flow got;
+	uint32_t generation;
+
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, c->devices[1].index, &generation));
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_node));
+	fabric_device_remove(c->fabric, c->devices[1].index);
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.device == FABRIC_SWITCH && got.generation == generation + 1);
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_switch));
+	send_to(at_node, f->client, 5002);
+	CHECK(arrives(client) == c->is_one_arm);
+	if (!c->is_one_arm)
+		CHECK(cluster_fabric_counter(c, "device_fenced") == 1);
+	CHECK(fabric_flow_set(c->fabric, &flow, c->devices[1].index, &generation) == -ENODEV);
+	fabric_flow_remove(c->fabric, &flow);
+	CHECK_OK(fabric_device_set(c->fabric, c->devices[1].index, c->devices[1].mac, c->devices[0].interface));
+	close(client);
+	close(at_switch);
+	close(at_node);
+	printf("ok: removal of a device\n");
+}
+
+/* After an upgrade: a table that we would misread is replaced. */
+static void test_layout(struct cluster *c)
+{
+	int fd;
+
+	netns_enter(c->devices[0].netns);
+	fabric_free(c->fabric, false);
+	CHECK(unlink(NETNS_BPFFS "/fabric/fabric_flows") == 0);
+	fd = bpf_map_create(BPF_MAP_TYPE_HASH, "fabric_flows_0", sizeof(struct flow_key), 48, 10, NULL);
+	CHECK(fd >= 0);
+	CHECK_OK(bpf_obj_pin(fd, NETNS_BPFFS "/fabric/fabric_flows"));
+	close(fd);
+	cluster_start_fabric(c);
+	test_table(c);
+	printf("ok: layout of another version\n");
+}
+
+static void test_topology(bool is_one_arm)
+{
+	struct cluster c;
+
+	cluster_make(&c, is_one_arm);
+	printf("%s\n", is_one_arm ? "one-arm" : "inline");
+	for (int family = 0; family < CLUSTER_FAMILIES; family++) {
+		test_forwarding(&c, family);
+		test_reopening(&c, family);
+		test_restart(&c, family);
+	}
+	test_table(&c);
+	test_removal(&c);
+	if (!is_one_arm)
+		test_layout(&c);
+	cluster_print_counters(&c);
+	cluster_remove(&c);
+}
+
+int main(int argc, char **argv)
+{
+	log_open(argc > 1 && strcmp(argv[1], "-v") == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_ERR);
+	netns_setup(true);
+	test_topology(false);
+	test_topology(true);
+	return 0;
+}
