@@ -6,8 +6,8 @@
  * the switch's forwarding table (fabric) and every device's node table (kernel helper). Fixed-width fields only;
  * static assertions in common/flow.c tie the sizes.
  *
- * IPv4 addresses are kept IPv4-mapped (::ffff:a.b.c.d) so that one key serves both families. All addresses and ports are
- * in network byte order.
+ * IPv4 addresses are kept IPv4-mapped (::ffff:a.b.c.d) so that one key serves both families. All addresses and ports
+ * are in network byte order.
  */
 #ifndef VNAS_COMMON_FLOW_H
 #define VNAS_COMMON_FLOW_H

@@ -387,8 +387,8 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
 }
 
 /*
- * The old entry goes last. Until then a packet that comes here is relayed, at worst back to the first device, which parks
- * it; without socket and entry our stack would answer it with RST.
+ * The old entry goes last. Until then a packet that comes here is relayed, at worst back to the first device, which
+ * parks it; without socket and entry our stack would answer it with RST.
  */
 int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd)
 {

@@ -157,7 +157,8 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
  * Removes the flow's own old entry last: until the socket is there a packet is better relayed than answered with RST.
  * Called in the network namespace of the VIP.
  *
- * Return: 0; -EINVAL if @state is inconsistent; -EADDRNOTAVAIL if the VIP is not on this machine; or what the kernel said
+ * Return: 0; -EINVAL if @state is inconsistent; -EADDRNOTAVAIL if the VIP is not on this machine; or what the kernel
+ * said
  */
 int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd);
 

@@ -2,8 +2,9 @@
 /*
  * common/tc_program.h - BPF programs on the tc hooks of interfaces, and their pinned maps
  *
- * For the node program (common/kernel_helper.h) and the switch's fabric (master/fabric.h). A program's object file is embedded in the binary. Its maps are pinned below a directory on a bpffs, a program stays
- * attached until it is replaced or detached: both outlive the daemon.
+ * For the node program (common/kernel_helper.h) and the switch's fabric (master/fabric.h). A program's object file is
+ * embedded in the binary. Its maps are pinned below a directory on a bpffs, a program stays attached until it is
+ * replaced or detached: both outlive the daemon.
  *
  * A map's name ends in a number, "node_flows_1", the version of what its fields mean. It is pinned as "node_flows".
  * What is pinned there by another version is replaced, not taken up.

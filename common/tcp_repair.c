@@ -276,10 +276,10 @@ static int read_once(int fd, int unsent, struct kernel_helper_state *s)
 
 /*
  * While the send queue is selected, an ACK or a finished transmission makes the kernel take all unsent bytes for sent,
- * without sending them; only a retransmission would send them, after a second at the second device, after 200 ms here if
- * the connection stays. So the unsent bytes are counted before. What was on its way into the network before the hold has
- * left with repair mode on (both take the socket's lock), what came later was refused by the node program and counts as
- * unsent: the number cannot change.
+ * without sending them; only a retransmission would send them, after a second at the second device, after 200 ms here
+ * if the connection stays. So the unsent bytes are counted before. What was on its way into the network before the hold
+ * has left with repair mode on (both take the socket's lock), what came later was refused by the node program and
+ * counts as unsent: the number cannot change.
  */
 static int count_unsent(int fd, int *unsent)
 {
@@ -338,8 +338,8 @@ static int restore_buffers(int fd, const struct kernel_helper_state *s)
 }
 
 /*
- * Before connect, which computes the size of segments from it: the repair option MAXSEG alone is looked at only when the
- * path's MTU changes, and until then segments would be of 536 bytes.
+ * Before connect, which computes the size of segments from it: the repair option MAXSEG alone is looked at only when
+ * the path's MTU changes, and until then segments would be of 536 bytes.
  */
 static int restore_segment_size(int fd, const struct kernel_helper_state *s)
 {

@@ -24,8 +24,8 @@ int tcp_repair_restore(const struct kernel_helper_state *state, int *fd);
 int tcp_repair_thaw(int fd);
 
 /*
- * After the thaw, once packets may leave again: send what was refused meanwhile. If nothing is under way, no ACK would set
- * it going, only a timer after a second.
+ * After the thaw, once packets may leave again: send what was refused meanwhile. If nothing is under way, no ACK would
+ * set it going, only a timer after a second.
  */
 void tcp_repair_push(int fd);
 

@@ -5,13 +5,13 @@
  *	client --> VIP		entry?	no, or the switch owns it	--> next program, our stack
  *					a device owns it		--> its MAC, out of its port
  *	device --> client	entry?	the client was seen		--> its MAC, out of its port
- *	(source: a VIP)			no				--> our neighbour table, out of the first client port
+ *	(source: a VIP)			no				--> our neighbour table, first client port
  *
- * Only MAC addresses change. In the one-arm topology clients and devices share a port and devices answer directly; a packet
- * to a VIP that carries a device's MAC was relayed to the switch as the new owner, and goes to its stack.
+ * Only MAC addresses change. In the one-arm topology clients and devices share a port and devices answer directly; a
+ * packet to a VIP that carries a device's MAC was relayed to the switch as the new owner, and goes to its stack.
  *
- * The first packets of a new owner may come before its entry changes (design.md, TCH, between steps 3 and 5), so a device
- * need not own the flow it speaks for. It must be a member: what a removed device still sends is dropped.
+ * The first packets of a new owner may come before its entry changes (design.md, TCH, between steps 3 and 5), so a
+ * device need not own the flow it speaks for. It must be a member: what a removed device still sends is dropped.
  */
 #include "common/bpf_packet.h"
 #include "master/fabric_map.h"

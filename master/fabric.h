@@ -10,11 +10,11 @@
  * A flow without an entry belongs to the switch itself. Packets of flows owned by the switch, and all that is not for
  * a VIP, continue to the next program and the stack.
  *
- * Entries are made by fabric_flow_set() only, so a flood of SYNs makes none. The way back to a client (inline) is learned
- * from its packets once there is an entry; before, the switch's neighbour table and the first client port serve. With
- * several client ports, make the entry early: fabric_flow_set(..., FABRIC_SWITCH) when the connection is accepted.
- * In the one-arm topology the switch does not see replies: a connection that a device ends by RST leaves its entry to
- * fabric_flow_remove().
+ * Entries are made by fabric_flow_set() only, so a flood of SYNs makes none. The way back to a client (inline) is
+ * learned from its packets once there is an entry; before, the switch's neighbour table and the first client port
+ * serve. With several client ports, make the entry early: fabric_flow_set(..., FABRIC_SWITCH) when the connection is
+ * accepted. In the one-arm topology the switch does not see replies: a connection that a device ends by RST leaves its
+ * entry to fabric_flow_remove().
  *
  * Threads: the control loop's.
  */
@@ -85,8 +85,8 @@ void fabric_free(struct fabric *fabric, bool for_good);
 int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[static 6], const char *port);
 
 /*
- * The device is no member any more; its flows belong to the switch again. What it still sends to clients by a port of the
- * switch is dropped: this fences a device that is taken for dead (inline).
+ * The device is no member any more; its flows belong to the switch again. What it still sends to clients by a port of
+ * the switch is dropped: this fences a device that is taken for dead (inline).
  */
 void fabric_device_remove(struct fabric *fabric, uint32_t device);
 

@@ -2,9 +2,9 @@
 /*
  * master/fabric_map.h - what the fabric's BPF programs (master/fabric.bpf.c) and its user space share
  *
- * Who writes: user space writes devices and MACs; flows are changed by BPF programs only, user space asks fabric_command()
- * to, so that no count and no FIN is lost in between. The maps are pinned and outlive the daemon. Whoever changes what a
- * field means changes the number in the map's name.
+ * Who writes: user space writes devices and MACs; flows are changed by BPF programs only, user space asks
+ * fabric_command() to, so that no count and no FIN is lost in between. The maps are pinned and outlive the daemon.
+ * Whoever changes what a field means changes the number in the map's name.
  */
 #ifndef VNAS_MASTER_FABRIC_MAP_H
 #define VNAS_MASTER_FABRIC_MAP_H

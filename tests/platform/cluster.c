@@ -138,7 +138,8 @@ void cluster_make(struct cluster *c, bool is_one_arm)
 	if (is_one_arm)
 		netns_run(c->hub, "ip link add bridge type bridge && ip link set bridge up");
 	for (uint32_t i = 0; i < CLUSTER_DEVICES; i++)
-		c->devices[i] = (struct cluster_device){ .name = names[i], .index = FABRIC_SWITCH + i, .netns = netns_new() };
+		c->devices[i] = (struct cluster_device){
+			.name = names[i], .index = FABRIC_SWITCH + i, .netns = netns_new() };
 	connect_switch(c);
 	for (int i = 1; i < CLUSTER_DEVICES; i++)
 		connect_node(c, &c->devices[i]);

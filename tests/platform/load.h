@@ -2,8 +2,8 @@
 /*
  * tests/platform/load.h - a client that checks every byte, and a server that echoes them
  *
- * The client is a process of its own: it sends a known endless stream, keeps a window of bytes outstanding, and compares
- * what comes back. The server is moved around by the test between two calls of load_serve().
+ * The client is a process of its own: it sends a known endless stream, keeps a window of bytes outstanding, and
+ * compares what comes back. The server is moved around by the test between two calls of load_serve().
  */
 #ifndef VNAS_TESTS_PLATFORM_LOAD_H
 #define VNAS_TESTS_PLATFORM_LOAD_H

@@ -64,7 +64,8 @@ static struct flow_key flow_of(const struct cluster_family *f, uint16_t client_p
 static void test_forwarding(struct cluster *c, int family)
 {
 	const struct cluster_family *f = &cluster_families[family];
-	int client = udp_socket(c->client, f->client, 5000), at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
+	int client = udp_socket(c->client, f->client, 5000);
+	int at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
 	int at_node = udp_socket(c->devices[1].netns, f->vip, ECHO_PORT);
 	struct flow_key flow = flow_of(f, 5000, IPPROTO_UDP);
 	uint64_t forwarded = cluster_fabric_counter(c, "client_forwarded");
@@ -89,7 +90,8 @@ static void test_forwarding(struct cluster *c, int family)
 	CHECK(got.packets == (c->is_one_arm ? 1 : 3));
 	CHECK(cluster_fabric_counter(c, "client_forwarded") == forwarded + 1);
 	if (!c->is_one_arm)
-		CHECK(cluster_fabric_counter(c, "device_by_route") >= 2 && cluster_fabric_counter(c, "device_returned") >= 1);
+		CHECK(cluster_fabric_counter(c, "device_by_route") >= 2 &&
+		      cluster_fabric_counter(c, "device_returned") >= 1);
 
 	CHECK_OK(fabric_flow_set(c->fabric, &flow, FABRIC_SWITCH, &generation));
 	CHECK(generation == 2);
@@ -213,7 +215,8 @@ static void test_restart(struct cluster *c, int family)
 static void test_removal(struct cluster *c)
 {
 	const struct cluster_family *f = &cluster_families[0];
-	int client = udp_socket(c->client, f->client, 5002), at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
+	int client = udp_socket(c->client, f->client, 5002);
+	int at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
 	int at_node = udp_socket(c->devices[1].netns, f->vip, ECHO_PORT);
 	struct flow_key flow = flow_of(f, 5002, IPPROTO_UDP);
 	struct fabric_flow got;

@@ -2,8 +2,8 @@
 /*
  * If this fails, a client notices that its connection was moved: a wrong, lost or doubled byte, a RST, a long stall.
  *
- * One connection under load goes round between the switch and two nodes some hundred times, inline and one-arm, IPv4 and
- * IPv6; now and then the second device "refuses" and the first goes on.
+ * One connection under load goes round between the switch and two nodes some hundred times, inline and one-arm, IPv4
+ * and IPv6; now and then the second device "refuses" and the first goes on.
  */
 #include "config.h"
 
@@ -39,10 +39,10 @@ static struct tcp_counters read_tcp_counters(int netns)
 static const char client_name[] = "client";
 
 /*
- * What the client sent twice had arrived: it was late (the machine stalled, and a tail loss probe fired, handoff.md 2.2)
- * or overtaken by packets of another CPU. A device cannot be asked: its next owner hears of its duplicates. In bulk the
- * last packets of the old owner may be overtaken by the new one's, whose timestamps are higher (handoff.md 3.8), so that
- * the client drops them: seen once in some thousand moves, and mended after a second.
+ * What the client sent twice had arrived: it was late (the machine stalled, and a tail loss probe fired, handoff.md
+ * 2.2) or overtaken by packets of another CPU. A device cannot be asked: its next owner hears of its duplicates. In
+ * bulk the last packets of the old owner may be overtaken by the new one's, whose timestamps are higher (handoff.md
+ * 3.8), so that the client drops them: seen once in some thousand moves, and mended after a second.
  */
 static void check_tcp(const char *who, int netns, const struct tcp_counters *before, size_t message_len)
 {
@@ -63,8 +63,8 @@ static void check_tcp(const char *who, int netns, const struct tcp_counters *bef
 
 static void check_devices(struct cluster *cluster)
 {
-	static const char *const never[] = { "park_write_failed", "park_overflowed", "park_unreadable", "relay_hop_limit",
-					     "relay_failed", "bad_state" };
+	static const char *const never[] = { "park_write_failed", "park_overflowed", "park_unreadable",
+					     "relay_hop_limit", "relay_failed", "bad_state" };
 
 	for (int i = 0; i < CLUSTER_DEVICES; i++)
 		for (size_t j = 0; j < sizeof(never) / sizeof(never[0]); j++)

@@ -41,8 +41,8 @@ static const struct {
 	{ "10.0.0.2", "10.0.0.1", "udp 10.0.0.2:801-10.0.0.1:2049", IPPROTO_UDP, true },
 	{ "2001:db8::2", "2001:db8::1", "tcp [2001:db8::2]:801-[2001:db8::1]:2049", IPPROTO_TCP, false },
 	{ "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe",
-	  "tcp [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:801-[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:2049", IPPROTO_TCP,
-	  false },
+	  "tcp [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:801-[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:2049",
+	  IPPROTO_TCP, false },
 };
 
 START_TEST(there_and_back)
