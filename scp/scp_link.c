@@ -40,6 +40,8 @@ enum {
 	INBOX_START = 16 * 1024,   /* a TLS record */
 	INBOX_KEEP = 4 * 1024 * 1024, /* an empty inbox above this is given back */
 	TURN_BYTES = 1024 * 1024,  /* read from one peer before the others have their turn */
+	KEEPALIVE_IDLE_S = 2,
+	KEEPALIVE_INTERVAL_S = 1,
 };
 
 static void link_move(struct scp_link *link, enum link_state next);
@@ -609,12 +611,19 @@ static void on_progress(void *arg)
  * Beginning and end
  */
 
+/*
+ * Heartbeats go over the control session only. An idle relay session whose peer vanished, or closed it while the network
+ * was away, is found by TCP's own probes: after the user time-out, or by the RST that answers one.
+ */
 static void socket_prepare(int fd, uint32_t silence_ms)
 {
-	int on = 1;
+	int on = 1, idle_s = KEEPALIVE_IDLE_S, interval_s = KEEPALIVE_INTERVAL_S;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, sizeof(silence_ms));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 int scp_link_new(struct scp *scp, int fd, const struct sockaddr *address, struct scp_line *line, struct scp_link **out)
