@@ -11,7 +11,7 @@ tests/lab/harness.py - what the tests of a whole system have in common: a lab ea
 Prints each check, at the end "N passed, N failed", and the logs' last lines when something failed. Exit status: 0; 1
 something failed; 77 without root, vnasd or nfs_load. Labs are taken down whatever happens.
 
-Environment: the lab's; NFS_LOAD, the load client (default: tests/client/nfs_load).
+Environment: the lab's; CLIENTS, the folder with nfs_load (default: tests/client).
 """
 
 import json
@@ -173,7 +173,7 @@ class Load:
 
 
 def load_program():
-    return os.environ.get("NFS_LOAD") or os.path.join(os.path.dirname(HERE), "client", "nfs_load")
+    return os.path.join(os.environ.get("CLIENTS") or os.path.join(os.path.dirname(HERE), "client"), "nfs_load")
 
 
 class Test:
@@ -248,7 +248,7 @@ def missing():
         return "root"
     for program in (daemon.programs()["vnasd"], daemon.programs()["nasctl"], load_program()):
         if not os.access(program, os.X_OK):
-            return f"{program} (build it, or set VNASD or NFS_LOAD)"
+            return f"{program} (build it, or set VNASD or CLIENTS)"
     return None
 
 
