@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -166,6 +167,24 @@ def nasctl(plan, name, *arguments):
     return _answer(name, nasctl_command(plan, name, ["--json", *arguments]), arguments)
 
 
+def ask(plan, name, *words):
+    """As nasctl(), but straight to the admin socket (common/admin.h): for many questions in a row."""
+    request = json.dumps({"command": words}).encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(60)
+        sock.connect(plan["hosts"][name]["admin_socket"])
+        sock.sendall(struct.pack("!I", len(request)) + request)
+        with sock.makefile("rb") as stream:
+            header = stream.read(4)
+            text = stream.read(struct.unpack("!I", header)[0]) if len(header) == 4 else b""
+    if not text:
+        raise DaemonError(name, f"{' '.join(words)}: {name} ended the connection without an answer")
+    answer = json.loads(text)
+    if "error" in answer:
+        raise DaemonError(name, f"{' '.join(words)}: {answer['error']}")
+    return _inner(answer)
+
+
 def initialise(plan):
     """A cluster, before its master runs."""
     host = plan["hosts"]["switch"]
@@ -184,9 +203,11 @@ def _answer(name, command, arguments):
         answer = json.loads(done.stdout or "null")
     except ValueError:
         raise DaemonError(name, f"{said}: this is no JSON: {done.stdout.strip()}") from None
-    if isinstance(answer, dict):    # what goes over the socket, or what is in it
-        answer = answer.get("rows", answer.get("record", answer))
-    return answer
+    return _inner(answer)
+
+
+def _inner(answer):
+    return answer.get("rows", answer.get("record", answer)) if isinstance(answer, dict) else answer
 
 
 def is_listening(host):

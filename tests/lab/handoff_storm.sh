@@ -9,14 +9,14 @@
 #          [--block BYTES] [--depth D] [--timeout SECONDS]
 #
 # Starts a lab of its own with two disks and a client, runs nfs_load on the client, and has the switch (node 1) and
-# the disks (2, 3) hand its connection around through nasctl until N handoffs (default: 1000) were done. Then: no wrong
+# the disks (2, 3) hand its connection around as nasctl would until N handoffs (default: 1000) were done. Then: no wrong
 # byte, one connection, and in the client's counters no retransmission and no reset. (Its tail-loss probes are off:
 # they are sent when the machine is busy, too.)
 #
 # Prints one line of JSON: what happened, p50 and p99 of the handoff time, problems. Exit status: 0; 1 something was
 # wrong; 2 wrong usage; 77 a program is missing, or the rights to make namespaces.
 #
-# Environment: that of the lab; NFS_LOAD, the load client (default: tests/client/nfs_load).
+# Environment: that of the lab; NFS_LOAD, the load client, or CLIENTS, the folder with it (default: tests/client).
 
 # shellcheck disable=SC2317 # shellcheck does not see that the trap calls a function
 
@@ -48,7 +48,7 @@ while [ $# -gt 0 ]; do
 	shift 2
 done
 
-: "${NFS_LOAD:=$here/../client/nfs_load}"
+: "${NFS_LOAD:=${CLIENTS:-$here/../client}/nfs_load}"
 export NFS_LOAD
 vnasd=${VNASD:-$here/../../vnasd}
 for program in "$vnasd" "$NFS_LOAD"; do
