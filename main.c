@@ -475,6 +475,8 @@ static int undo(struct settings *settings)
 		master_remove_fabric(settings);
 	event_base_free(base);
 	snprintf(record, sizeof(record), "%.4000s/machine", settings->state_dir);
+	if (access(record, F_OK) < 0)
+		return EXIT_SUCCESS; /* nothing was changed */
 	rc = machine_open(record, &machine);
 	if (rc < 0) {
 		log_err("main", "%s: %s", record, strerror(-rc));

@@ -144,18 +144,25 @@ static void received_eap(struct master *master, uint32_t node, uint32_t request,
 	scp_send(scp_of(master), node, SCP_CONTROL, request, &reply);
 }
 
-/* A client's SYN came to the switch: whatever was known of this flow is over. */
+/*
+ * A client's SYN came to the switch: whatever was known of this flow is over. Its entry is made now, so that the way back to
+ * the client (port and MAC) is learned before a handoff needs it.
+ */
 static void on_accept(int fd, void *arg)
 {
 	struct master *master = arg;
 	struct sockaddr_storage client, vip;
 	socklen_t client_len = sizeof(client), vip_len = sizeof(vip);
 	struct flow_key flow;
+	uint32_t generation;
 
 	if (getpeername(fd, (struct sockaddr *)&client, &client_len) == 0 &&
 	    getsockname(fd, (struct sockaddr *)&vip, &vip_len) == 0 &&
-	    flow_from_sockets(&client, &vip, IPPROTO_TCP, &flow) == 0)
+	    flow_from_sockets(&client, &vip, IPPROTO_TCP, &flow) == 0) {
 		sessions_forget(master->sessions, &flow);
+		if (master->fabric)
+			fabric_flow_set(master->fabric, &flow, FABRIC_SWITCH, &generation);
+	}
 }
 
 uint32_t master_flow_owner(struct master *master, const struct flow_key *flow, uint32_t otherwise)
