@@ -513,6 +513,17 @@ static void slave_meet_others(struct slave *slave)
 			scp_connect(slave->scp, node->id, node->address, (uint16_t)node->port);
 }
 
+/* A node that was removed has a good certificate still: whoever has a session with it ends that. */
+static void slave_leave_removed(struct slave *slave)
+{
+	for (uint32_t id = NAMESPACE_MASTER + 1; slave->scp && id < NODES_MAX; id++) {
+		const ns_node *node = namespace_node(slave->options.ns, id);
+
+		if (id != slave->options.self && (!node || node->state != NS_NODE_APPROVED))
+			scp_disconnect(slave->scp, id, "the node was removed from the cluster");
+	}
+}
+
 /* The cluster's VIPs, split: pointers into @text. */
 static size_t split_vips(char *text, const char *vips[VIPS_MAX])
 {
@@ -639,6 +650,7 @@ int slave_follow(struct slave *slave)
 
 	volumes_follow(slave->volumes, slave->options.ns, slave->options.self);
 	slave_meet_others(slave);
+	slave_leave_removed(slave);
 	if (!slave->serves)
 		rc = start_serving(slave);
 	return rc;
