@@ -211,6 +211,9 @@ def removed(test, lab, candidate, number):
     candidate.log_at = {name: len(lab.log(name)) for name in ("switch", STRANGER)}
     remove(lab, number)
     candidate.check_said("a removed node", master=f"node {number} is not a member", node="removed from the cluster")
+    test.within(5, "a removed node: disk1 ends its sessions with it, too", lambda: len(re.findall(
+        f"node={number} channel=.* down: .*", lab.log(MEMBER))) == 2, lambda: lab.log(MEMBER)[-1500:])
+    test.check("... for this reason", re.search(f"node={number} channel=.* down: .*removed", lab.log(MEMBER)))
     candidate.check_said("a removed node comes again", node=f"node {number} is not a member of this cluster")
     test.check("a removed node: it is not in the list", number not in dict(members(lab)), members(lab))
     lab.kill(STRANGER)
