@@ -106,6 +106,7 @@ static void reader_join(struct record_reader *reader)
 		from += RECORD_MARK_BYTES + len;
 		to += len;
 	}
+	reader->marks = 1; /* joined once: whoever asks again gets the same */
 }
 
 int record_next(struct record_reader *reader, size_t max, const uint8_t **record, size_t *len)

@@ -236,6 +236,15 @@ static int next_option(struct decoding *d, struct bytes_reader *r)
 	return value.failed || value.left ? -EBADMSG : 1;
 }
 
+/* A connection has both ends in one family; the restored socket could not be bound otherwise. */
+static bool families_agree(const struct flow_key *flow)
+{
+	struct flow_key reverse = *flow;
+
+	memcpy(reverse.client, flow->vip, sizeof(reverse.client));
+	return flow_is_ipv4(flow) == flow_is_ipv4(&reverse);
+}
+
 int tch_options_decode(const uint8_t *options, size_t len, struct kernel_helper_state *state, struct conn_facts *facts)
 {
 	struct kernel_helper_state fresh_state = { .flow.protocol = IPPROTO_TCP };
@@ -251,6 +260,8 @@ int tch_options_decode(const uint8_t *options, size_t len, struct kernel_helper_
 	if (!seen(&d, OPTION_UPDATE) || !(seen(&d, OPTION_ENDPOINT) || seen(&d, OPTION_ENDPOINT6)) ||
 	    !(seen(&d, OPTION_VIRTUAL) || seen(&d, OPTION_VIRTUAL6)))
 		return -ENOENT;
+	if (!families_agree(&fresh_state.flow))
+		return -EBADMSG;
 	*state = fresh_state;
 	*facts = fresh_facts;
 	return 0;
