@@ -187,8 +187,8 @@ def run(options, plan):
         if name in grown:
             problems.append(f"client1: {name} grew by {grown[name]}")
     if "Tcp.RetransSegs" in grown:
-        problems.append(f"{grown.get('TcpExt.TCPDSACKRecvSegs', 0)} of the segments that client1 sent again had arrived: "
-                        "late or overtaken, not lost")
+        arrived = grown.get("TcpExt.TCPDSACKRecvSegs", 0)
+        problems.append(f"{arrived} of the segments that client1 sent again had arrived: late or overtaken, not lost")
     return {
         "ok": not problems, "problems": problems, "topology": plan["topology"], "ipv6": options.ipv6,
         "mtu": plan["mtu"], "handoffs": len(times_us), "seconds": round(seconds, 3),
