@@ -324,6 +324,18 @@ void scp_peer_is_silent(struct scp_peer *peer, const char *reason)
  * Listening
  */
 
+/* A device says who it is within milliseconds, so the newest has the best claim: a silent crowd keeps nobody out. */
+static void close_oldest_stranger(struct scp *scp)
+{
+	struct scp_link *link;
+
+	TAILQ_FOREACH(link, &scp->links, entry)
+		if (link->is_counted) {
+			scp_link_close(link, "too many sessions whose peers don't say who they are");
+			return;
+		}
+}
+
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int len, void *arg)
 {
 	struct scp *scp = arg;
@@ -332,17 +344,16 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 
 	(void)listener;
 	(void)len;
-	if (scp->strangers < STRANGERS_MAX) {
-		if (scp_link_new(scp, fd, address, NULL, &link))
-			log_err("scp", "no memory for a session");
-		return;
+	if (scp->strangers >= STRANGERS_MAX) {
+		close_oldest_stranger(scp);
+		scp->counters.refused++;
+		scp_address_text(address, text);
+		if (log_once_is_new(&scp->once, "strangers", "", scp_now_ms()))
+			log_warn("scp", "address=%s and others crowd the port: more than %d sessions whose peers don't say "
+				 "who they are; the oldest are closed", text, STRANGERS_MAX);
 	}
-	close(fd);
-	scp->counters.refused++;
-	scp_address_text(address, text);
-	if (log_once_is_new(&scp->once, "strangers", "", scp_now_ms()))
-		log_warn("scp", "address=%s and others refused: %d sessions wait for their peers to say who they are",
-			 text, STRANGERS_MAX);
+	if (scp_link_new(scp, fd, address, NULL, &link))
+		log_err("scp", "no memory for a session");
 }
 
 /* Without descriptors the listener would be ready again at once, and again. */
