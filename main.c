@@ -60,6 +60,7 @@
  * master/		the switch
  *   commands		the master's commands
  *   fabric, fabric_map	the forwarding table, and the BPF program that consults it
+ *   flow_sweep		entries of the table that nobody speaks for
  *   master		the switch, put together
  *   sessions		where the clients' sessions are
  *   vroot		the virtual root's book-keeping in SQLite

@@ -10,6 +10,7 @@
 #include "common/stored_file.h"
 #include "common/uuid.h"
 #include "master/fabric.h"
+#include "master/flow_sweep.h"
 #include "master/sessions.h"
 #include "master/vroot.h"
 #include "scp/eap.h"
@@ -29,6 +30,7 @@ enum {
 	ORPHAN_AT_START_MS = 15000, /* after a restart of the switch, devices have longer to come back */
 	FLOW_AGE_S = 30,	    /* entries of closed flows are kept this long */
 	FLOWS_MAX = 1000000,
+	REPORT_AGE_MS = 3000,	    /* a device's report is recent */
 };
 
 struct master {
@@ -41,7 +43,8 @@ struct master {
 	struct sessions *sessions;
 	struct slave *slave;
 	struct event *tick;
-	uint64_t started_ms;
+	struct flow_sweep sweep;
+	uint64_t started_ms, swept_ms;
 	struct member members[FABRIC_DEVICES_MAX];
 };
 
@@ -225,6 +228,7 @@ static void received_sessions(struct master *master, uint32_t node, const scp_se
 	if (!member->reconciled && master->fabric)
 		reconcile(master, node, wire);
 	member->reconciled = true;
+	member->reported_ms = clock_monotonic_ms();
 	sessions_report(master->sessions, node, &report); /* takes out of *wire what it keeps */
 }
 
@@ -490,6 +494,30 @@ static void on_enrol(const scp_enrol *enrol, const char *peer, scp_enrol_reply *
 	reply->authority = strdup(rc < 0 ? "" : authority);
 }
 
+/* No device speaks for the flow, and its owner has had its say lately. */
+static bool may_be_dead(const struct fabric_flow *flow, void *arg)
+{
+	struct master *master = arg;
+	const struct member *owner = &master->members[flow->device % FABRIC_DEVICES_MAX];
+	bool heard = flow->device == FABRIC_SWITCH ||
+		     (owner->up && clock_monotonic_ms() - owner->reported_ms < REPORT_AGE_MS);
+
+	return heard && !sessions_is_with(master->sessions, &flow->flow, flow->device);
+}
+
+static void sweep_flows(struct master *master, uint64_t now_ms)
+{
+	size_t removed;
+
+	if (now_ms - master->swept_ms < FLOW_SWEEP_MS)
+		return;
+	master->swept_ms = now_ms;
+	master_refresh_sessions(master);
+	removed = flow_sweep_run(&master->sweep, master->fabric, may_be_dead, master);
+	if (removed)
+		log_info("fabric", "flows=%zu removed: no device speaks for them", removed);
+}
+
 /* Every second: flows of devices that stayed away, and of closed sessions. */
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -501,6 +529,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	if (!master->fabric)
 		return;
 	fabric_collect(master->fabric, FLOW_AGE_S);
+	sweep_flows(master, now_ms);
 	for (size_t at = 0; (node = namespace_next_node(master->ns, &at));) {
 		struct member *member = &master->members[node->id];
 		uint64_t away_ms = now_ms - (member->known ? member->since_ms : master->started_ms);
@@ -683,6 +712,7 @@ void master_free(struct master *master, bool for_good)
 		return;
 	if (master->tick)
 		event_free(master->tick);
+	flow_sweep_fini(&master->sweep);
 	fabric_free(master->fabric, for_good);
 	sessions_free(master->sessions);
 	vroot_close(master->vroot);

@@ -49,6 +49,7 @@ struct member {
 	char software[64];
 	uint32_t capabilities;
 	scp_heartbeat beat;
+	uint64_t reported_ms; /* monotonic clock, of its last report of sessions */
 	bool reconciled; /* its first report of sessions was compared with the fabric */
 	bool orphaned;	 /* its flows were taken back */
 };

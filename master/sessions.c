@@ -170,6 +170,13 @@ void sessions_forget_node(struct sessions *sessions, uint32_t node)
 	sweep(sessions, node, is_any);
 }
 
+bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, uint32_t node)
+{
+	struct slot **at = find(sessions, flow);
+
+	return *at && (*at)->entry.node == node;
+}
+
 const struct session_entry *sessions_find(const struct sessions *sessions, uint64_t id)
 {
 	for (size_t i = 0; i < BUCKETS; i++)

@@ -14,6 +14,7 @@
 #include "common/flow.h"
 #include "scp/scp_xdr.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +40,9 @@ void sessions_forget(struct sessions *sessions, const struct flow_key *flow);
 
 /* The device is gone, and its sessions with it. */
 void sessions_forget_node(struct sessions *sessions, uint32_t node);
+
+/* Whether a session of this flow is known to be with the device. */
+bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, uint32_t node);
 
 const struct session_entry *sessions_find(const struct sessions *sessions, uint64_t id);
 void sessions_visit(const struct sessions *sessions, void (*visit)(const struct session_entry *entry, void *arg),

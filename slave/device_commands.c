@@ -186,7 +186,7 @@ static void add_line(uint64_t time_ns, enum log_level level, const char *line, v
 
 void device_command_log(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct log_lines lines = { .table = admin_table("time_ns:Time level:Level line:Line") };
+	struct log_lines lines = { .table = admin_table("time_ns:Time line:Line") };
 	size_t have = 0, want = LOG_KEEP;
 
 	(void)arg;

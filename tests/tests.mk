@@ -14,7 +14,11 @@ tests_libtests_a_SOURCES = tests/fuzz/replay.c tests/platform/cluster.c tests/pl
 	tests/unit/fake_volume.c tests/unit/fake_volume.h tests/unit/golden_hex.h
 
 # By hand, or by tests/lab and tests/guest.
-EXTRA_PROGRAMS = tests/client/rpc_load
+EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load
+tests_client_nfs_load_CFLAGS = $(AM_CFLAGS) $(NFS_CFLAGS)
+tests_client_nfs_load_LDADD = $(NFS_LIBS)
+clients: $(EXTRA_PROGRAMS)
+.PHONY: clients
 
 if HAVE_CHECK
 AM_CFLAGS += $(CHECK_CFLAGS)
