@@ -13,7 +13,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WHY_MAX = 160, COPY_MAX = 4096, DRAIN_MAX = 64 };
+enum {
+	WHY_MAX = 160,
+	COPY_MAX = 4096,
+	DRAIN_MAX = 64,
+	RECORD_MAX = 16384, /* plain bytes in a TLS record, RFC 8446, 5.1 */
+};
 
 struct tls_stream {
 	struct tls_stream_options options;
@@ -152,9 +157,18 @@ static void say_goodbye(struct tls_stream *stream)
 static void flush(struct tls_stream *stream)
 {
 	while (!stream->error && evbuffer_get_length(stream->out)) {
+		size_t left = evbuffer_get_length(stream->out);
 		struct evbuffer_iovec part;
 		ssize_t n;
 
+		/*
+		 * A record that OpenSSL could not write whole must be offered again at least as long ("bad length"),
+		 * and the queue may have split it into pieces.
+		 */
+		if (!evbuffer_pullup(stream->out, (ev_ssize_t)(left < RECORD_MAX ? left : RECORD_MAX))) {
+			fail(stream, -ENOMEM, "no memory");
+			return;
+		}
 		evbuffer_peek(stream->out, -1, NULL, &part, 1);
 		n = write_some(stream, part.iov_base, part.iov_len);
 		if (n < 0)
