@@ -460,15 +460,19 @@ static int serve(struct daemon *daemon, const char *join)
 
 /*
  * What a killed run left on this machine. Addresses and sysctls are on record; programs, maps and the TAP are taken up as a
- * restart would, and then let go for good.
+ * restart would, and then let go for good. Not under a vnasd that runs.
  */
-static int undo(struct settings *settings)
+static int undo(struct daemon *daemon)
 {
-	struct event_base *base = event_base_new();
+	const struct settings *settings = &daemon->settings;
+	struct event_base *base;
 	struct machine *machine;
 	char record[PATH_MAX];
-	int rc;
+	int rc = lock_state(daemon);
 
+	if (rc < 0)
+		return EXIT_FAILURE;
+	base = event_base_new();
 	if (!base)
 		return EXIT_FAILURE;
 	slave_remove_kernel_helper(base, settings);
@@ -476,8 +480,6 @@ static int undo(struct settings *settings)
 		master_remove_fabric(settings);
 	event_base_free(base);
 	snprintf(record, sizeof(record), "%.4000s/machine", settings->state_dir);
-	if (access(record, F_OK) < 0)
-		return EXIT_SUCCESS; /* nothing was changed */
 	rc = machine_open(record, &machine);
 	if (rc < 0) {
 		log_err("main", "%s: %s", record, strerror(-rc));
@@ -502,7 +504,7 @@ static int vnasd_main(int argc, char **argv)
 		daemon.settings.mode = options.mode;
 	log_open(daemon.settings.log_level);
 	if (options.undo) {
-		status = undo(&daemon.settings);
+		status = undo(&daemon);
 	} else if (settings_validate(&daemon.settings, why) < 0) {
 		fprintf(stderr, "vnasd: %s\n", why);
 		status = EXIT_USAGE;
