@@ -688,7 +688,7 @@ static json_t *problems(struct master *master)
 								 away_reason(master_member(master, node->id))));
 	if (!namespace_next_export(ns, &first))
 		json_array_append_new(list, json_string("nothing is exported: nasctl export set / '*(rw)'"));
-	if (!master_fabric(master) && master_settings(master)->vip_count)
+	if (!master_fabric(master) && master_settings(master)->handoff && master_settings(master)->vip_count)
 		json_array_append_new(list, json_string("no forwarding table: work is relayed and sessions do not move; "
 							"nasctl log says why"));
 	return list;
