@@ -619,7 +619,8 @@ static void start_fabric(struct master *master)
 		return;
 	rc = make_fabric(settings, &master->fabric);
 	if (rc < 0) {
-		log_warn("fabric", "no forwarding table: %s; the cluster works by relaying only", strerror(-rc));
+		if (rc != -ENODEV) /* then nothing will work, for the same reason */
+			log_warn("fabric", "no forwarding table: %s; the cluster works by relaying only", strerror(-rc));
 		return;
 	}
 	for (size_t at = 0; (node = namespace_next_node(master->ns, &at));)

@@ -627,11 +627,9 @@ static int start_serving(struct slave *slave)
 		return -ENOMEM;
 	options.vip_count = split_vips(text, vips);
 	if (options.vip_count) {
-		rc = set_up_machine(slave, vips, options.vip_count);
-		if (rc < 0) {
-			log_err("serving", "the network can't be set up: %s", strerror(-rc));
+		rc = set_up_machine(slave, vips, options.vip_count); /* says itself what is wrong */
+		if (rc < 0)
 			goto out;
-		}
 	}
 	rc = serving_prepare(slave->serving, &options);
 	if (rc == 0 && options.vip_count)
