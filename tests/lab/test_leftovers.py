@@ -24,16 +24,17 @@ UNSTEADY = ("count", "stable_secret", "route.flush", "gc_", "max_entries", "tcp_
 def machine(lab, host):
     """{what: [lines]}"""
     qdiscs = [line.split(" refcnt")[0] for line in lab.run(host, "tc", "qdisc", "show").splitlines()]
+    interfaces = [line for line in lab.run(host, "ip", "-o", "link", "show").splitlines() if ": <" in line]
+    names = [line.split(":")[1].strip().split("@")[0] for line in interfaces]
     filters = []
-    for line in lab.run(host, "ip", "-o", "link", "show").splitlines():
-        name = line.split(":")[1].strip().split("@")[0]
+    for name in names:
         for side in ("ingress", "egress"):
             filters += [f"{name} {side} " + re.sub(r"\[[0-9]+\].*", "", text) for text in
                         lab.run(host, "tc", "filter", "show", "dev", name, side, check=False).splitlines()
                         if " handle " in text]
     addresses = [" ".join(line.split()[1:4]) for line in lab.run(host, "ip", "-o", "addr", "show").splitlines()]
-    links = [line.split(":")[1].strip().split("@")[0] + (" up" if "UP" in line.split("<")[1].split(">")[0].split(",")
-             else " down") for line in lab.run(host, "ip", "-o", "link", "show").splitlines()]
+    flags = [line.split("<")[1].split(">")[0].split(",") for line in interfaces]
+    links = [f"{name} {'up' if 'UP' in flag else 'down'}" for name, flag in zip(names, flags)]
     sysctls = [line for line in lab.run(host, "sysctl", "-a", "--pattern", r"^net\.ipv[46]", check=False).splitlines()
                if not any(word in line for word in UNSTEADY)]
     pins = []

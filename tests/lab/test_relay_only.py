@@ -54,6 +54,7 @@ def by_configuration(test):
     relays(test, lab, what)
     status = lab.nasctl("status")
     test.check(f"{what}: the status says so", status["handoffs"] is False, status)
+    test.check(f"{what}: what was asked for is no problem", status["health"] == "good", status)
     for host in ("switch", "disk1"):
         said = [line for line in warnings(lab.log(host)) if "handoff = no" in line]
         test.check(f"{what}: {host}'s log says so once", len(said) == 1, lab.log(host))
