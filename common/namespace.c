@@ -61,7 +61,7 @@ static bool item_is_valid(const ns_item *item)
 		return item->ns_item_u.volume.id != NAMESPACE_ROOT_VOLUME;
 	case NS_ENTRY:
 		if (entry->id == NAMESPACE_ROOT_ENTRY)
-			return entry->parent == NAMESPACE_ROOT_ENTRY;
+			return entry->parent == NAMESPACE_ROOT_ENTRY && entry->volume == NAMESPACE_ROOT_VOLUME;
 		return entry->id && entry->id != entry->parent && name_is_valid(entry->name);
 	case NS_EXPORT:
 		return item->ns_item_u.export_.path[0] == '/';
@@ -166,6 +166,121 @@ static void namespace_note_key(struct namespace *ns)
 		memcpy(ns->key.bytes, cluster->handle_key, sizeof(ns->key.bytes));
 }
 
+/* What no two items of a kind may share: orders two of them by it. */
+static int item_compare(const ns_item *a, const ns_item *b)
+{
+	const ns_entry *entry_a = &a->ns_item_u.entry, *entry_b = &b->ns_item_u.entry;
+
+	switch (a->kind) {
+	case NS_VOLUME:
+		return memcmp(a->ns_item_u.volume.uuid, b->ns_item_u.volume.uuid, NS_UUID_BYTES);
+	case NS_ENTRY:
+		if (entry_a->parent != entry_b->parent)
+			return entry_a->parent < entry_b->parent ? -1 : 1;
+		return strcmp(entry_a->name, entry_b->name);
+	case NS_EXPORT:
+		return strcmp(a->ns_item_u.export_.path, b->ns_item_u.export_.path);
+	default:
+		return item_id(a) < item_id(b) ? -1 : item_id(a) > item_id(b);
+	}
+}
+
+static int item_pointer_compare(const void *a, const void *b)
+{
+	return item_compare(*(const ns_item *const *)a, *(const ns_item *const *)b);
+}
+
+/* 0; -EBADMSG if two items are one by what they share; -ENOMEM */
+static int list_check_twins(const struct item_list *list)
+{
+	const ns_item **sorted = calloc(list->count + 1, sizeof(*sorted));
+	int rc = sorted ? 0 : -ENOMEM;
+
+	for (size_t i = 0; sorted && i < list->count; i++)
+		sorted[i] = &list->items[i];
+	if (sorted)
+		qsort(sorted, list->count, sizeof(*sorted), item_pointer_compare);
+	for (size_t i = 1; rc == 0 && i < list->count; i++)
+		if (item_compare(sorted[i - 1], sorted[i]) == 0)
+			rc = -EBADMSG;
+	free(sorted);
+	return rc;
+}
+
+static bool list_has_twin(const struct item_list *list, const ns_item *item)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (item_id(&list->items[i]) != item_id(item) && item_compare(&list->items[i], item) == 0)
+			return true;
+	return false;
+}
+
+/* Does the way up from an entry lead through directories to the root, and not to itself? */
+static bool entry_is_in_tree(const struct namespace *ns, const ns_entry *entry)
+{
+	uint64_t id = entry->parent;
+
+	for (int depth = 0; depth < NS_TEXT_MAX; depth++) {
+		const ns_entry *above = namespace_entry(ns, id);
+
+		if (!above || above->volume != NAMESPACE_ROOT_VOLUME)
+			return false;
+		if (above->id == NAMESPACE_ROOT_ENTRY)
+			return true;
+		if (above->id == entry->id)
+			return false;
+		id = above->parent;
+	}
+	return false;
+}
+
+static bool entry_has_children(const struct namespace *ns, uint64_t id)
+{
+	const ns_entry *entry;
+
+	for (size_t at = 0; (entry = namespace_next_entry(ns, &at));)
+		if (entry->parent == id && entry->id != NAMESPACE_ROOT_ENTRY)
+			return true;
+	return false;
+}
+
+/* Does the whole agree with itself? 0; -EBADMSG; -ENOMEM */
+static int namespace_check(const struct namespace *ns)
+{
+	const ns_entry *entry;
+	int rc = 0;
+
+	if (!namespace_cluster(ns) || !namespace_entry(ns, NAMESPACE_ROOT_ENTRY))
+		return -EBADMSG;
+	for (size_t kind = 0; rc == 0 && kind < KIND_COUNT; kind++)
+		rc = list_check_twins(&ns->kinds[kind]);
+	for (size_t at = 0; rc == 0 && (entry = namespace_next_entry(ns, &at));)
+		if (!entry_is_in_tree(ns, entry))
+			rc = -EBADMSG;
+	return rc;
+}
+
+static bool may_put(const struct namespace *ns, const ns_item *item)
+{
+	const ns_entry *entry = &item->ns_item_u.entry;
+
+	if (!item_is_valid(item) || list_has_twin(&ns->kinds[item->kind], item))
+		return false;
+	if (item->kind != NS_ENTRY)
+		return true;
+	return entry_is_in_tree(ns, entry) &&
+	       (entry->volume == NAMESPACE_ROOT_VOLUME || !entry_has_children(ns, entry->id));
+}
+
+static bool may_delete(const struct namespace *ns, const ns_item *item)
+{
+	const ns_entry *entry = &item->ns_item_u.entry;
+
+	if (item->kind == NS_ENTRY)
+		return entry->id != NAMESPACE_ROOT_ENTRY && !entry_has_children(ns, entry->id);
+	return item->kind != NS_CLUSTER;
+}
+
 /* Takes what it can of @snapshot's items; those it took are zeroed. */
 static int namespace_fill(struct namespace *ns, ns_snapshot *snapshot)
 {
@@ -181,11 +296,9 @@ static int namespace_fill(struct namespace *ns, ns_snapshot *snapshot)
 		memset(item, 0, sizeof(*item));
 		item->kind = NS_CLUSTER; /* nothing to free in it */
 	}
-	if (!namespace_cluster(ns) || !namespace_entry(ns, NAMESPACE_ROOT_ENTRY))
-		return -EBADMSG;
 	ns->revision = snapshot->revision;
 	namespace_note_key(ns);
-	return 0;
+	return namespace_check(ns);
 }
 
 int namespace_load(struct namespace *ns, const void *bytes, size_t len)
@@ -251,7 +364,7 @@ int namespace_apply(struct namespace *ns, const ns_change *change)
 	list = &ns->kinds[change->item.kind];
 	switch (change->operation) {
 	case NS_PUT:
-		if (!item_is_valid(&change->item))
+		if (!may_put(ns, &change->item))
 			return -EBADMSG;
 		rc = namespace_item_copy(&change->item, &item);
 		if (rc < 0)
@@ -263,7 +376,7 @@ int namespace_apply(struct namespace *ns, const ns_change *change)
 		}
 		break;
 	case NS_DELETE:
-		if (change->item.kind == NS_CLUSTER)
+		if (!may_delete(ns, &change->item))
 			return -EBADMSG;
 		list_delete(list, item_id(&change->item));
 		break;

@@ -6,6 +6,9 @@
  * fed by a snapshot and then by changes. The master writes (master/vroot.h) and publishes; everybody else only reads.
  * Knows nothing of how it travels (scp/).
  *
+ * It always agrees with itself: entries are one tree, with nothing below a mount point and no name twice in a directory;
+ * no two volumes have one UUID, no two exports one path.
+ *
  * Ownership: what a look-up returns is borrowed until the next load or apply.
  * Threads: the control loop's.
  */
@@ -46,7 +49,8 @@ void namespace_item_fini(ns_item *item);
  * namespace_apply() - apply one change
  * @change:	borrowed; copied
  *
- * Return: 0; -ESTALE if it does not follow the revision we have (ask for a snapshot); -EBADMSG; -ENOMEM
+ * Return: 0; -ESTALE if it does not follow the revision we have (ask for a snapshot); -EBADMSG if the content would
+ * contradict itself; -ENOMEM
  */
 int namespace_apply(struct namespace *ns, const ns_change *change);
 

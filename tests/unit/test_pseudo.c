@@ -135,14 +135,18 @@ END_TEST
 
 START_TEST(a_removed_directory_is_stale)
 {
-	ns_change change = { .revision = 2, .operation = NS_DELETE, .item = { .kind = NS_ENTRY } };
+	ns_change change = { .operation = NS_DELETE, .item = { .kind = NS_ENTRY } };
 	struct handle dir = entry_handle(3);
 	struct stat st;
 
 	open_root();
 	ck_assert_int_eq(root.backend->getattr(&root, &dir, &st), 0);
-	change.item.ns_item_u.entry.id = 3;
-	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+	/* First what is in it. */
+	for (uint64_t id = 4; id >= 3; id--) {
+		change.revision = namespace_revision(ns) + 1;
+		change.item.ns_item_u.entry.id = id;
+		ck_assert_int_eq(namespace_apply(ns, &change), 0);
+	}
 	ck_assert_int_eq(root.backend->getattr(&root, &dir, &st), -ESTALE);
 	namespace_free(ns);
 }

@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, devices see different trees: a client finds a directory at one device and not at the next, or a damaged
+ * message from the network takes the whole tree away.
+ */
+#include "config.h"
+
+#include "common/namespace.h"
+
+#include "common/bytes.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static ns_item cluster(const char *name)
+{
+	ns_item item = { .kind = NS_CLUSTER };
+
+	item.ns_item_u.cluster = (ns_cluster){ .id = 77, .name = (char *)name, .vips = "10.0.0.1 fd00::1" };
+	memset(item.ns_item_u.cluster.handle_key, 0x4b, NS_KEY_BYTES);
+	return item;
+}
+
+static ns_item node(uint32_t id, const char *name)
+{
+	ns_item item = { .kind = NS_NODE };
+
+	item.ns_item_u.node = (ns_node){
+		.id = id, .name = (char *)name, .state = NS_NODE_APPROVED, .address = "10.0.1.7", .port = 2050, .serial = ""
+	};
+	return item;
+}
+
+static ns_item volume(uint32_t id, uint32_t owner)
+{
+	ns_item item = { .kind = NS_VOLUME };
+
+	item.ns_item_u.volume = (ns_volume){ .id = id, .node = owner, .path = "/data", .root_type = 1 };
+	item.ns_item_u.volume.uuid[7] = (char)id;
+	item.ns_item_u.volume.root.root_val = "\001\002\003\004";
+	item.ns_item_u.volume.root.root_len = 4;
+	return item;
+}
+
+static ns_item entry(uint64_t id, uint64_t parent, const char *name, uint32_t of_volume)
+{
+	ns_item item = { .kind = NS_ENTRY };
+
+	item.ns_item_u.entry = (ns_entry){ .id = id, .parent = parent, .name = (char *)name, .volume = of_volume };
+	return item;
+}
+
+static ns_item export(uint32_t id, const char *path)
+{
+	ns_item item = { .kind = NS_EXPORT };
+
+	item.ns_item_u.export_ = (ns_export){ .id = id, .path = (char *)path, .clients = "*(rw)" };
+	return item;
+}
+
+static ns_item root_entry(void)
+{
+	return entry(NAMESPACE_ROOT_ENTRY, NAMESPACE_ROOT_ENTRY, "", 0);
+}
+
+/* XDR of a snapshot with these items. */
+static uint8_t *encode(uint64_t revision, const ns_item *items, size_t count, size_t *len)
+{
+	ns_snapshot snapshot = { .revision = revision };
+	uint8_t *bytes;
+	XDR xdr;
+
+	snapshot.items.items_val = (ns_item *)items;
+	snapshot.items.items_len = (u_int)count;
+	*len = xdr_sizeof((xdrproc_t)xdr_ns_snapshot, &snapshot);
+	bytes = malloc(*len);
+	xdrmem_create(&xdr, (char *)bytes, (u_int)*len, XDR_ENCODE);
+	ck_assert(xdr_ns_snapshot(&xdr, &snapshot));
+	return bytes;
+}
+
+static int load(struct namespace *ns, uint64_t revision, const ns_item *items, size_t count)
+{
+	size_t len;
+	uint8_t *bytes = encode(revision, items, count, &len);
+	int rc = namespace_load(ns, bytes, len);
+
+	free(bytes);
+	return rc;
+}
+
+/*
+ * Revision 40:	/disk0 (volume 1), /projects/a (volume 2), /projects/b, volume 3 nowhere
+ */
+static struct namespace *sample(void)
+{
+	/* Not in order: what arrives is sorted. */
+	const ns_item items[] = {
+		entry(9, 5, "b", 0),  entry(5, 1, "projects", 0), root_entry(),	 entry(2, 1, "disk0", 1), entry(7, 5, "a", 2),
+		cluster("test"),      volume(2, 7),		  volume(1, 1),	 volume(3, 7),		  node(7, "disk7"),
+		node(1, "master"),    export(2, "/projects"),	  export(1, "/"),
+	};
+	struct namespace *ns = namespace_new();
+
+	ck_assert_int_eq(load(ns, 40, items, sizeof(items) / sizeof(items[0])), 0);
+	return ns;
+}
+
+static uint8_t *snapshot(const struct namespace *ns, size_t *len)
+{
+	uint8_t *bytes;
+
+	ck_assert_int_eq(namespace_snapshot(ns, &bytes, len), 0);
+	return bytes;
+}
+
+static void expect_unchanged(const struct namespace *ns, const uint8_t *before, size_t before_len, const char *what)
+{
+	size_t len;
+	uint8_t *now = snapshot(ns, &len);
+
+	ck_assert_msg(len == before_len && memcmp(now, before, len) == 0, "%s: it has changed", what);
+	free(now);
+}
+
+START_TEST(a_new_one_is_empty)
+{
+	struct namespace *ns = namespace_new();
+	const char *rest;
+	size_t at = 0;
+
+	ck_assert_ptr_null(namespace_cluster(ns));
+	ck_assert_ptr_null(namespace_next_entry(ns, &at));
+	ck_assert_ptr_null(namespace_walk(ns, "/", &rest));
+	ck_assert_uint_eq(namespace_revision(ns), 0);
+	namespace_free(ns);
+	namespace_free(NULL);
+}
+END_TEST
+
+START_TEST(a_snapshot_loads_to_the_same)
+{
+	struct namespace *ns = sample(), *other = namespace_new();
+	size_t len;
+	uint8_t *bytes = snapshot(ns, &len);
+
+	ck_assert_int_eq(namespace_load(other, bytes, len), 0);
+	ck_assert_uint_eq(namespace_revision(other), 40);
+	expect_unchanged(other, bytes, len, "a replica of the replica");
+	ck_assert_mem_eq(namespace_handle_key(other)->bytes, "KKKKKKKKKKKKKKKK", NS_KEY_BYTES);
+	free(bytes);
+	namespace_free(ns);
+	namespace_free(other);
+}
+END_TEST
+
+START_TEST(looking_up)
+{
+	struct namespace *ns = sample();
+	uint64_t last = 0;
+	size_t at = 0, count = 0;
+	uint8_t uuid[NS_UUID_BYTES] = { [7] = 2 };
+	const ns_entry *e;
+
+	ck_assert_str_eq(namespace_cluster(ns)->name, "test");
+	ck_assert_str_eq(namespace_node(ns, 7)->name, "disk7");
+	ck_assert_ptr_null(namespace_node(ns, 8));
+	ck_assert_uint_eq(namespace_node_by_name(ns, "disk7")->id, 7);
+	ck_assert_ptr_null(namespace_node_by_name(ns, "disk"));
+	ck_assert_uint_eq(namespace_volume(ns, 2)->node, 7);
+	ck_assert_ptr_null(namespace_volume(ns, 0));
+	ck_assert_uint_eq(namespace_volume_by_uuid(ns, uuid)->id, 2);
+	ck_assert_str_eq(namespace_child(ns, 5, "a")->name, "a");
+	ck_assert_ptr_null(namespace_child(ns, 1, "a"));
+	ck_assert_ptr_null(namespace_child(ns, 1, "")); /* the root is not its own child */
+	ck_assert_uint_eq(namespace_place(ns, 2)->id, 7);
+	ck_assert_ptr_null(namespace_place(ns, 3));
+	ck_assert_ptr_null(namespace_place(ns, NAMESPACE_ROOT_VOLUME));
+	for (; (e = namespace_next_entry(ns, &at)); count++, last = e->id)
+		ck_assert_uint_gt(e->id, last);
+	ck_assert_uint_eq(count, 5);
+	namespace_free(ns);
+}
+END_TEST
+
+static const struct {
+	const char *path, *to, *rest; /* to: the entry's own path; NULL: nowhere */
+} walks[] = {
+	{ "/", "/", "" },
+	{ "", "/", "" },
+	{ "//./", "/", "" },
+	{ "/projects", "/projects", "" },
+	{ "projects/", "/projects", "" },
+	{ "/projects//./a", "/projects/a", "" },
+	{ "/projects/a/", "/projects/a", "" },
+	{ "/projects/a/src/x.c", "/projects/a", "src/x.c" },
+	{ "/disk0//x", "/disk0", "x" },
+	{ "/disk0/../x", "/disk0", "../x" }, /* the volume's to refuse */
+	{ "/projects/c", NULL, NULL },
+	{ "/projects/../disk0", NULL, NULL },
+	{ "/nothing/a", NULL, NULL },
+};
+
+START_TEST(walking)
+{
+	struct namespace *ns = sample();
+	const char *rest = NULL;
+	const ns_entry *e = namespace_walk(ns, walks[_i].path, &rest);
+	char path[NS_TEXT_MAX];
+
+	ck_assert_msg(!e == !walks[_i].to, "%s", walks[_i].path);
+	if (e) {
+		ck_assert_int_eq(namespace_path(ns, e, path), 0);
+		ck_assert_str_eq(path, walks[_i].to);
+		ck_assert_str_eq(rest, walks[_i].rest);
+	}
+	namespace_free(ns);
+}
+END_TEST
+
+static void put(struct namespace *ns, ns_item item)
+{
+	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_PUT, .item = item };
+
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+}
+
+START_TEST(long_names_and_deep_paths)
+{
+	struct namespace *ns = sample();
+	char name[NS_NAME_MAX + 2], path[NS_TEXT_MAX];
+	const char *rest;
+
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	ck_assert_ptr_null(namespace_walk(ns, name, &rest));
+	name[NS_NAME_MAX] = '\0';
+	put(ns, entry(100, 1, name, 0));
+	ck_assert_uint_eq(namespace_walk(ns, name, &rest)->id, 100);
+	/* 4 * 256 bytes and the end do not fit into NS_TEXT_MAX. */
+	for (uint64_t id = 101; id < 104; id++)
+		put(ns, entry(id, id - 1, name, 0));
+	ck_assert_int_eq(namespace_path(ns, namespace_entry(ns, 102), path), 0);
+	ck_assert_uint_eq(strlen(path), 3 * (NS_NAME_MAX + 1));
+	ck_assert_int_eq(namespace_path(ns, namespace_entry(ns, 103), path), -ENAMETOOLONG);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(changes)
+{
+	struct namespace *ns = sample();
+	ns_change deletion = { .operation = NS_DELETE, .item = entry(7, 0, "", 0) };
+
+	put(ns, node(8, "disk8"));
+	put(ns, node(8, "renamed"));
+	ck_assert_str_eq(namespace_node(ns, 8)->name, "renamed");
+	deletion.revision = 43;
+	ck_assert_int_eq(namespace_apply(ns, &deletion), 0);
+	ck_assert_ptr_null(namespace_entry(ns, 7));
+	ck_assert_ptr_null(namespace_place(ns, 2));
+	/* What is not there can be deleted: the revision counts. */
+	deletion.revision = 44;
+	ck_assert_int_eq(namespace_apply(ns, &deletion), 0);
+	ck_assert_uint_eq(namespace_revision(ns), 44);
+	namespace_free(ns);
+}
+END_TEST
+
+/* The key changes with the cluster's item: handles that were given out stay valid only with the right one. */
+START_TEST(the_key_follows_the_cluster)
+{
+	struct namespace *ns = sample();
+	ns_item item = cluster("test");
+
+	memset(item.ns_item_u.cluster.handle_key, 'q', NS_KEY_BYTES);
+	put(ns, item);
+	ck_assert_mem_eq(namespace_handle_key(ns)->bytes, "qqqqqqqqqqqqqqqq", NS_KEY_BYTES);
+	namespace_free(ns);
+}
+END_TEST
+
+/* A change that was lost or came twice is not guessed at. */
+START_TEST(gaps_are_refused)
+{
+	static const uint64_t wrong[] = { 0, 1, 39, 40, 42, 1000, UINT64_MAX };
+	struct namespace *ns = sample();
+	size_t len;
+	uint8_t *before = snapshot(ns, &len);
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		ns_change change = { .revision = wrong[i], .operation = NS_PUT, .item = node(8, "disk8") };
+
+		ck_assert_int_eq(namespace_apply(ns, &change), -ESTALE);
+	}
+	expect_unchanged(ns, before, len, "a gap");
+	free(before);
+	namespace_free(ns);
+}
+END_TEST
+
+static ns_item unknown_kind(void)
+{
+	ns_item item = node(1, "x");
+
+	item.kind = 99;
+	return item;
+}
+
+START_TEST(bad_changes_are_refused)
+{
+	const struct {
+		const char *what;
+		ns_operation operation;
+		ns_item item;
+	} bad[] = {
+		{ "node 0", NS_PUT, node(0, "x") },
+		{ "volume 0", NS_PUT, volume(0, 1) },
+		{ "entry 0", NS_PUT, entry(0, 1, "x", 0) },
+		{ "the root elsewhere", NS_PUT, entry(NAMESPACE_ROOT_ENTRY, 5, "x", 0) },
+		{ "its own parent", NS_PUT, entry(20, 20, "x", 0) },
+		{ "no name", NS_PUT, entry(20, 1, "", 0) },
+		{ "a name with a slash", NS_PUT, entry(20, 1, "a/b", 0) },
+		{ "this directory", NS_PUT, entry(20, 1, ".", 0) },
+		{ "the directory above", NS_PUT, entry(20, 1, "..", 0) },
+		{ "a parent that is not there", NS_PUT, entry(20, 999, "x", 0) },
+		{ "a parent that is a mount point", NS_PUT, entry(20, 2, "x", 0) },
+		{ "a name that is taken", NS_PUT, entry(20, 1, "disk0", 0) },
+		{ "a directory below itself", NS_PUT, entry(5, 9, "x", 0) },
+		{ "a mount point with something in it", NS_PUT, entry(5, 1, "projects", 3) },
+		{ "a UUID that is taken", NS_PUT, volume(256 + 2, 7) },
+		{ "an export that is there", NS_PUT, export(3, "/projects") },
+		{ "the root a mount point", NS_PUT, entry(1, 1, "", 1) },
+		{ "a relative export", NS_PUT, export(3, "projects") },
+		{ "an unknown kind", NS_PUT, unknown_kind() },
+		{ "an unknown operation", 9, node(8, "x") },
+		{ "no cluster any more", NS_DELETE, cluster("test") },
+		{ "no root any more", NS_DELETE, root_entry() },
+		{ "a directory with something in it", NS_DELETE, entry(5, 1, "", 0) },
+	};
+	struct namespace *ns = sample();
+	size_t len;
+	uint8_t *before = snapshot(ns, &len);
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ns_change change = { .revision = 41, .operation = bad[i].operation, .item = bad[i].item };
+
+		ck_assert_msg(namespace_apply(ns, &change) == -EBADMSG, "%s", bad[i].what);
+		expect_unchanged(ns, before, len, bad[i].what);
+	}
+	free(before);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(bad_snapshots_leave_the_old_content)
+{
+	const struct {
+		const char *what;
+		size_t count;
+		ns_item items[6];
+	} bad[] = {
+		{ "nothing", 0, { cluster("x") } },
+		{ "no cluster", 2, { root_entry(), node(1, "x") } },
+		{ "no root", 2, { cluster("x"), node(1, "x") } },
+		{ "a node 0", 3, { cluster("x"), root_entry(), node(0, "x") } },
+		{ "a bad name", 3, { cluster("x"), root_entry(), entry(2, 1, "..", 0) } },
+		{ "a lost entry", 3, { cluster("x"), root_entry(), entry(2, 9, "x", 0) } },
+		{ "entries in a circle", 4, { cluster("x"), root_entry(), entry(2, 3, "x", 0), entry(3, 2, "y", 0) } },
+		{ "a mount point with something in it", 4,
+		  { cluster("x"), root_entry(), entry(2, 1, "x", 1), entry(3, 2, "y", 0) } },
+		{ "one UUID twice", 4, { cluster("x"), root_entry(), volume(1, 1), volume(257, 1) } },
+		{ "one export twice", 4, { cluster("x"), root_entry(), export(1, "/"), export(2, "/") } },
+		{ "one name twice", 4, { cluster("x"), root_entry(), entry(2, 1, "x", 0), entry(3, 1, "x", 0) } },
+	};
+	struct namespace *ns = sample();
+	size_t len;
+	uint8_t *before = snapshot(ns, &len);
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert_msg(load(ns, 50, bad[i].items, bad[i].count) == -EBADMSG, "%s", bad[i].what);
+		expect_unchanged(ns, before, len, bad[i].what);
+	}
+	free(before);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(every_cut_of_a_snapshot_is_refused)
+{
+	struct namespace *ns = sample(), *other = sample();
+	size_t len;
+	uint8_t *bytes = snapshot(ns, &len);
+
+	for (size_t cut = 0; cut < len; cut++)
+		ck_assert_int_eq(namespace_load(other, bytes, cut), -EBADMSG);
+	expect_unchanged(other, bytes, len, "after all the cuts");
+	free(bytes);
+	namespace_free(ns);
+	namespace_free(other);
+}
+END_TEST
+
+START_TEST(handles_and_fsids)
+{
+	struct namespace *ns = sample();
+	ns_volume none = { 0 };
+	struct handle root = namespace_volume_root(namespace_volume(ns, 2));
+	struct handle directory = namespace_entry_handle(namespace_entry(ns, 5));
+	struct bytes_reader r = bytes_reader_init(directory.backend, directory.backend_len);
+
+	ck_assert_int_eq(root.type, HANDLE_LOCAL);
+	ck_assert_uint_eq(root.volume, 2);
+	ck_assert_uint_eq(root.backend_len, 4);
+	ck_assert_mem_eq(root.backend, "\001\002\003\004", 4);
+	ck_assert_int_eq(directory.type, HANDLE_PSEUDO);
+	ck_assert_uint_eq(directory.volume, 0);
+	ck_assert_uint_eq(bytes_get_be64(&r), 5);
+	ck_assert_uint_eq(namespace_fsid(namespace_volume(ns, 2)), 2);
+	ck_assert_uint_eq(namespace_fsid(&none), 1); /* 0 is the virtual root's */
+	namespace_free(ns);
+}
+END_TEST
+
+/* What the copy owns is its own. */
+START_TEST(items_are_copied_whole)
+{
+	struct namespace *ns = sample();
+	ns_item item = { .kind = NS_VOLUME }, copy;
+
+	item.ns_item_u.volume = *namespace_volume(ns, 2);
+	ck_assert_int_eq(namespace_item_copy(&item, &copy), 0);
+	namespace_free(ns);
+	ck_assert_str_eq(copy.ns_item_u.volume.path, "/data");
+	ck_assert_mem_eq(copy.ns_item_u.volume.root.root_val, "\001\002\003\004", 4);
+	namespace_item_fini(&copy);
+}
+END_TEST
+
+/* Thousands of items, in the worst order. */
+START_TEST(many_items)
+{
+	struct namespace *ns = sample();
+	char name[32];
+
+	for (uint64_t id = 5000; id > 1000; id--) {
+		snprintf(name, sizeof(name), "d%ju", (uintmax_t)id);
+		put(ns, entry(id, 1, name, 0));
+	}
+	ck_assert_str_eq(namespace_entry(ns, 3210)->name, "d3210");
+	ck_assert_uint_eq(namespace_child(ns, 1, "d4999")->id, 4999);
+	namespace_free(ns);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("namespace");
+	TCase *tcase = tcase_create("namespace");
+	SRunner *runner;
+	int failed;
+
+	suite_add_tcase(suite, tcase);
+	tcase_add_test(tcase, a_new_one_is_empty);
+	tcase_add_test(tcase, a_snapshot_loads_to_the_same);
+	tcase_add_test(tcase, looking_up);
+	tcase_add_loop_test(tcase, walking, 0, sizeof(walks) / sizeof(walks[0]));
+	tcase_add_test(tcase, long_names_and_deep_paths);
+	tcase_add_test(tcase, changes);
+	tcase_add_test(tcase, the_key_follows_the_cluster);
+	tcase_add_test(tcase, gaps_are_refused);
+	tcase_add_test(tcase, bad_changes_are_refused);
+	tcase_add_test(tcase, bad_snapshots_leave_the_old_content);
+	tcase_add_test(tcase, every_cut_of_a_snapshot_is_refused);
+	tcase_add_test(tcase, handles_and_fsids);
+	tcase_add_test(tcase, items_are_copied_whole);
+	tcase_add_test(tcase, many_items);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
