@@ -513,6 +513,23 @@ static int next_disk(struct vroot *vroot, char *place, size_t size)
 	}
 }
 
+/* Before any directory is made: are all of a path's names good ones? 0; -EINVAL; -ENAMETOOLONG */
+static int check_place(const char *place)
+{
+	if (place[0] != '/' || !place[strspn(place, "/")])
+		return -EINVAL; /* the root itself is no place for a volume */
+	for (const char *name = place; *(name += strspn(name, "/"));) {
+		size_t len = strcspn(name, "/");
+
+		if (len > NS_NAME_MAX)
+			return -ENAMETOOLONG;
+		if (strncmp(name, "..", len) == 0 && len <= 2)
+			return -EINVAL;
+		name += len;
+	}
+	return 0;
+}
+
 int vroot_make_place(struct vroot *vroot, uint32_t volume, const char *place)
 {
 	uint64_t parent = NAMESPACE_ROOT_ENTRY, id;
@@ -523,11 +540,10 @@ int vroot_make_place(struct vroot *vroot, uint32_t volume, const char *place)
 		next_disk(vroot, copy, sizeof(copy));
 	else if ((size_t)snprintf(copy, sizeof(copy), "%s", place) >= sizeof(copy))
 		return -ENAMETOOLONG;
-	if (copy[0] != '/')
-		return -EINVAL;
+	rc = check_place(copy);
+	if (rc < 0)
+		return rc;
 	rest += strspn(rest, "/");
-	if (!*rest)
-		return -EINVAL; /* the root itself is no place for a volume */
 	while ((name = strsep(&rest, "/"))) {
 		const ns_entry *entry;
 		bool last;
@@ -535,10 +551,6 @@ int vroot_make_place(struct vroot *vroot, uint32_t volume, const char *place)
 		if (rest)
 			rest += strspn(rest, "/");
 		last = !rest || !*rest;
-		if (strlen(name) > NS_NAME_MAX)
-			return -ENAMETOOLONG;
-		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-			return -EINVAL;
 		entry = namespace_child(vroot->ns, parent, name);
 		if (entry && last)
 			return entry->volume == volume ? 0 : -EEXIST;
