@@ -73,6 +73,7 @@
 #include "common/log.h"
 #include "common/machine.h"
 #include "common/nasctl.h"
+#include "common/rpc.h"
 #include "common/settings.h"
 #include "common/stored_file.h"
 #include "master/master.h"
@@ -84,6 +85,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -310,6 +312,16 @@ static void raise_limits(void)
 	}
 }
 
+/*
+ * Replies to READ are a megabyte and live for a moment. Left alone, malloc() gives each back to the kernel, which then
+ * clears every page of the next one.
+ */
+static void keep_memory(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 4 * RPC_DATA_MAX);
+	mallopt(M_TRIM_THRESHOLD, 64 * RPC_DATA_MAX);
+}
+
 /* One daemon for one state directory. */
 static int lock_state(struct daemon *daemon)
 {
@@ -443,6 +455,7 @@ static int serve(struct daemon *daemon, const char *join)
 	if (rc < 0)
 		return EXIT_FAILURE;
 	raise_limits();
+	keep_memory();
 	daemon->base = event_base_new();
 	daemon->ns = namespace_new();
 	rc = daemon->base && daemon->ns ? catch_signals(daemon) : -ENOMEM;
