@@ -63,6 +63,7 @@
  *   flow_sweep		entries of the table that nobody speaks for
  *   master		the switch, put together
  *   sessions		where the clients' sessions are
+ *   tickle		waking up clients whose device is gone
  *   vroot		the virtual root's book-keeping in SQLite
  * etc/, systemd/, docs/, tests/
  */

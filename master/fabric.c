@@ -294,7 +294,7 @@ void fabric_device_remove(struct fabric *fabric, uint32_t device)
 	bpf_map_update_elem(fabric->hosts_fd, &device, &none, BPF_ANY);
 	if (old.ifindex)
 		forget_mac(fabric, &old);
-	fabric_device_orphan(fabric, device);
+	fabric_device_orphan(fabric, device, NULL, NULL);
 }
 
 /* Has the BPF program change an entry in place; the maps offer replacement only. */
@@ -395,6 +395,8 @@ void fabric_flows(struct fabric *fabric, bool (*visit)(const struct fabric_flow 
 struct orphaning {
 	struct fabric *fabric;
 	uint32_t device;
+	void (*on_orphan)(const struct flow_key *flow, void *arg);
+	void *arg;
 };
 
 static bool orphan_flow(const struct flow_key *key, const struct fabric_entry *entry, void *arg)
@@ -402,14 +404,18 @@ static bool orphan_flow(const struct flow_key *key, const struct fabric_entry *e
 	struct orphaning *o = arg;
 	struct fabric_order order = { .flow = *key, .device = FABRIC_SWITCH, .old_device = o->device };
 
-	if (entry->device == o->device)
-		command(o->fabric, &order); /* not its owner any more: the better */
+	if (entry->device != o->device)
+		return true;
+	command(o->fabric, &order); /* not its owner any more: the better */
+	if (o->on_orphan && entry->state != FABRIC_ENTRY_CLOSING)
+		o->on_orphan(key, o->arg);
 	return true;
 }
 
-void fabric_device_orphan(struct fabric *fabric, uint32_t device)
+void fabric_device_orphan(struct fabric *fabric, uint32_t device,
+			  void (*on_orphan)(const struct flow_key *flow, void *arg), void *arg)
 {
-	struct orphaning o = { fabric, device };
+	struct orphaning o = { fabric, device, on_orphan, arg };
 
 	walk(fabric, orphan_flow, &o);
 }

@@ -109,8 +109,12 @@ void fabric_flow_remove(struct fabric *fabric, const struct flow_key *flow);
 /* Visit every flow; @visit returns false to stop. The table may change meanwhile. */
 void fabric_flows(struct fabric *fabric, bool (*visit)(const struct fabric_flow *flow, void *arg), void *arg);
 
-/* Give all flows of a device (that died) to the switch, whose stack resets them at the client's next packet. */
-void fabric_device_orphan(struct fabric *fabric, uint32_t device);
+/*
+ * Give all flows of a device (that died) to the switch, whose stack resets them at the client's next packet. @on_orphan is
+ * called for each that was not closing; NULL: nobody wants to know.
+ */
+void fabric_device_orphan(struct fabric *fabric, uint32_t device,
+			  void (*on_orphan)(const struct flow_key *flow, void *arg), void *arg);
 
 /* Remove entries that saw FIN or RST and no packet for @age_s seconds. Call every few seconds. Returns how many. */
 size_t fabric_collect(struct fabric *fabric, unsigned int age_s);

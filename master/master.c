@@ -12,6 +12,7 @@
 #include "master/fabric.h"
 #include "master/flow_sweep.h"
 #include "master/sessions.h"
+#include "master/tickle.h"
 #include "master/vroot.h"
 #include "scp/eap.h"
 
@@ -518,6 +519,37 @@ static void sweep_flows(struct master *master, uint64_t now_ms)
 		log_info("fabric", "flows=%zu removed: no device speaks for them", removed);
 }
 
+struct tickling {
+	unsigned int flows, failed;
+	int error; /* the last one's */
+};
+
+static void on_orphan(const struct flow_key *flow, void *arg)
+{
+	struct tickling *tickling = arg;
+	int rc = tickle_client(flow);
+
+	tickling->flows++;
+	if (rc < 0) {
+		tickling->failed++;
+		tickling->error = rc;
+	}
+}
+
+/* The device may still be there, cut off from us: fencing is the fabric's. */
+static void take_flows_back(struct master *master, uint32_t node, uint64_t away_ms)
+{
+	struct tickling tickling = { 0 };
+
+	fabric_device_orphan(master->fabric, node, on_orphan, &tickling);
+	sessions_forget_node(master->sessions, node);
+	log_warn("fabric", "node=%u has been away for %ju ms: its flows=%u are the switch's again, clients reconnect",
+		 node, (uintmax_t)away_ms, tickling.flows);
+	if (tickling.failed)
+		log_warn("fabric", "clients=%u can't be woken up: %s; they reconnect at their next retransmission",
+			 tickling.failed, strerror(-tickling.error));
+}
+
 /* Every second: flows of devices that stayed away, and of closed sessions. */
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -537,11 +569,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		if (node->id == NAMESPACE_MASTER || member->up || member->orphaned ||
 		    away_ms < (member->known ? ORPHAN_MS : ORPHAN_AT_START_MS))
 			continue;
-		log_warn("fabric", "node=%u has been away for %ju ms: its flows are the switch's again", node->id,
-			 (uintmax_t)away_ms);
 		member->orphaned = true;
-		fabric_device_orphan(master->fabric, node->id);
-		sessions_forget_node(master->sessions, node->id);
+		take_flows_back(master, node->id, away_ms);
 	}
 }
 

@@ -171,7 +171,7 @@ static void test_table(struct cluster *c)
 	flow = flow_of(&cluster_families[0], port, IPPROTO_TCP);
 	CHECK(fabric_flow_set(c->fabric, &flow, FABRIC_SWITCH, &generation) == -ENOSPC);
 	CHECK(count_flows(c) == CLUSTER_FLOWS_MAX);
-	fabric_device_orphan(c->fabric, c->devices[1].index);
+	fabric_device_orphan(c->fabric, c->devices[1].index, NULL, NULL);
 	for (port = 6000; port < 6000 + CLUSTER_FLOWS_MAX; port++) {
 		flow = flow_of(&cluster_families[port & 1], port, IPPROTO_TCP);
 		CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
