@@ -126,8 +126,8 @@ class Lab:
         with open(self.hosts[host]["log"], encoding="utf-8", errors="replace") as log:
             return log.read()
 
-    def client(self, host="client1", **more):
-        return raw_nfs.Client(self.vip, netns=self.netns(host), **more)
+    def client(self, host="client1", server=None, **more):
+        return raw_nfs.Client(server or self.vip, netns=self.netns(host), **more)
 
     def load(self, *arguments, host="client1"):
         return Load(self, host, arguments)
