@@ -80,6 +80,18 @@ void sessions_free(struct sessions *sessions)
 	free(sessions);
 }
 
+/*
+ * A device that has given the session away may have written this before it did. What a handoff said of a session that
+ * nobody has reported yet (id 0) has the low 16 bits of the count: compare as serial numbers (RFC 1982).
+ */
+static bool is_outdated(const struct slot *slot, uint32_t node, const scp_session *info)
+{
+	const scp_session *known = &slot->entry.info;
+
+	return slot->entry.node && slot->entry.node != node && (known->id == info->id || known->id == 0) &&
+	       (int16_t)((uint16_t)info->handoffs - (uint16_t)known->handoffs) < 0;
+}
+
 static int report_one(struct sessions *sessions, uint32_t node, scp_session *info)
 {
 	struct flow_key flow;
@@ -89,8 +101,7 @@ static int report_one(struct sessions *sessions, uint32_t node, scp_session *inf
 	slot = find_or_add(sessions, &flow);
 	if (!slot)
 		return -ENOMEM;
-	/* A device that has given the session away may have written this before it did. */
-	if (slot->entry.info.id == info->id && slot->entry.node != node && slot->entry.info.handoffs > info->handoffs)
+	if (is_outdated(slot, node, info))
 		return 0;
 	xdr_free((xdrproc_t)xdr_scp_session, (char *)&slot->entry.info);
 	slot->entry.info = *info;
