@@ -107,17 +107,30 @@ int stored_file_read(const char *path, uint8_t **bytes, size_t *len)
 	return 0;
 }
 
+static int make_one(const char *path)
+{
+	struct stat st;
+
+	if (mkdir(path, 0755) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (stat(path, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
 int stored_file_make_directory(const char *path)
 {
 	char part[PATH_MAX];
+	int rc = 0;
 
 	if ((size_t)snprintf(part, sizeof(part), "%s", path) >= sizeof(part))
 		return -ENAMETOOLONG;
-	for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(part + 1, '/'); slash && rc == 0; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		if (mkdir(part, 0755) < 0 && errno != EEXIST)
-			return -errno;
+		rc = make_one(part);
 		*slash = '/';
 	}
-	return mkdir(part, 0755) < 0 && errno != EEXIST ? -errno : 0;
+	return rc < 0 ? rc : make_one(part);
 }
