@@ -79,7 +79,8 @@ static int volumes_load_line(struct volumes *volumes, const char *line)
 		return -ENOMEM;
 	offer = &offered->offer;
 	if (sscanf(line, "%36s %1023s %n", uuid, offer->place, &path_at) < 2 || !path_at ||
-	    uuid_parse(uuid, offer->uuid) < 0 || line[path_at] != '/') {
+	    uuid_parse(uuid, offer->uuid) < 0 || line[path_at] != '/' ||
+	    strlen(line + path_at) >= sizeof(offer->path)) {
 		free(offered);
 		return -EINVAL;
 	}
