@@ -51,6 +51,7 @@ struct conn {
 	struct sockaddr_storage client, local;
 	struct kernel_helper_static fixed;
 	struct conn_facts facts;
+	size_t restored_len;
 	struct placement placement;
 	void (*on_quiet)(struct conn *conn, void *arg);
 	void *on_quiet_arg;
@@ -632,6 +633,11 @@ int conn_fd(const struct conn *conn)
 	return conn->fd;
 }
 
+size_t conn_restored_len(const struct conn *conn)
+{
+	return conn->restored_len;
+}
+
 size_t conn_output_len(const struct conn *conn)
 {
 	return evbuffer_get_length(conn->output);
@@ -703,6 +709,7 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 	conn->flow = *flow;
 	conn->fixed = *fixed;
 	conn->facts = state->facts;
+	conn->restored_len = state->sent_len;
 	conn->movable = true;
 	flow_to_sockets(flow, &conn->client, &conn->local);
 	if (record_append(&conn->input, state->input, state->input_len) < 0 ||

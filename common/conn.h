@@ -95,6 +95,9 @@ struct placement *conn_placement(struct conn *conn);
 bool conn_is_movable(const struct conn *conn);
 int conn_fd(const struct conn *conn);
 
+/* What conn_import() was told; 0 for an accepted connection. */
+size_t conn_restored_len(const struct conn *conn);
+
 /* Bytes of replies that the kernel has not taken yet. */
 size_t conn_output_len(const struct conn *conn);
 
@@ -116,6 +119,7 @@ struct conn_state {
 	size_t input_len;
 	uint8_t *output; /* replies, or parts, that the kernel has not taken */
 	size_t output_len;
+	size_t sent_len; /* conn_import() only: bytes the kernel was given as sent, but not acknowledged */
 };
 
 /* Copy the state out. 0; -ENOMEM. Free with conn_state_fini(). */

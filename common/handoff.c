@@ -26,6 +26,7 @@ struct handoff {
 	/* First device. */
 	struct kernel_helper_state frozen;
 	bool is_frozen;
+	uint64_t settle_by_ms; /* monotonic clock */
 	uint64_t frozen_us;
 	uint32_t duration_us;
 	handoff_done_fn on_done;
@@ -334,6 +335,7 @@ static int handoff_import(struct handoff *handoff, const struct kernel_helper_st
 		.input_len = message->received_len,
 		.output = (uint8_t *)message->unsent,
 		.output_len = message->unsent_len,
+		.sent_len = message->sent_len,
 	};
 	struct conn *conn;
 	int fd, rc;
@@ -469,10 +471,31 @@ static void handoff_event(struct handoff *handoff, enum tch_event event, int res
 		handoff_free(handoff);
 }
 
+/* The session is served as before until it is settled. A client that does not answer at all must not hold it for ever. */
+static void handoff_begin(struct handoff *handoff)
+{
+	struct conn *conn = handoff_conn(handoff);
+
+	if (!conn) {
+		handoff_finish(handoff, -ENOTCONN);
+		handoff_free(handoff);
+	} else if (!kernel_helper_is_settled(handoff->all->options.helper, conn_fd(conn), conn_restored_len(conn)) &&
+		   clock_monotonic_ms() < handoff->settle_by_ms) {
+		timer_arm(handoff->timer, HANDOFF_SETTLE_POLL_MS);
+	} else {
+		handoff_event(handoff, TCH_EV_START, 0);
+	}
+}
+
 static void handoff_on_timer(evutil_socket_t fd, short what, void *arg)
 {
+	struct handoff *handoff = arg;
+
 	(void)fd, (void)what;
-	handoff_event(arg, TCH_EV_TIMEOUT, 0);
+	if (handoff->tch.state == TCH_IDLE)
+		handoff_begin(handoff);
+	else
+		handoff_event(handoff, TCH_EV_TIMEOUT, 0);
 }
 
 /* Starting and receiving */
@@ -524,7 +547,8 @@ int handoff_start(struct handoffs *handoffs, uint64_t session, uint32_t node, ha
 		return -ENOMEM;
 	handoff->on_done = on_done;
 	handoff->on_done_arg = arg;
-	handoff_event(handoff, TCH_EV_START, 0);
+	handoff->settle_by_ms = clock_monotonic_ms() + HANDOFF_SETTLE_MS;
+	handoff_begin(handoff);
 	return 0;
 }
 

@@ -22,7 +22,12 @@
 struct event_base;
 struct handoffs;
 
-enum { HANDOFF_GRACE_MS = 5000, HANDOFF_ASK_MS = 1000 };
+enum {
+	HANDOFF_GRACE_MS = 5000,
+	HANDOFF_ASK_MS = 1000,
+	HANDOFF_SETTLE_MS = 2000, /* longest wait for kernel_helper_is_settled() */
+	HANDOFF_SETTLE_POLL_MS = 5,
+};
 
 struct handoff_functions {
 	/* Send to a device. 0; -ENOTCONN */
@@ -61,6 +66,8 @@ typedef void (*handoff_done_fn)(uint64_t session, uint32_t node, int result, uin
 /**
  * handoff_start() - hand a session of this device off
  * @on_done:	called once unless an error was returned; may be NULL
+ *
+ * Begins at once, or when packets to the client that were lost have been sent again (kernel_helper_is_settled()).
  *
  * Return: 0; -ENOENT (no such session here), -EALREADY (being handed off), -EOPNOTSUPP (no kernel helper here or there,
  * or the connection can't be moved), -EHOSTDOWN (no session with that device), -EINVAL (it is this device)

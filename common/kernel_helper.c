@@ -279,6 +279,11 @@ static void write_back_parked(struct kernel_helper *helper, const struct flow_ke
 	park_write_back(helper->park, flow);
 }
 
+bool kernel_helper_is_settled(struct kernel_helper *helper __attribute__((unused)), int fd, size_t restored_len)
+{
+	return tcp_repair_is_settled(fd, restored_len);
+}
+
 int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow)
 {
 	struct node_flow entry = { .state = NODE_HOLD, .park_ifindex = park_ifindex(helper->park) };

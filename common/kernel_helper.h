@@ -103,6 +103,19 @@ void kernel_helper_free(struct kernel_helper *helper, bool for_good);
  */
 int kernel_helper_adopt(struct kernel_helper *helper, int fd, struct kernel_helper_static *out);
 
+/**
+ * kernel_helper_is_settled() - does this kernel not know of anything that it sent to the client in vain?
+ * @fd:		its socket, not frozen
+ * @restored_len: how much was `sent` when it was restored here; 0 if it was accepted here
+ *
+ * A freeze loses what the kernel knows of lost packets; the next device sends them again only after its first
+ * retransmission timeout, a second later. So a connection that moves again before that, and again, never gets over a
+ * loss.
+ *
+ * Return: false while something is being sent again, or what was sent before the restore is not acknowledged
+ */
+bool kernel_helper_is_settled(struct kernel_helper *helper, int fd, size_t restored_len);
+
 /* Park incoming packets of the flow, drop outgoing ones. Return: 0 or a negative errno value. */
 int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow);
 

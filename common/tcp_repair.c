@@ -496,6 +496,17 @@ void tcp_repair_push(int fd)
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
+/* The kernel counts acknowledged bytes from the restore on. */
+bool tcp_repair_is_settled(int fd, size_t restored_len)
+{
+	struct tcp_info info;
+
+	if (get_info(fd, &info))
+		return true;
+	return info.tcpi_bytes_acked >= restored_len &&
+	       (info.tcpi_ca_state == TCP_CA_Open || info.tcpi_ca_state == TCP_CA_CWR);
+}
+
 void tcp_repair_silence(int fd)
 {
 	struct sockaddr nowhere = { .sa_family = AF_UNSPEC };

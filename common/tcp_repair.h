@@ -29,6 +29,9 @@ int tcp_repair_thaw(int fd);
  */
 void tcp_repair_push(int fd);
 
+/* See kernel_helper_is_settled(). */
+bool tcp_repair_is_settled(int fd, size_t restored_len);
+
 /* End a frozen connection without a packet, whatever else refers to the socket (handoff.md 3.4). Closes @fd. */
 void tcp_repair_silence(int fd);
 
