@@ -20,13 +20,19 @@ def operations(lab):
     return lab.counter("disk1", "nfs3", "procedure_")
 
 
-def hand_off(test, lab, load, node):
-    """The placement policy may take the session back at once, to where its work is: the answer counts, not the list."""
+def there_and_back(test, lab, load, tries=20):
+    """
+    To disk2 and back by command. The placement policy takes the session back, too, to where its work is, and may be
+    faster: then the answer is that nothing was to be done (0 us), and this is tried again.
+    """
     before = lab.session(load.address, load.port)
-    answer = lab.nasctl("handoff", before["id"], str(node))
-    test.check(f"handed off to node {node} by command ({answer['duration_us']} us)", answer["node"] == node, answer)
+    for _ in range(tries):
+        took_us = [lab.nasctl("handoff", before["id"], str(node))["duration_us"] for node in (DISK2, DISK1)]
+        if all(took_us):
+            break
+    test.check(f"handed off to disk2 and back by command ({took_us[0]} us, {took_us[1]} us)", all(took_us), took_us)
     test.within(3, "the session's count of handoffs has grown",
-                lambda: lab.session(load.address, load.port)["handoffs"] > before["handoffs"])
+                lambda: lab.session(load.address, load.port)["handoffs"] >= before["handoffs"] + 2)
 
 
 def run(test):
@@ -59,8 +65,7 @@ def run(test):
     test.within(8, "the cluster's health is good", lambda: lab.nasctl("status")["health"] == "good",
                 lambda: lab.nasctl("status"))
     failed = lab.counter("disk1", "handoffs", "failed")
-    hand_off(test, lab, load, DISK2)
-    hand_off(test, lab, load, DISK1)
+    there_and_back(test, lab, load)
     test.within(5, "the session is with its work again",
                 lambda: lab.session(load.address, load.port)["node"] == DISK1)
     test.check("no handoff failed", lab.counter("disk1", "handoffs", "failed") == failed and
