@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+tests/bench/measure.py - one run of read_load, with the CPU time of the processes that have to do with it
+"""
+
+import array
+import bisect
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import time
+
+import daemon
+import harness
+import network
+
+READ_LOAD = os.environ.get("READ_LOAD") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_load")
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+GIB = 1 << 30
+SETTLE_S = 10
+
+
+def ticks(pid):
+    """utime + stime of all its threads, in clock ticks."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def run_us(pid):
+    """The same from the scheduler, in microseconds."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError), \
+                open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stat:
+            total += int(stat.read().split()[0])
+    return total // 1000
+
+
+class Usage:
+    """CPU time of @pids, {name: process id}, since it was made."""
+
+    def __init__(self, pids):
+        self.pids = pids
+        self.before = {name: (ticks(pid), run_us(pid)) for name, pid in pids.items()}
+
+    def ticks(self):
+        return {name: ticks(pid) - self.before[name][0] for name, pid in self.pids.items()}
+
+    def run_us(self):
+        return {name: run_us(pid) - self.before[name][1] for name, pid in self.pids.items()}
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None
+
+
+def median(values):
+    return statistics.median(values)
+
+
+class Reader:
+    """read_load in @netns, connected; its READs begin with go()."""
+
+    def __init__(self, netns, server, path, *options, port=2049):
+        self.process = subprocess.Popen(
+            network.enter(netns) + [READ_LOAD, "--server", server, "--port", str(port), "--path", path, "--wait",
+                                    *options],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("port "):
+            raise harness.Failed(f"read_load does not start: {self.process.communicate()[1].strip()}")
+        self.port = int(line.split()[1])
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def stop(self):
+        self.process.terminate()
+
+    def result(self):
+        out, err = self.process.communicate(timeout=120)
+        if self.process.returncode:
+            raise harness.Failed(f"read_load: {err.strip()}")
+        return json.loads(out.splitlines()[-1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+class Session:
+    """The switch's view of a reader's connection."""
+
+    def __init__(self, lab, reader, host="client1"):
+        self.lab = lab
+        self.client = (lab.hosts[host]["address"], reader.port)
+        if harness.wait_until(lambda: lab.session(*self.client), SETTLE_S, 0.02) is None:
+            raise harness.Failed(f"the session of {self.client} is not in the list")
+        self.id = str(self.row()["id"])
+
+    def row(self):
+        return self.lab.session(*self.client)
+
+    def hand_off(self, node):
+        """The time it took in microseconds; 0 if it was there already; None if it was refused."""
+        try:
+            return daemon.ask(self.lab.plan, "switch", "handoff", self.id, str(node))["duration_us"]
+        except daemon.DaemonError:
+            return None
+
+    def bring_to(self, node):
+        if harness.wait_until(lambda: self.hand_off(node) is not None, SETTLE_S) is None:
+            raise harness.Failed(f"the session was not handed off to node {node}")
+        if harness.wait_until(lambda: self.row()["node"] == node, SETTLE_S) is None:
+            raise harness.Failed(f"the session is not on node {node}")
+
+
+# Gaps between answers
+
+
+def read_times(path):
+    times = array.array("Q")
+    with open(path, "rb") as file:
+        times.frombytes(file.read())
+    return times
+
+
+def longest_gap_us(times, start_us, end_us):
+    """The longest time between two answers that has something in common with [start, end]. @times: sorted."""
+    first = max(bisect.bisect_right(times, start_us) - 1, 0)
+    last = min(bisect.bisect_left(times, end_us), len(times) - 1)
+    return max((times[i + 1] - times[i] for i in range(first, last)), default=0)
+
+
+def now_us():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
