@@ -22,6 +22,7 @@ import raw_nfs
 
 IDLE = 10000
 HALF_RECORDS = 200
+SLOW_READERS = 30
 DAEMONS = ("switch", "disk1", "disk2")
 DISK1, DISK2 = 2, 3
 PORTMAP_PORT, SCP_PORT = 111, 2050
@@ -221,6 +222,27 @@ class Attack:
         for client in clients:
             client.close()
 
+    def never_reads(self):
+        """Asks for 400 MiB on each connection and takes no answer."""
+        before = {host: memory_mib(self.lab, host) for host in DAEMONS}
+        with self.client() as client:
+            for i in range(8):
+                client.write(self.file, i << 20, bytes(1 << 20))
+        clients = [self.client() for _ in range(SLOW_READERS)]
+        for client in clients:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.send(b"".join(raw_nfs.record(raw_nfs.call_body(i, raw_nfs.NFS, 3, 6, raw_nfs.opaque(
+                self.file) + struct.pack(">QI", (i % 8) << 20, 1 << 20))) for i in range(400)))
+        time.sleep(1)
+        more = {host: memory_mib(self.lab, host) - before[host] for host in DAEMONS}
+        self.test.say(f"{SLOW_READERS} clients that don't read: {memory(self.lab)}")
+        self.test.check("a client that does not read is not answered without end",
+                        max(more.values()) < 16 * SLOW_READERS, more)
+        for client in clients:
+            client.close()
+        self.test.within(5, "its answers are forgotten with it", lambda: all(
+            memory_mib(self.lab, host) - before[host] < 100 for host in DAEMONS), lambda: memory(self.lab))
+
     def many(self):
         """Idle connections, then another client's call through the crowd."""
         resource.setrlimit(resource.RLIMIT_NOFILE, (IDLE + 500,) * 2)
@@ -277,6 +299,7 @@ def run(test):
     attack.handles()
     attack.on_a_disk()
     attack.other_ports()
+    attack.never_reads()
     attack.many()
     attack.half_records()
     attack.flood()
