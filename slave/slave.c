@@ -147,6 +147,20 @@ static int send_tch(uint32_t node, const struct tch_message *tch, void *arg)
 	return scp_send(slave->scp, node, SCP_CONTROL, 0, &message);
 }
 
+/* This device serves no connections (yet). */
+static void refuse_tch(struct slave *slave, uint32_t node, const struct tch_message *open)
+{
+	struct tch_message fail = {
+		.kind = TCH_KIND_FAIL,
+		.flags = TCH_FLAG_HND,
+		.id = open->id,
+		.session = open->session,
+		.result = -EOPNOTSUPP,
+	};
+
+	send_tch(node, &fail, slave);
+}
+
 static void received_tch(struct slave *slave, uint32_t node, const scp_tch *wire)
 {
 	struct tch_message tch = {
@@ -167,6 +181,8 @@ static void received_tch(struct slave *slave, uint32_t node, const scp_tch *wire
 
 	if (slave->handoffs)
 		handoffs_received(slave->handoffs, node, &tch);
+	else if (tch.kind == TCH_KIND_OPEN)
+		refuse_tch(slave, node, &tch);
 }
 
 static int find_node(uint32_t id, uint8_t mac[static 6], unsigned int *ifindex, void *arg)
@@ -373,7 +389,7 @@ static void fill_heartbeat(scp_heartbeat *beat, void *arg)
 
 	beat->revision = namespace_revision(slave->options.ns);
 	beat->time_ns = clock_wall_ns();
-	beat->sessions = slave->serving ? (u_int)conn_count(slave_conns(slave)) : 0;
+	beat->sessions = slave_conns(slave) ? (u_int)conn_count(slave_conns(slave)) : 0;
 	beat->read_bytes = counters->read_bytes;
 	beat->written_bytes = counters->written_bytes;
 	for (size_t i = 0; i < NFS3_PROCEDURES; i++)
@@ -438,7 +454,7 @@ static void on_message(uint32_t node, scp_channel channel, uint32_t request, con
 			received_volume_close(slave, node, request, &message->scp_message_u.volume_close);
 		break;
 	case SCP_DROP_FLOWS:
-		if (from_master && slave->serving)
+		if (from_master && slave_conns(slave))
 			slave_drop_flows(slave, &message->scp_message_u.drop_flows);
 		break;
 	default:
@@ -607,6 +623,14 @@ static void start_handoffs(struct slave *slave)
 	slave->handoffs = handoffs_new(&handoffs);
 }
 
+static void stop_handoffs(struct slave *slave)
+{
+	handoffs_free(slave->handoffs);
+	slave->handoffs = NULL;
+	kernel_helper_free(slave->helper, true);
+	slave->helper = NULL;
+}
+
 static int start_serving(struct slave *slave)
 {
 	const struct settings *settings = slave->options.settings;
@@ -636,6 +660,8 @@ static int start_serving(struct slave *slave)
 		start_handoffs(slave);
 	if (rc == 0)
 		rc = serving_listen(slave->serving);
+	if (rc < 0) /* the connections that they would be about are gone; the next try makes new ones */
+		stop_handoffs(slave);
 	slave->serves = rc == 0;
 out:
 	free(text);
