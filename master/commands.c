@@ -37,7 +37,8 @@ struct waiting {
 	LIST_ENTRY(waiting) link;
 	struct master *master;
 	struct admin_request *request;
-	uint32_t number, node;
+	uint32_t number; /* of the request; 0: none of a node's is waited for */
+	uint32_t node;
 	struct event *timer;
 	char text[128]; /* the answer when all is well */
 	/* of a handoff */
@@ -609,6 +610,9 @@ static void handoff_order(struct waiting *waiting)
 			handoff_answer(waiting, -EOPNOTSUPP, 0);
 			return;
 		}
+		/* Ours takes its time and says so itself: no answer of a node, nor the lack of one, may end the wait. */
+		waiting->number = 0;
+		event_del(waiting->timer);
 		rc = handoff_start(slave_handoffs(master_slave(master)), waiting->session, waiting->to,
 				   handoff_done_here, waiting);
 		if (rc < 0)
@@ -648,15 +652,15 @@ static void received_handoff_result(struct waiting *waiting, const scp_handoff_r
 	handoff_answer(waiting, -result->result, result->duration_us);
 }
 
-void commands_result(uint32_t request, const scp_message *message)
+void commands_result(uint32_t node, uint32_t request, const scp_message *message)
 {
 	struct waiting *waiting;
 
 	LIST_FOREACH(waiting, &waiting_list, link)
-		if (waiting->number == request)
+		if (waiting->number == request && waiting->node == node)
 			break;
-	if (!waiting)
-		return; /* it came too late */
+	if (!waiting || !request)
+		return; /* it came too late, or nobody asked */
 	if (message->type == SCP_HANDOFF_RESULT) {
 		received_handoff_result(waiting, &message->scp_message_u.handoff_result);
 		return;

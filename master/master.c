@@ -420,7 +420,7 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 		break;
 	case SCP_RESULT:
 	case SCP_HANDOFF_RESULT:
-		commands_result(request, message);
+		commands_result(node, request, message);
 		break;
 	default:
 		break; /* what only a slave is told */

@@ -73,7 +73,7 @@ uint32_t master_flow_owner(struct master *master, const struct flow_key *flow, u
 void master_offered(struct master *master, uint32_t node, const scp_volume_offer *offer);
 
 /* SCP_RESULT and SCP_HANDOFF_RESULT go to the commands that wait for them. */
-void commands_result(uint32_t request, const scp_message *message);
+void commands_result(uint32_t node, uint32_t request, const scp_message *message);
 
 /* The commands of nasctl on the master; the last row has no command. */
 extern const struct admin_handler master_commands[];
