@@ -302,6 +302,7 @@ static void node_remove(struct admin_request *request, int argc, char **argv, vo
 	scp_disconnect(slave_scp(master_slave(master)), id, "the node was removed from the cluster");
 	if (master_fabric(master))
 		fabric_device_remove(master_fabric(master), id);
+	sessions_forget_node(master_sessions(master), id); /* it will not report their end */
 	admin_done(request, "node %u is no member any more", id);
 }
 
