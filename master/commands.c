@@ -24,7 +24,11 @@
 #include <string.h>
 #include <sys/queue.h>
 
-enum { ANSWER_MS = 5000, HANDOFF_TRIES = 3, TOKEN_LIFETIME_MINUTES = 60 };
+enum {
+	ANSWER_MS = 10000, /* a handoff that fails at the end takes 7 s: HANDOFF_SETTLE_MS, TCH_OPEN_MS, ... */
+	HANDOFF_TRIES = 3,
+	TOKEN_LIFETIME_MINUTES = 60,
+};
 
 static struct master *master_of(void *arg)
 {
