@@ -252,6 +252,12 @@ static int defer(struct nfs3_op *op)
 	return 0;
 }
 
+/* The virtual root never waits for a disk, and what it reads, the name space, is the loop's. */
+static bool may_wait(const struct nfs3_op *op)
+{
+	return op->procedure->waits && op->service->options.workers && op->object.volume != NAMESPACE_ROOT_VOLUME;
+}
+
 static void answer(struct nfs3_op *op)
 {
 	uint32_t node = 0;
@@ -259,7 +265,7 @@ static void answer(struct nfs3_op *op)
 
 	if (!err && !op->volume)
 		file_service_relay(op->service, node, op->call);
-	else if (err || !op->procedure->waits || !op->service->options.workers || defer(op) < 0)
+	else if (err || !may_wait(op) || defer(op) < 0)
 		reply(op, err);
 }
 
