@@ -33,6 +33,7 @@ struct conn_call {
 	struct rpc_call rpc;
 	LIST_ENTRY(conn_call) link;
 	struct conn *conn; /* NULL: the connection is gone */
+	size_t expected; /* bytes of file data in the answer to come */
 	bool dispatching, answered;
 };
 
@@ -47,6 +48,7 @@ struct conn {
 	struct evbuffer *output;
 	LIST_HEAD(, conn_call) calls;
 	size_t call_count;
+	size_t expected; /* of all calls */
 	struct flow_key flow;
 	struct sockaddr_storage client, local;
 	struct kernel_helper_static fixed;
@@ -167,7 +169,7 @@ static void conn_flush(struct conn *conn)
 static bool conn_may_read(const struct conn *conn)
 {
 	return conn->phase == CONN_SERVING && conn->call_count < CONN_CALLS_MAX &&
-	       evbuffer_get_length(conn->output) < CONN_OUTPUT_MAX;
+	       evbuffer_get_length(conn->output) + conn->expected < CONN_OUTPUT_MAX;
 }
 
 /* Room has come: parse what waits, read on. */
@@ -260,6 +262,7 @@ static void call_answered(struct conn_call *call)
 
 	LIST_REMOVE(call, link);
 	conn->call_count--;
+	conn->expected -= call->expected;
 	call->conn = NULL;
 	conn_account(conn, &call->rpc);
 	if (call->rpc.reply_len == 0 || conn_queue_reply(conn, &call->rpc) < 0) {
@@ -311,8 +314,12 @@ static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 	call->dispatching = true;
 	rpc_dispatch(conn->server->options.rpc, &call->rpc);
 	call->dispatching = false;
-	if (call->answered)
+	if (call->answered) {
 		call_free(call);
+	} else if (call->conn) {
+		call->expected = call->rpc.reply_bytes;
+		conn->expected += call->expected;
+	}
 }
 
 /* Reading */

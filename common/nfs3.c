@@ -134,6 +134,7 @@ static void note_for_placement(struct nfs3_op *op)
 	call->volume = op->object.volume;
 	call->moved_data = op->procedure->moves_data;
 	call->data_bytes = count < RPC_DATA_MAX ? count : RPC_DATA_MAX;
+	call->reply_bytes = call->procedure == NFS3_READ ? call->data_bytes : 0;
 }
 
 static int check_rights(struct nfs3_op *op)

@@ -69,6 +69,7 @@ struct rpc_call {
 	/* What the call was about, for the placement of its session; filled by the program. */
 	uint32_t volume;      /* 0: the virtual root or none */
 	uint32_t data_bytes;  /* bytes of file data read or written */
+	uint32_t reply_bytes; /* of file data that were asked for: what is outstanding is limited by it */
 	bool moved_data;      /* READ, WRITE or COMMIT: such work may move a session, metadata never */
 };
 

@@ -3,6 +3,7 @@
 
 #include "slave/relay.h"
 
+#include "common/clock.h"
 #include "common/file_service.h"
 #include "common/flow.h"
 #include "common/log.h"
@@ -13,11 +14,23 @@
 #include <string.h>
 #include <sys/queue.h>
 
-enum { BUCKETS = 256 };
+enum {
+	BUCKETS = 256,
+	NODES = 256,
+	/*
+	 * Calls and answers on their way between us and one device; above that calls wait here. SCP drops what is more than
+	 * 64 MiB, and it would be everybody's answers, not only those of the client that asked for too much.
+	 */
+	ON_THE_WAY_MAX = 32 * 1024 * 1024,
+	SAY_AGAIN_MS = 1000,
+};
 
-/* A call of ours that another device is answering. */
+/* A call of ours that another device is answering, or will be asked to. */
 struct relay_out {
 	LIST_ENTRY(relay_out) link;
+	TAILQ_ENTRY(relay_out) wait; /* unless it was sent */
+	bool sent;
+	size_t bytes; /* of the call and its answer */
 	struct relay *relay;
 	uint32_t node, request;
 	struct rpc_call *call;
@@ -39,7 +52,14 @@ struct relay {
 	struct scp *scp;
 	LIST_HEAD(relay_bucket, relay_out) out[BUCKETS]; /* by request number */
 	LIST_HEAD(, relay_in) in;
+	TAILQ_HEAD(, relay_out) waiting;
+	size_t on_the_way[NODES];
+	struct event *on_room;
+	unsigned int unanswered; /* since it was said last */
+	uint64_t said_ms;
 };
+
+static void relay_on_room(evutil_socket_t fd, short what, void *arg);
 
 struct relay *relay_new(struct event_base *base, struct rpc_server *rpc)
 {
@@ -47,11 +67,17 @@ struct relay *relay_new(struct event_base *base, struct rpc_server *rpc)
 
 	if (!relay)
 		return NULL;
+	relay->on_room = event_new(base, -1, 0, relay_on_room, relay);
+	if (!relay->on_room) {
+		free(relay);
+		return NULL;
+	}
 	relay->base = base;
 	relay->rpc = rpc;
 	for (size_t i = 0; i < BUCKETS; i++)
 		LIST_INIT(&relay->out[i]);
 	LIST_INIT(&relay->in);
+	TAILQ_INIT(&relay->waiting);
 	return relay;
 }
 
@@ -62,7 +88,15 @@ void relay_set_scp(struct relay *relay, struct scp *scp)
 
 static void out_free(struct relay_out *out)
 {
+	struct relay *relay = out->relay;
+
 	LIST_REMOVE(out, link);
+	if (out->sent)
+		relay->on_the_way[out->node % NODES] -= out->bytes;
+	else
+		TAILQ_REMOVE(&relay->waiting, out, wait);
+	if (!TAILQ_EMPTY(&relay->waiting))
+		event_active(relay->on_room, 0, 0);
 	event_free(out->timer);
 	free(out);
 }
@@ -78,10 +112,17 @@ static void out_unreachable(struct relay_out *out)
 static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct relay_out *out = arg;
+	struct relay *relay = out->relay;
+	uint64_t now_ms = clock_monotonic_ms();
 
 	(void)fd, (void)what;
-	log_warn("relay", "node=%u did not answer a call of program %u procedure %u within %d ms", out->node,
-		 out->call->program, out->call->procedure, RELAY_TIMEOUT_MS);
+	relay->unanswered++;
+	if (!relay->said_ms || now_ms - relay->said_ms >= SAY_AGAIN_MS) {
+		log_warn("relay", "node=%u did not answer calls=%u, the last of program %u procedure %u, within %d ms",
+			 out->node, relay->unanswered, out->call->program, out->call->procedure, RELAY_TIMEOUT_MS);
+		relay->unanswered = 0;
+		relay->said_ms = now_ms;
+	}
 	out_unreachable(out);
 }
 
@@ -96,6 +137,7 @@ void relay_free(struct relay *relay)
 			out_unreachable(LIST_FIRST(&relay->out[i]));
 	LIST_FOREACH(in, &relay->in, link)
 		in->relay = NULL;
+	event_free(relay->on_room);
 	free(relay);
 }
 
@@ -114,6 +156,40 @@ static int relay_send(struct relay *relay, struct relay_out *out)
 	wire->record.record_val = (char *)call->record;
 	wire->record.record_len = (u_int)call->record_len;
 	return scp_send(relay->scp, out->node, SCP_RELAY, out->request, &message);
+}
+
+/* One call alone may always be on its way, however long it is. */
+static bool relay_has_room(const struct relay *relay, const struct relay_out *out)
+{
+	size_t on_the_way = relay->on_the_way[out->node % NODES];
+
+	return on_the_way == 0 || on_the_way + out->bytes <= ON_THE_WAY_MAX;
+}
+
+static void relay_start(struct relay *relay, struct relay_out *out)
+{
+	out->sent = true;
+	relay->on_the_way[out->node % NODES] += out->bytes;
+	if (relay_send(relay, out) < 0)
+		out_unreachable(out);
+	else
+		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_TIMEOUT_MS / 1000 });
+}
+
+/* An event, so that no answer is given while somebody walks through the calls. */
+static void relay_on_room(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+	struct relay_out *out, *next;
+
+	(void)fd, (void)what;
+	for (out = TAILQ_FIRST(&relay->waiting); out; out = next) {
+		next = TAILQ_NEXT(out, wait);
+		if (!relay_has_room(relay, out))
+			continue;
+		TAILQ_REMOVE(&relay->waiting, out, wait);
+		relay_start(relay, out);
+	}
 }
 
 void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
@@ -136,11 +212,15 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 	out->node = node;
 	out->call = call;
 	out->request = scp_next_request(relay->scp);
+	out->bytes = call->record_len + call->reply_bytes;
 	LIST_INSERT_HEAD(&relay->out[out->request % BUCKETS], out, link);
-	if (relay_send(relay, out) < 0)
+	if (relay_has_room(relay, out)) {
+		relay_start(relay, out);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&relay->waiting, out, wait);
+	if (rpc_call_keep(call) < 0)
 		out_unreachable(out);
-	else
-		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_TIMEOUT_MS / 1000 });
 }
 
 void relay_node_lost(struct relay *relay, uint32_t node)

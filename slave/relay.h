@@ -3,7 +3,7 @@
  * slave/relay.h - carry a call to the device that owns its volume, and the reply back
  *
  * Calls travel whole, as the client sent them, with the client's address, over the relay channel of SCP; any number at
- * once. At the owner they are dispatched like any other, as RPC_RELAYED.
+ * once, but more bytes than a session can carry wait here. At the owner they are dispatched like any other, as RPC_RELAYED.
  *
  * Ownership: a call that was taken is answered exactly once: by its reply, or through file_service_unreachable() when
  * the owner goes away or is silent for RELAY_TIMEOUT_MS.
