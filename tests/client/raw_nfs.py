@@ -59,7 +59,8 @@ def opaque(data):
 def call_body(xid, program, version, procedure, arguments=b"", auth=True):
     credentials = struct.pack(">II", 0, 0)
     if auth:    # AUTH_SYS: stamp, machine name, uid 0, gid 0, no more groups
-        credentials = struct.pack(">I", 1) + opaque(struct.pack(">I", 0) + opaque(b"raw") + struct.pack(">III", 0, 0, 0))
+        credentials = struct.pack(">I", 1) + opaque(
+            struct.pack(">I", 0) + opaque(b"raw") + struct.pack(">III", 0, 0, 0))
     return (struct.pack(">IIIIII", xid, 0, 2, program, version, procedure) + credentials + struct.pack(">II", 0, 0) +
             arguments)
 

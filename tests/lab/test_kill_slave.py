@@ -18,8 +18,8 @@ import raw_nfs
 
 DISK1 = 2
 CONTENT = b"what was written before" * 100
-# A silent device is found after 5 to 6 s; the switch waits 2 to 3 s for it to come back. Then it wakes the clients up, whose
-# next retransmission would be at 13 s.
+# A silent device is found after 5 to 6 s; the switch waits 2 to 3 s for it to come back. Then it wakes the clients up,
+# whose next retransmission would be at 13 s.
 PATIENCE_S = 10
 
 

@@ -112,8 +112,10 @@ def run(test):
     check_same(test, lab, "started again, it is the same", running)
 
     for host in HOSTS:
-        said = lab.run(host, lab.plan["programs"]["vnasd"], "--undo", "--config", lab.hosts[host]["config"], check=False)
-        test.check(f"vnasd --undo while vnasd runs is refused: {host}", "another vnasd uses this directory" in said, said)
+        said = lab.run(host, lab.plan["programs"]["vnasd"], "--undo", "--config", lab.hosts[host]["config"],
+                       check=False)
+        test.check(f"vnasd --undo while vnasd runs is refused: {host}", "another vnasd uses this directory" in said,
+                   said)
     check_same(test, lab, "... and changes nothing", running)
 
     for host in HOSTS:
