@@ -263,6 +263,14 @@ static void handoff_send_handoff(struct handoff *handoff)
 		handoff_event(handoff, TCH_EV_FAIL, rc);
 }
 
+/* The connection was closed while it was frozen: nobody of ours speaks in the flow, so nothing of it may be held. */
+static void handoff_abandon(struct handoff *handoff)
+{
+	if (handoff->is_frozen)
+		kernel_helper_forget(handoff->all->options.helper, &handoff->frozen.flow);
+	handoff->is_frozen = false;
+}
+
 /* The second device speaks now. Late packets follow it; the switch may take its time. */
 static void handoff_commit(struct handoff *handoff)
 {
@@ -275,6 +283,10 @@ static void handoff_commit(struct handoff *handoff)
 	int rc;
 
 	handoff->duration_us = (uint32_t)(clock_monotonic_us() - handoff->frozen_us);
+	if (!conn) {
+		handoff_abandon(handoff);
+		return;
+	}
 	rc = options->functions->find_node(handoff->node, mac, &ifindex, options->arg);
 	if (rc == 0)
 		rc = kernel_helper_relay(options->helper, &flow, mac, ifindex);
@@ -284,8 +296,6 @@ static void handoff_commit(struct handoff *handoff)
 	handoff->all->counters.given++;
 	handoff->all->counters.last_us = handoff->duration_us;
 	handoff->all->counters.sum_us += handoff->duration_us;
-	if (BUG_IF(!conn))
-		return;
 	transaction = (uint16_t)(conn_facts(conn)->handoffs + 1);
 	kernel_helper_silence(options->helper, conn_surrender(conn));
 	handoff->is_frozen = false;
@@ -298,6 +308,8 @@ static void handoff_unfreeze(struct handoff *handoff)
 
 	if (conn && handoff->is_frozen)
 		kernel_helper_release(handoff->all->options.helper, conn_fd(conn), conn_flow(conn));
+	else
+		handoff_abandon(handoff);
 	handoff->is_frozen = false;
 }
 
@@ -315,8 +327,10 @@ static void handoff_reset(struct handoff *handoff)
 	struct flow_key flow;
 
 	handoff->all->counters.reset++;
-	if (!conn || !handoff->is_frozen)
+	if (!conn || !handoff->is_frozen) {
+		handoff_abandon(handoff);
 		return;
+	}
 	log_warn("tch", "tch=%jx session=%jx reset: node=%u may have taken it and does not answer",
 		 (uintmax_t)handoff->tch.id, (uintmax_t)handoff->session, handoff->node);
 	flow = *conn_flow(conn);
@@ -340,10 +354,12 @@ static int handoff_import(struct handoff *handoff, const struct kernel_helper_st
 	struct conn *conn;
 	int fd, rc;
 
-	relayed_cancel(handoff->all, &kernel->flow);
+	if (conn_find(options->conns, facts->session))
+		return -EEXIST;
 	rc = kernel_helper_restore(options->helper, kernel, &fd);
 	if (rc < 0)
 		return rc;
+	relayed_cancel(handoff->all, &kernel->flow);
 	rc = conn_import(options->conns, fd, &kernel->flow, &kernel->fixed, &state, &conn);
 	if (rc < 0)
 		kernel_helper_silence(options->helper, fd);
