@@ -1,0 +1,939 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, a client hangs, gets a reply twice or not at all, or gets another's; one that sends much and reads nothing
+ * takes all memory; or a session that moves to another device loses what was on its way.
+ *
+ * Real TCP on the loopback interface; server and client take turns in one process.
+ */
+#include "config.h"
+
+#include "common/conn.h"
+
+#include "common/record.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PROGRAM = 0x20000001, SELF = 7, OTHER = 8, HEADER = 40, PATIENCE = 20000 };
+
+/* What the program's procedures do. */
+enum procedure {
+	ECHO_NOW,  /* answers with its argument */
+	ECHO_LATER, /* the same, when the test says so */
+	NOTHING,   /* is not answered: the connection is closed */
+	FILL,	   /* answers with as many bytes as its argument says */
+	QUIESCE,   /* as ECHO_NOW, but stops the connection while it is worked on */
+	CLOSE,	   /* closes the connection while it is worked on, then answers */
+};
+
+static struct event_base *base;
+static struct conn_server *servers[2]; /* two devices */
+static uint16_t port;
+static unsigned int closed_count, work_count, quiet_count;
+
+/* The calls that wait, oldest first. */
+struct waiting {
+	TAILQ_ENTRY(waiting) link;
+	struct rpc_call *call;
+};
+
+static TAILQ_HEAD(waiting_list, waiting) waiting;
+static size_t waiting_count;
+
+static struct conn *first_conn(void)
+{
+	return conn_next(servers[0], NULL);
+}
+
+static void on_quiet(struct conn *conn, void *arg)
+{
+	(void)conn;
+	ck_assert_ptr_eq(arg, &quiet_count);
+	quiet_count++;
+}
+
+static int quiesce(struct conn *conn)
+{
+	return conn_quiesce(conn, on_quiet, &quiet_count);
+}
+
+static void echo(struct rpc_call *call)
+{
+	struct bytes_writer out;
+
+	ck_assert_int_eq(rpc_reply_begin(call, call->args.left, &out), 0);
+	bytes_put(&out, call->args.p, call->args.left);
+	rpc_reply_end(call, &out);
+}
+
+static void fill(struct rpc_call *call)
+{
+	uint32_t len = bytes_get_be32(&call->args);
+	struct bytes_writer out;
+
+	ck_assert_int_eq(rpc_reply_begin(call, len, &out), 0);
+	memset(bytes_room(&out, len), 'f', len);
+	rpc_reply_end(call, &out);
+}
+
+static void echo_later(struct rpc_call *call)
+{
+	struct waiting *one = calloc(1, sizeof(*one));
+
+	ck_assert_int_eq(rpc_call_keep(call), 0);
+	one->call = call;
+	TAILQ_INSERT_TAIL(&waiting, one, link);
+	waiting_count++;
+}
+
+static void dispatch(const struct rpc_program *program, struct rpc_call *call)
+{
+	(void)program;
+	call->volume = 5;
+	call->data_bytes = 10;
+	switch ((enum procedure)call->procedure) {
+	case ECHO_LATER:
+		echo_later(call);
+		return;
+	case NOTHING:
+		rpc_reply_nothing(call);
+		return;
+	case FILL:
+		fill(call);
+		return;
+	case QUIESCE:
+		ck_assert_int_eq(quiesce(first_conn()), -EINPROGRESS);
+		break;
+	case CLOSE:
+		conn_close(first_conn(), false);
+		break;
+	case ECHO_NOW:
+		break;
+	}
+	echo(call);
+}
+
+/* Answer the call that has waited longer than all but @number others. */
+static void answer(size_t number)
+{
+	struct waiting *one = TAILQ_FIRST(&waiting);
+
+	while (number--)
+		one = TAILQ_NEXT(one, link);
+	ck_assert_ptr_nonnull(one);
+	TAILQ_REMOVE(&waiting, one, link);
+	waiting_count--;
+	echo(one->call);
+	free(one);
+}
+
+static const struct rpc_program programs[] = {
+	{ .number = PROGRAM, .version_low = 1, .version_high = 1, .name = "test", .dispatch = dispatch },
+	{ .number = 0 },
+};
+
+static struct rpc_server rpc = { .programs = programs };
+
+static bool on_accept(int fd, struct kernel_helper_static *fixed, void *arg)
+{
+	(void)fd, (void)arg;
+	fixed->mss_clamp = 1234;
+	return true;
+}
+
+static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
+{
+	(void)conn, (void)arg;
+	ck_assert_uint_eq(call->volume, 5);
+	work_count++;
+}
+
+static void on_closed(struct conn *conn, void *arg)
+{
+	(void)arg;
+	ck_assert_ptr_nonnull(conn_facts(conn));
+	closed_count++;
+}
+
+static const struct conn_handlers handlers = { .on_accept = on_accept, .on_work = on_work, .on_closed = on_closed };
+
+/* A port that nobody uses. */
+static uint16_t free_port(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, len), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	close(fd);
+	return ntohs(address.sin_port);
+}
+
+static struct sockaddr_in listen_address(void)
+{
+	return (struct sockaddr_in){ .sin_family = AF_INET,
+				     .sin_port = htons(port),
+				     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+}
+
+static void setup(void)
+{
+	struct conn_server_options options = { .rpc = &rpc, .self = SELF, .handlers = &handlers };
+	struct sockaddr_in address;
+
+	TAILQ_INIT(&waiting);
+	base = options.base = event_base_new();
+	servers[0] = conn_server_new(&options);
+	options.self = OTHER;
+	servers[1] = conn_server_new(&options);
+	port = free_port();
+	address = listen_address();
+	ck_assert_int_eq(conn_server_listen(servers[0], (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+static void teardown(void)
+{
+	while (waiting_count)
+		answer(0);
+	conn_server_free(servers[0]);
+	conn_server_free(servers[1]);
+	event_base_free(base);
+}
+
+/* One turn of the loop. */
+static void turn(void)
+{
+	event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+/* Turn until it is true, or fail: what is sent on lo arrives at once. */
+#define UNTIL(condition)                                                      \
+	do {                                                                  \
+		for (int turns_ = 0; !(condition); turns_++) {                \
+			ck_assert_msg(turns_ < PATIENCE, "waited for %s", #condition); \
+			turn();                                               \
+			if (turns_ > 100)                                     \
+				usleep(100);                                  \
+		}                                                             \
+	} while (0)
+
+static void turns(int count)
+{
+	while (count--)
+		turn();
+}
+
+/* The client */
+
+struct client {
+	int fd;
+	struct record_reader input;
+	uint32_t next_xid;
+};
+
+static struct client client_connect(void)
+{
+	struct sockaddr_in address = listen_address();
+	struct client client = { .fd = socket(AF_INET, SOCK_STREAM, 0), .next_xid = 1 };
+	size_t before = conn_count(servers[0]);
+
+	ck_assert_int_eq(connect(client.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(fcntl(client.fd, F_SETFL, O_NONBLOCK), 0);
+	setsockopt(client.fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	UNTIL(conn_count(servers[0]) == before + 1);
+	return client;
+}
+
+static void client_close(struct client *client)
+{
+	close(client->fd);
+	record_reader_fini(&client->input);
+}
+
+/* A call as the client sends it, record mark included. Return: its length */
+static size_t make_call(uint8_t *out, uint32_t xid, enum procedure procedure, const void *args, size_t args_len)
+{
+	const uint32_t words[] = { xid, 0, 2, PROGRAM, 1, procedure, 0, 0, 0, 0 };
+	struct bytes_writer w = bytes_writer_init(out + RECORD_MARK_BYTES, HEADER + args_len);
+
+	record_mark_put(out, HEADER + args_len);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		bytes_put_be32(&w, words[i]);
+	bytes_put(&w, args, args_len);
+	return RECORD_MARK_BYTES + HEADER + args_len;
+}
+
+/* Send all, letting the server read. */
+static void send_bytes(struct client *client, const uint8_t *bytes, size_t len)
+{
+	while (len) {
+		ssize_t put = send(client->fd, bytes, len, MSG_NOSIGNAL);
+
+		if (put < 0) {
+			ck_assert_int_eq(errno, EAGAIN);
+			turn();
+			continue;
+		}
+		bytes += put;
+		len -= (size_t)put;
+	}
+}
+
+/* A call whose argument is a number. Return: its xid */
+static uint32_t call(struct client *client, enum procedure procedure, uint32_t number)
+{
+	uint32_t xid = client->next_xid++, argument = htonl(number);
+	uint8_t bytes[RECORD_MARK_BYTES + HEADER + 4];
+
+	send_bytes(client, bytes, make_call(bytes, xid, procedure, &argument, sizeof(argument)));
+	return xid;
+}
+
+/* Read what is there. Return: 0; -ENOTCONN at the end; -ECONNRESET */
+static int client_read(struct client *client)
+{
+	for (;;) {
+		size_t room;
+		uint8_t *into = record_room(&client->input, &room);
+		ssize_t got = recv(client->fd, into, room, 0);
+
+		record_filled(&client->input, got > 0 ? (size_t)got : 0);
+		if (got == 0)
+			return -ENOTCONN;
+		if (got < 0)
+			return errno == EAGAIN ? 0 : -errno;
+	}
+}
+
+struct reply {
+	uint32_t xid, status, number; /* the first four bytes of the results */
+	size_t len;
+};
+
+static bool client_next(struct client *client, struct reply *reply)
+{
+	const uint8_t *record;
+	size_t len;
+	struct bytes_reader r;
+
+	client_read(client);
+	if (record_next(&client->input, RPC_RECORD_MAX, &record, &len) <= 0)
+		return false;
+	r = bytes_reader_init(record, len);
+	reply->xid = bytes_get_be32(&r);
+	ck_assert_uint_eq(bytes_get_be32(&r), 1);
+	bytes_take(&r, 12);
+	reply->status = bytes_get_be32(&r);
+	reply->len = r.left;
+	reply->number = bytes_get_be32(&r);
+	record_consume(&client->input);
+	return true;
+}
+
+static void expect_reply(struct client *client, uint32_t xid, uint32_t number)
+{
+	struct reply reply = { 0 };
+
+	UNTIL(client_next(client, &reply));
+	ck_assert_uint_eq(reply.xid, xid);
+	ck_assert_uint_eq(reply.status, RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(reply.number, number);
+}
+
+static void expect_silence(struct client *client)
+{
+	struct reply reply;
+
+	turns(20);
+	ck_assert(!client_next(client, &reply));
+}
+
+static void expect_end(struct client *client, int how)
+{
+	int rc = 0;
+
+	UNTIL((rc = client_read(client)) < 0);
+	ck_assert_int_eq(rc, how);
+	ck_assert_uint_eq(conn_count(servers[0]), 0);
+	ck_assert_uint_eq(closed_count, 1);
+}
+
+/* Replies */
+
+START_TEST(a_call_is_answered)
+{
+	struct client client = client_connect();
+	struct conn_facts *facts = conn_facts(first_conn());
+
+	expect_reply(&client, call(&client, ECHO_NOW, 42), 42);
+	expect_reply(&client, call(&client, ECHO_NOW, 43), 43);
+	ck_assert_uint_eq(work_count, 2);
+	ck_assert_uint_eq(facts->requests, 2);
+	ck_assert_uint_eq(facts->share_count, 1);
+	ck_assert_uint_eq(facts->shares[0].volume, 5);
+	ck_assert_uint_eq(facts->shares[0].bytes, 20);
+	ck_assert_uint_eq(conn_fixed(first_conn())->mss_clamp, 1234);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+	ck_assert_uint_eq(conn_count(servers[0]), 0);
+}
+END_TEST
+
+enum { PIPELINED = 10000 };
+
+START_TEST(ten_thousand_in_a_row)
+{
+	struct client client = client_connect();
+	struct reply reply;
+	uint32_t got = 0;
+
+	for (uint32_t i = 1; i <= PIPELINED; i++) {
+		call(&client, ECHO_NOW, i);
+		while (client_next(&client, &reply))
+			ck_assert(reply.xid == ++got && reply.number == got);
+	}
+	while (got < PIPELINED) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == ++got && reply.number == got);
+	}
+	ck_assert_uint_eq(conn_facts(first_conn())->requests, PIPELINED);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(a_call_in_fragments_and_pieces)
+{
+	static const uint8_t cut[] = { 1, 3, 4, 17, 39 };
+	uint8_t whole[RECORD_MARK_BYTES + HEADER + 4], bytes[100];
+	struct client client = client_connect();
+	uint32_t argument = htonl(77);
+
+	make_call(whole, 9, ECHO_NOW, &argument, sizeof(argument));
+	for (size_t i = 0; i < sizeof(cut); i++) {
+		const uint8_t *payload = whole + RECORD_MARK_BYTES;
+		size_t len = HEADER + 4;
+
+		record_mark_put(bytes, cut[i]);
+		bytes[0] = 0;
+		memcpy(bytes + 4, payload, cut[i]);
+		record_mark_put(bytes + 4 + cut[i], len - cut[i]);
+		memcpy(bytes + 8 + cut[i], payload + cut[i], len - cut[i]);
+		for (size_t at = 0; at < len + 8; at++) {
+			send_bytes(&client, bytes + at, 1);
+			turn();
+		}
+		expect_reply(&client, 9, 77);
+	}
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(answers_in_any_order)
+{
+	struct client client = client_connect();
+
+	for (uint32_t i = 1; i <= 4; i++)
+		call(&client, ECHO_LATER, 10 * i);
+	UNTIL(waiting_count == 4);
+	answer(2);
+	expect_reply(&client, 3, 30);
+	/* What comes later may be answered sooner. */
+	expect_reply(&client, call(&client, ECHO_NOW, 50), 50);
+	answer(0);
+	expect_reply(&client, 1, 10);
+	answer(1);
+	answer(0);
+	expect_reply(&client, 4, 40);
+	expect_reply(&client, 2, 20);
+	client_close(&client);
+}
+END_TEST
+
+/* Ends */
+
+START_TEST(garbage_ends_the_connection)
+{
+	static const uint8_t garbage[][16] = {
+		{ 0x80, 0, 0, 4, 1, 2, 3, 4 },		   /* a record that is no call */
+		{ 0x80, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 1 }, /* a reply */
+		{ 0xff, 0xff, 0xff, 0xff },		   /* two gigabytes */
+		{ 'G', 'E', 'T', ' ', '/', ' ' },	   /* another protocol */
+	};
+	struct client client = client_connect();
+
+	send_bytes(&client, garbage[_i], sizeof(garbage[_i]));
+	UNTIL(closed_count == 1);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(not_answering_ends_the_connection)
+{
+	struct client client = client_connect();
+
+	call(&client, ECHO_NOW, 1);
+	call(&client, NOTHING, 2);
+	call(&client, ECHO_NOW, 3);
+	UNTIL(closed_count == 1);
+	ck_assert_uint_eq(work_count, 1);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(closing_and_resetting)
+{
+	struct client client = client_connect();
+
+	conn_close(first_conn(), _i);
+	expect_end(&client, _i ? -ECONNRESET : -ENOTCONN);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(closed_twice_in_one_turn)
+{
+	struct client client = client_connect();
+	struct conn *conn = first_conn();
+
+	conn_close(conn, false);
+	conn_close(conn, true);
+	expect_end(&client, -ENOTCONN);
+	client_close(&client);
+}
+END_TEST
+
+/* Answers come after the client has gone; others' connections are not touched. */
+START_TEST(closed_with_calls_in_progress)
+{
+	struct client client = client_connect(), other;
+
+	for (uint32_t i = 1; i <= 3; i++)
+		call(&client, ECHO_LATER, i);
+	UNTIL(waiting_count == 3);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+	answer(1);
+	other = client_connect();
+	call(&other, ECHO_LATER, 9);
+	UNTIL(waiting_count == 3);
+	answer(0);
+	answer(0);
+	expect_silence(&other);
+	answer(0);
+	expect_reply(&other, 1, 9);
+	ck_assert_uint_eq(work_count, 1);
+	client_close(&other);
+}
+END_TEST
+
+START_TEST(closed_while_it_works)
+{
+	struct client client = client_connect();
+
+	call(&client, CLOSE, 1);
+	call(&client, ECHO_NOW, 2);
+	UNTIL(closed_count == 1);
+	turns(3);
+	ck_assert_uint_eq(work_count, 0);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(the_server_goes_with_calls_in_progress)
+{
+	struct client client = client_connect();
+
+	call(&client, ECHO_LATER, 1);
+	UNTIL(waiting_count == 1);
+	conn_server_free(servers[0]);
+	servers[0] = NULL;
+	ck_assert_uint_eq(closed_count, 1);
+	answer(0);
+	client_close(&client);
+}
+END_TEST
+
+/* Limits */
+
+START_TEST(calls_in_progress_are_limited)
+{
+	struct client client = client_connect();
+
+	for (uint32_t i = 1; i <= CONN_CALLS_MAX + 10; i++)
+		call(&client, ECHO_LATER, i);
+	UNTIL(waiting_count == CONN_CALLS_MAX);
+	turns(20);
+	ck_assert_uint_eq(waiting_count, CONN_CALLS_MAX);
+	for (uint32_t i = 1; i <= 10; i++) {
+		answer(0);
+		expect_reply(&client, i, i);
+		UNTIL(waiting_count == CONN_CALLS_MAX);
+	}
+	for (uint32_t i = 11; i <= CONN_CALLS_MAX + 10; i++) {
+		answer(0);
+		expect_reply(&client, i, i);
+	}
+	client_close(&client);
+}
+END_TEST
+
+enum { FILL_BYTES = 256 * 1024, FILLS = 200 };
+
+/* A client that asks for 50 MB and reads nothing. */
+START_TEST(output_is_limited)
+{
+	struct client client = client_connect();
+	struct reply reply = { 0 };
+
+	for (int i = 0; i < FILLS; i++)
+		call(&client, FILL, FILL_BYTES);
+	turns(1000);
+	ck_assert_uint_ge(conn_output_len(first_conn()), CONN_OUTPUT_MAX - FILL_BYTES);
+	ck_assert_uint_le(conn_output_len(first_conn()), CONN_OUTPUT_MAX + FILL_BYTES + 100);
+	for (uint32_t i = 1; i <= FILLS; i++) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	ck_assert_uint_eq(conn_output_len(first_conn()), 0);
+	client_close(&client);
+}
+END_TEST
+
+/* Standing still */
+
+START_TEST(a_quiet_connection_reads_nothing)
+{
+	struct client client = client_connect();
+	uint32_t xid;
+
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	ck_assert_uint_eq(quiet_count, 0);
+	ck_assert_int_eq(quiesce(first_conn()), -EALREADY);
+	xid = call(&client, ECHO_NOW, 5);
+	expect_silence(&client);
+	conn_resume(first_conn());
+	expect_reply(&client, xid, 5);
+	/* And again: nothing is left of the first time. */
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	conn_resume(first_conn());
+	conn_resume(first_conn());
+	expect_reply(&client, call(&client, ECHO_NOW, 6), 6);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(quiet_comes_after_the_last_answer)
+{
+	struct client client = client_connect();
+
+	call(&client, ECHO_LATER, 1);
+	call(&client, ECHO_LATER, 2);
+	UNTIL(waiting_count == 2);
+	ck_assert_int_eq(quiesce(first_conn()), -EINPROGRESS);
+	call(&client, ECHO_NOW, 3);
+	answer(0);
+	turns(5);
+	ck_assert_uint_eq(quiet_count, 0);
+	answer(0);
+	ck_assert_uint_eq(quiet_count, 1);
+	turns(20);
+	ck_assert_uint_eq(work_count, 2);
+	conn_resume(first_conn());
+	expect_reply(&client, 1, 1);
+	expect_reply(&client, 2, 2);
+	expect_reply(&client, 3, 3);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(resumed_before_it_was_quiet)
+{
+	struct client client = client_connect();
+
+	call(&client, ECHO_LATER, 1);
+	UNTIL(waiting_count == 1);
+	ck_assert_int_eq(quiesce(first_conn()), -EINPROGRESS);
+	conn_resume(first_conn());
+	answer(0);
+	expect_reply(&client, 1, 1);
+	expect_reply(&client, call(&client, ECHO_NOW, 2), 2);
+	ck_assert_uint_eq(quiet_count, 0);
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(closed_before_it_was_quiet)
+{
+	struct client client = client_connect();
+
+	call(&client, ECHO_LATER, 1);
+	UNTIL(waiting_count == 1);
+	ck_assert_int_eq(quiesce(first_conn()), -EINPROGRESS);
+	conn_close(first_conn(), false);
+	answer(0);
+	turns(3);
+	ck_assert_uint_eq(quiet_count, 0);
+	ck_assert_uint_eq(closed_count, 1);
+	client_close(&client);
+}
+END_TEST
+
+/* A handoff is decided while a request is worked on, with others behind it in the same packet. */
+START_TEST(quiet_in_the_middle_of_many)
+{
+	uint8_t bytes[3 * (RECORD_MARK_BYTES + HEADER)];
+	struct client client = client_connect();
+	size_t len = 0;
+
+	len += make_call(bytes + len, 1, ECHO_NOW, NULL, 0);
+	len += make_call(bytes + len, 2, QUIESCE, NULL, 0);
+	len += make_call(bytes + len, 3, ECHO_NOW, NULL, 0);
+	send_bytes(&client, bytes, len);
+	UNTIL(quiet_count == 1);
+	turns(10);
+	ck_assert_uint_eq(work_count, 2);
+	conn_resume(first_conn());
+	for (uint32_t xid = 1; xid <= 3; xid++)
+		expect_reply(&client, xid, 0);
+	client_close(&client);
+}
+END_TEST
+
+/* Moving. The socket is the same; what the daemon holds goes through conn_state. */
+
+static struct conn *move(struct conn *conn, struct conn_server *to)
+{
+	const struct kernel_helper_static fixed = *conn_fixed(conn);
+	const struct flow_key flow = *conn_flow(conn);
+	struct conn_state state;
+	struct conn *moved;
+	int fd;
+
+	ck_assert_int_eq(conn_export(conn, &state), 0);
+	fd = conn_surrender(conn);
+	state.facts.handoffs++;
+	ck_assert_int_eq(conn_import(to, fd, &flow, &fixed, &state, &moved), 0);
+	conn_state_fini(&state);
+	return moved;
+}
+
+START_TEST(a_session_moves)
+{
+	struct client client = client_connect();
+	struct conn *moved;
+	struct flow_key flow = *conn_flow(first_conn());
+	uint64_t session = conn_facts(first_conn())->session;
+	uint8_t bytes[RECORD_MARK_BYTES + HEADER];
+
+	expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+	/* Half a request has been read. */
+	make_call(bytes, 99, ECHO_NOW, NULL, 0);
+	send_bytes(&client, bytes, 20);
+	turns(5);
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	moved = move(first_conn(), servers[1]);
+	ck_assert_uint_eq(conn_count(servers[0]), 0);
+	ck_assert_uint_eq(closed_count, 0); /* it is not closed, it is elsewhere */
+	ck_assert_ptr_eq(conn_find(servers[1], session), moved);
+	ck_assert_ptr_eq(conn_find_flow(servers[1], &flow), moved);
+	ck_assert_ptr_null(conn_find(servers[0], session));
+	ck_assert_uint_eq(conn_facts(moved)->handoffs, 1);
+	ck_assert_uint_eq(conn_facts(moved)->requests, 1);
+	ck_assert_uint_eq(conn_fixed(moved)->mss_clamp, 1234);
+	ck_assert(conn_is_movable(moved));
+	send_bytes(&client, bytes + 20, sizeof(bytes) - 20);
+	expect_reply(&client, 99, 0);
+	ck_assert_uint_eq(conn_facts(moved)->requests, 2);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+}
+END_TEST
+
+/* Replies that the kernel has not taken, and whole requests that were not yet worked on. */
+START_TEST(a_session_moves_with_what_waits)
+{
+	struct client client = client_connect();
+	struct reply reply = { 0 };
+
+	for (int i = 0; i < FILLS; i++)
+		call(&client, FILL, FILL_BYTES);
+	turns(1000);
+	ck_assert_uint_gt(conn_output_len(first_conn()), 0);
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	move(first_conn(), servers[1]);
+	for (uint32_t i = 1; i <= FILLS; i++) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	client_close(&client);
+}
+END_TEST
+
+START_TEST(a_session_is_here_once)
+{
+	struct client client = client_connect();
+	struct conn *conn = first_conn(), *second = NULL;
+	struct conn_state state;
+
+	ck_assert_int_eq(quiesce(conn), 0);
+	ck_assert_int_eq(conn_export(conn, &state), 0);
+	ck_assert_int_eq(conn_import(servers[0], conn_fd(conn), conn_flow(conn), conn_fixed(conn), &state, &second),
+			 -EEXIST);
+	ck_assert_ptr_null(second);
+	conn_state_fini(&state);
+	conn_resume(conn);
+	expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+	client_close(&client);
+}
+END_TEST
+
+/* The client keeps a window of requests going while its session moves again and again. */
+enum { ROAMING = 5000, WINDOW = 20 };
+
+static struct conn *only_conn(void)
+{
+	struct conn *conn = conn_next(servers[0], NULL);
+
+	return conn ? conn : conn_next(servers[1], NULL);
+}
+
+static void roam(bool *stopping)
+{
+	struct conn *conn = only_conn();
+
+	ck_assert_uint_eq(conn_count(servers[0]) + conn_count(servers[1]), 1);
+	if (!*stopping && rand() % 20 == 0) {
+		int rc = quiesce(conn);
+
+		ck_assert(rc == 0 || rc == -EINPROGRESS);
+		quiet_count += rc == 0;
+		*stopping = true;
+	}
+	if (*stopping && quiet_count) {
+		if (rand() % 4)
+			move(conn, servers[conn_count(servers[0]) ? 1 : 0]);
+		else
+			conn_resume(conn); /* it failed */
+		quiet_count = 0;
+		*stopping = false;
+	}
+}
+
+START_TEST(no_request_is_lost_or_doubled)
+{
+	const char *given = getenv("CONN_SEED");
+	unsigned int seed = given ? (unsigned int)atoi(given) : (unsigned int)time(NULL);
+	struct client client = client_connect();
+	uint32_t sent = 0, answered = 0;
+	bool *seen = calloc(ROAMING + 1, sizeof(*seen)), stopping = false;
+	struct reply reply;
+
+	srand(seed);
+	for (int turns_left = 200 * ROAMING; answered < ROAMING && turns_left > 0; turns_left--) {
+		if (sent < ROAMING && sent - answered < WINDOW && rand() % 2) {
+			sent++;
+			call(&client, rand() % 2 ? ECHO_NOW : ECHO_LATER, sent * 3);
+		}
+		if (waiting_count && rand() % 3 == 0)
+			answer((size_t)rand() % waiting_count);
+		roam(&stopping);
+		turn();
+		while (client_next(&client, &reply)) {
+			ck_assert_msg(reply.number == reply.xid * 3 && !seen[reply.xid], "CONN_SEED=%u: xid %u", seed,
+				      reply.xid);
+			seen[reply.xid] = true;
+			answered++;
+		}
+	}
+	ck_assert_msg(answered == ROAMING, "CONN_SEED=%u: only %u answers", seed, answered);
+	ck_assert_uint_eq(conn_facts(only_conn())->requests, ROAMING);
+	ck_assert_uint_gt(conn_facts(only_conn())->handoffs, 50);
+	free(seen);
+	client_close(&client);
+}
+END_TEST
+
+/* Listening and finding */
+
+START_TEST(many_connections)
+{
+	struct client clients[50];
+	size_t count = 0;
+
+	for (size_t i = 0; i < 50; i++)
+		clients[i] = client_connect();
+	for (struct conn *conn = NULL; (conn = conn_next(servers[0], conn)); count++) {
+		ck_assert_uint_eq(conn_facts(conn)->session >> 32, SELF);
+		ck_assert_ptr_eq(conn_find(servers[0], conn_facts(conn)->session), conn);
+		ck_assert_ptr_eq(conn_find_flow(servers[0], conn_flow(conn)), conn);
+	}
+	ck_assert_uint_eq(count, 50);
+	for (uint32_t i = 0; i < 50; i++)
+		expect_reply(&clients[i], call(&clients[i], ECHO_NOW, i), i);
+	for (size_t i = 0; i < 50; i++)
+		client_close(&clients[i]);
+	UNTIL(conn_count(servers[0]) == 0);
+}
+END_TEST
+
+START_TEST(listening_can_fail)
+{
+	struct sockaddr_in address = listen_address();
+
+	ck_assert_int_eq(conn_server_listen(servers[1], (struct sockaddr *)&address, sizeof(address)), -EADDRINUSE);
+	address.sin_addr.s_addr = htonl(0xc0000201); /* 192.0.2.1 is nobody's */
+	ck_assert_int_eq(conn_server_listen(servers[1], (struct sockaddr *)&address, sizeof(address)), -EADDRNOTAVAIL);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("conn");
+	TCase *tcase = tcase_create("conn");
+	SRunner *runner;
+	int failed;
+
+	suite_add_tcase(suite, tcase);
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, a_call_is_answered);
+	tcase_add_test(tcase, ten_thousand_in_a_row);
+	tcase_add_test(tcase, a_call_in_fragments_and_pieces);
+	tcase_add_test(tcase, answers_in_any_order);
+	tcase_add_loop_test(tcase, garbage_ends_the_connection, 0, 4);
+	tcase_add_test(tcase, not_answering_ends_the_connection);
+	tcase_add_loop_test(tcase, closing_and_resetting, 0, 2);
+	tcase_add_test(tcase, closed_twice_in_one_turn);
+	tcase_add_test(tcase, closed_with_calls_in_progress);
+	tcase_add_test(tcase, closed_while_it_works);
+	tcase_add_test(tcase, the_server_goes_with_calls_in_progress);
+	tcase_add_test(tcase, calls_in_progress_are_limited);
+	tcase_add_test(tcase, output_is_limited);
+	tcase_add_test(tcase, a_quiet_connection_reads_nothing);
+	tcase_add_test(tcase, quiet_comes_after_the_last_answer);
+	tcase_add_test(tcase, resumed_before_it_was_quiet);
+	tcase_add_test(tcase, closed_before_it_was_quiet);
+	tcase_add_test(tcase, quiet_in_the_middle_of_many);
+	tcase_add_test(tcase, a_session_moves);
+	tcase_add_test(tcase, a_session_moves_with_what_waits);
+	tcase_add_test(tcase, a_session_is_here_once);
+	tcase_add_test(tcase, no_request_is_lost_or_doubled);
+	tcase_add_test(tcase, many_connections);
+	tcase_add_test(tcase, listening_can_fail);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
