@@ -23,8 +23,8 @@ clients: $(EXTRA_PROGRAMS)
 if HAVE_CHECK
 AM_CFLAGS += $(CHECK_CFLAGS)
 UNIT_TESTS = \
-	tests/unit/test_admin tests/unit/test_certificates tests/unit/test_eap tests/unit/test_exports \
-	tests/unit/test_flow tests/unit/test_handle tests/unit/test_local tests/unit/test_log \
+	tests/unit/test_admin tests/unit/test_certificates tests/unit/test_conn tests/unit/test_eap \
+	tests/unit/test_exports tests/unit/test_flow tests/unit/test_handle tests/unit/test_local tests/unit/test_log \
 	tests/unit/test_machine tests/unit/test_namespace tests/unit/test_nasctl tests/unit/test_nfs3 \
 	tests/unit/test_placement tests/unit/test_portmap tests/unit/test_pseudo tests/unit/test_record \
 	tests/unit/test_rpc tests/unit/test_scp tests/unit/test_scp_message tests/unit/test_sessions \
@@ -32,7 +32,9 @@ UNIT_TESTS = \
 	tests/unit/test_tch_options tests/unit/test_uuid tests/unit/test_volumes tests/unit/test_vroot
 endif
 
-FUZZERS = tests/fuzz/fuzz_eap tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp
+FUZZERS = \
+	tests/fuzz/fuzz_eap tests/fuzz/fuzz_handle tests/fuzz/fuzz_namespace tests/fuzz/fuzz_record \
+	tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings tests/fuzz/fuzz_tch_options
 
 PLATFORM_TESTS = tests/platform/test_handoff tests/platform/test_repair_socket
 
