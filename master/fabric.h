@@ -51,7 +51,7 @@ enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
 
 struct fabric_flow {
 	struct flow_key flow;
-	uint32_t device;     /* the owner */
+	uint32_t device;     /* the owner, also while the old one still relays */
 	uint32_t generation; /* counts fabric_flow_set() and SYNs */
 	enum fabric_flow_state state;
 	uint64_t packets;
@@ -92,6 +92,10 @@ void fabric_device_remove(struct fabric *fabric, uint32_t device);
 
 /**
  * fabric_flow_set() - change the owner of a flow
+ *
+ * Packets go to it from the client's next pause on (half a millisecond), after 0.1 s in any case; until then they go to
+ * the old owner, which relays them: so none overtakes another.
+ *
  * @flow:	made if it has no entry
  * @device:	the new owner; FABRIC_SWITCH for the switch itself
  * @generation:	out: the new generation

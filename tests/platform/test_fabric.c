@@ -60,6 +60,12 @@ static struct flow_key flow_of(const struct cluster_family *f, uint16_t client_p
 	return flow;
 }
 
+/* Long enough for a change of owner to take effect (FABRIC_PAUSE_NS). */
+static void pause_client(void)
+{
+	usleep(2000);
+}
+
 /* There by the entry, back by the neighbour table at first and by the entry once the client was seen. */
 static void test_forwarding(struct cluster *c, int family)
 {
@@ -95,6 +101,11 @@ static void test_forwarding(struct cluster *c, int family)
 
 	CHECK_OK(fabric_flow_set(c->fabric, &flow, FABRIC_SWITCH, &generation));
 	CHECK(generation == 2);
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.device == FABRIC_SWITCH);
+	pause_client();
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_switch));
 	send_to(client, f->vip, ECHO_PORT);
 	CHECK(arrives(at_switch));
 	fabric_flow_remove(c->fabric, &flow);
