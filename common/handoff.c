@@ -192,6 +192,8 @@ static void handoff_freeze(struct handoff *handoff)
 		handoff_event(handoff, TCH_EV_CLOSED, 0);
 		return;
 	}
+	/* A client that came back by the same port: the grace time of its old connection must not end this hold. */
+	relayed_cancel(handoff->all, conn_flow(conn));
 	handoff->frozen_us = clock_monotonic_us();
 	rc = kernel_helper_hold(helper, conn_flow(conn));
 	if (rc == 0) {

@@ -52,11 +52,15 @@ static const struct {
 enum {
 	PARK_NCOUNTERS = sizeof(park_counter_fields) / sizeof(park_counter_fields[0]),
 	NCOUNTERS = NODE_NCOUNTERS + PARK_NCOUNTERS,
+
+	/* Attempts to end a hold, of some microseconds each. From the one on milder conditions, from the other on none. */
+	END_HOLD_MILDLY = 4,
+	END_HOLD_NOW = 1000,
 };
 
 struct kernel_helper {
 	struct bpf_object *object;
-	int flows_fd, counts_fd;
+	int flows_fd, counts_fd, command_fd;
 	int control; /* for interface ioctls in our network namespace */
 	struct park *park;
 	struct event *on_parked;
@@ -92,6 +96,7 @@ static int load_program(struct kernel_helper *helper, bool *took_up)
 		return err;
 	helper->flows_fd = tc_map_fd(helper->object, STRING(NODE_FLOWS));
 	helper->counts_fd = tc_map_fd(helper->object, STRING(NODE_COUNTS));
+	helper->command_fd = tc_program_fd(helper->object, "node_command");
 	return 0;
 }
 
@@ -110,7 +115,7 @@ static void remove_stale_holds(struct kernel_helper *helper)
 	for (int i = 0; !err && i < NODE_FLOWS_MAX; i++) {
 		key = next;
 		err = bpf_map_get_next_key(helper->flows_fd, &key, &next);
-		if (bpf_map_lookup_elem(helper->flows_fd, &key, &entry) || entry.state == NODE_RELAY)
+		if (bpf_map_lookup_elem(helper->flows_fd, &key, &entry) || NODE_GATE_STATE(entry.gate) == NODE_RELAY)
 			continue;
 		bpf_map_delete_elem(helper->flows_fd, &key);
 		log_info("kernel_helper", "flow=\"%s\" was held by an earlier run: released", flow_text(&key, text));
@@ -268,9 +273,12 @@ int kernel_helper_adopt(struct kernel_helper *helper __attribute__((unused)), in
 	return tcp_repair_adopt(fd, out);
 }
 
-static int set_entry(struct kernel_helper *helper, const struct flow_key *flow, const struct node_flow *entry)
+static int command(struct kernel_helper *helper, struct node_order *order)
 {
-	return bpf_map_update_elem(helper->flows_fd, flow, entry, BPF_ANY);
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = order, .ctx_size_in = sizeof(*order));
+	int err = bpf_prog_test_run_opts(helper->command_fd, &opts);
+
+	return err ? err : order->error;
 }
 
 static void write_back_parked(struct kernel_helper *helper, const struct flow_key *flow)
@@ -284,15 +292,47 @@ bool kernel_helper_is_settled(struct kernel_helper *helper __attribute__((unused
 	return tcp_repair_is_settled(fd, restored_len);
 }
 
+static enum node_when when_to_end_hold(int attempt)
+{
+	if (attempt < END_HOLD_MILDLY)
+		return NODE_AFTER_LAST;
+	return attempt < END_HOLD_NOW ? NODE_AT_LAST : NODE_NOW;
+}
+
+/*
+ * Sends the flow's packets on their way, parked ones first. New ones park behind them until the last was written back;
+ * a packet that was counted and is not in the ring yet is in the hands of another CPU, so try again.
+ *
+ * A client that is answered at once may always have sent more by the time we look: then the last packet that was
+ * parked changes the state on its way. And a packet may have been lost (ring full, no memory): then do not wait for it.
+ */
+static int end_hold(struct kernel_helper *helper, struct node_order *order)
+{
+	int err;
+
+	for (int i = 0;; i++) {
+		order->when = when_to_end_hold(i);
+		err = command(helper, order);
+		if (err != -EAGAIN)
+			break;
+		write_back_parked(helper, &order->flow);
+	}
+	if (err && err != -ENOENT) /* none: a SYN of the client removed it */
+		return err;
+	write_back_parked(helper, &order->flow);
+	park_forget(helper->park, &order->flow);
+	return 0;
+}
+
 int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow)
 {
-	struct node_flow entry = { .state = NODE_HOLD, .park_ifindex = park_ifindex(helper->park) };
+	struct node_flow entry = { .gate = NODE_HOLD, .park_ifindex = park_ifindex(helper->park) };
 	int err;
 
 	err = park_keep(helper->park, flow);
 	if (err)
 		return err;
-	err = set_entry(helper, flow, &entry);
+	err = bpf_map_update_elem(helper->flows_fd, flow, &entry, BPF_ANY);
 	if (err)
 		park_forget(helper->park, flow);
 	return err;
@@ -313,24 +353,19 @@ void kernel_helper_state_fini(struct kernel_helper_state *state)
 	state->sent_len = state->unsent_len = state->received_len = 0;
 }
 
-/*
- * The order of parked packets is kept as in kernel_helper_relay(). RELEASE lets the answers to them pass while new ones
- * still queue behind.
- */
+/* The answers to parked packets may pass at once, while new packets still queue behind. */
 void kernel_helper_release(struct kernel_helper *helper, int fd, const struct flow_key *flow)
 {
-	struct node_flow entry = { .state = NODE_RELEASE, .park_ifindex = park_ifindex(helper->park) };
+	struct node_order order = { .flow = *flow, .way = { .speaks = 1 }, .state = NODE_OPEN };
 	char text[FLOW_TEXT_MAX];
 	int err = tcp_repair_thaw(fd);
 
 	if (err)
 		log_warn("kernel_helper", "flow=\"%s\" not thawed: %s", flow_text(flow, text), strerror(-err));
-	set_entry(helper, flow, &entry);
+	command(helper, &order);
 	tcp_repair_push(fd);
-	write_back_parked(helper, flow);
+	end_hold(helper, &order);
 	bpf_map_delete_elem(helper->flows_fd, flow);
-	write_back_parked(helper, flow);
-	park_forget(helper->park, flow);
 }
 
 static int interface_mac(struct kernel_helper *helper, unsigned int ifindex, uint8_t mac[static ETH_ALEN])
@@ -343,34 +378,17 @@ static int interface_mac(struct kernel_helper *helper, unsigned int ifindex, uin
 	return 0;
 }
 
-/*
- * Parked packets go first: while the entry is HOLD with a target, new ones queue behind them. What entered the ring
- * between the last look at it and RELAY is written back by the second drain, and by the loop's event for stragglers.
- */
 int kernel_helper_relay(struct kernel_helper *helper, const struct flow_key *flow, const uint8_t to_mac[static 6],
 			unsigned int ifindex)
 {
-	struct node_flow entry = {
-		.state = NODE_HOLD,
-		.park_ifindex = park_ifindex(helper->park),
-		.relay_ifindex = ifindex,
-	};
+	struct node_order order = { .flow = *flow, .way = { .relay_ifindex = ifindex }, .state = NODE_RELAY };
 	int err;
 
-	memcpy(entry.to_mac, to_mac, ETH_ALEN);
-	err = interface_mac(helper, ifindex, entry.from_mac);
-	if (!err)
-		err = set_entry(helper, flow, &entry);
+	memcpy(order.way.to_mac, to_mac, ETH_ALEN);
+	err = interface_mac(helper, ifindex, order.way.from_mac);
 	if (err)
 		return err;
-	write_back_parked(helper, flow);
-	entry.state = NODE_RELAY;
-	err = set_entry(helper, flow, &entry);
-	if (err)
-		return err;
-	write_back_parked(helper, flow);
-	park_forget(helper->park, flow);
-	return 0;
+	return end_hold(helper, &order);
 }
 
 void kernel_helper_silence(struct kernel_helper *helper __attribute__((unused)), int fd)

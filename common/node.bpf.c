@@ -12,10 +12,16 @@
  *	          |                     | has a target
  *	          +------> to the new owner <-----------------+ (not ours: node_egress lets pass)
  *
+ * The order of packets. While some are parked, later ones must park behind them, also those that another CPU works on.
+ * So a packet of a held flow is counted in the same atomic operation that tells it the flow's state (struct node_flow,
+ * gate), and the state changes only if as many packets have been written back as were counted.
+ *
  * Everything else continues with TC_ACT_UNSPEC: the switch's fabric runs before on the same hook, others may follow.
  */
 #include "common/bpf_packet.h"
 #include "common/node_map.h"
+
+#include <linux/errno.h>
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -42,15 +48,16 @@ static __always_inline int count(__u32 counter, int verdict)
 
 static __always_inline int relay(struct __sk_buff *skb, const struct node_flow *flow, __u32 counter)
 {
+	const struct node_way *way = &flow->way;
 	struct packet_macs macs;
 
 	if (packet_age(skb))
 		return count(NODE_COUNT_relay_hop_limit, TC_ACT_SHOT);
-	__builtin_memcpy(macs.to, flow->to_mac, ETH_ALEN);
-	__builtin_memcpy(macs.from, flow->from_mac, ETH_ALEN);
+	__builtin_memcpy(macs.to, way->to_mac, ETH_ALEN);
+	__builtin_memcpy(macs.from, way->from_mac, ETH_ALEN);
 	if (packet_set_macs(skb, &macs))
 		return count(NODE_COUNT_relay_failed, TC_ACT_SHOT);
-	return count(counter, bpf_redirect(flow->relay_ifindex, 0));
+	return count(counter, bpf_redirect(way->relay_ifindex, 0));
 }
 
 /* Only what the client sends over TCP can be held. Returns 0, or 1 + the counter of the reason to let it pass. */
@@ -72,7 +79,7 @@ static __always_inline __u32 not_ours(enum packet_kind kind, const struct packet
 SEC("tc")
 int node_ingress(struct __sk_buff *skb)
 {
-	struct node_flow *entry, flow;
+	struct node_flow *entry;
 	struct packet p;
 	__u32 reason;
 
@@ -88,13 +95,13 @@ int node_ingress(struct __sk_buff *skb)
 		bpf_map_delete_elem(&NODE_FLOWS, &p.flow);
 		return count(NODE_COUNT_in_reopened, TC_ACT_UNSPEC);
 	}
-	flow = *entry;
-	switch (flow.state) {
+	switch (NODE_GATE_STATE(__sync_fetch_and_add(&entry->gate, NODE_GATE_PACKET))) {
 	case NODE_HOLD:
-	case NODE_RELEASE:
-		return count(NODE_COUNT_in_parked, bpf_redirect(flow.park_ifindex, 0));
+		return count(NODE_COUNT_in_parked, bpf_redirect(entry->park_ifindex, 0));
 	case NODE_RELAY:
-		return relay(skb, &flow, NODE_COUNT_in_relayed);
+		return relay(skb, entry, NODE_COUNT_in_relayed);
+	case NODE_OPEN:
+		return count(NODE_COUNT_in_local, TC_ACT_UNSPEC);
 	default:
 		return count(NODE_COUNT_bad_state, TC_ACT_UNSPEC);
 	}
@@ -114,25 +121,44 @@ int node_egress(struct __sk_buff *skb)
 	    p.flow.protocol != IPPROTO_TCP)
 		return count(NODE_COUNT_out_other, TC_ACT_UNSPEC);
 	entry = bpf_map_lookup_elem(&NODE_FLOWS, &p.flow);
-	if (!entry || entry->state == NODE_RELEASE)
+	if (!entry || entry->way.speaks)
 		return count(NODE_COUNT_out_local, TC_ACT_UNSPEC);
 	return count(NODE_COUNT_out_muted, TC_ACT_SHOT);
+}
+
+/* Changes the state of a held flow, unless parked packets are still to be written back. */
+static __always_inline int change_after_last(struct node_flow *entry, __u32 state)
+{
+	__u64 gate = entry->gate;
+
+	if (NODE_GATE_STATE(gate) == state)
+		return 0;
+	if (NODE_GATE_PACKETS(gate) > entry->returned)
+		return -EAGAIN;
+	return __sync_val_compare_and_swap(&entry->gate, gate, state) == gate ? 0 : -EAGAIN;
+}
+
+/* Before the packet goes on: what the client sends because of it comes after it. */
+static __always_inline void note_returned(struct node_flow *entry)
+{
+	entry->returned++;
+	if (entry->next)
+		change_after_last(entry, entry->next);
 }
 
 /* A parked frame that the kernel helper wrote back. Held here again it would go round for ever. */
 SEC("tc")
 int node_park(struct __sk_buff *skb)
 {
-	struct node_flow *entry, flow;
+	struct node_flow *entry = NULL;
 	struct packet p;
 
-	if (packet_read(skb, PACKET_FROM_CLIENT, &p) == PACKET_SESSION) {
+	if (packet_read(skb, PACKET_FROM_CLIENT, &p) == PACKET_SESSION)
 		entry = bpf_map_lookup_elem(&NODE_FLOWS, &p.flow);
-		if (entry && entry->relay_ifindex) {
-			flow = *entry;
-			return relay(skb, &flow, NODE_COUNT_park_relayed);
-		}
-	}
+	if (entry)
+		note_returned(entry);
+	if (entry && entry->way.relay_ifindex)
+		return relay(skb, entry, NODE_COUNT_park_relayed);
 	bpf_skb_change_type(skb, PACKET_HOST);
 	return count(NODE_COUNT_park_returned, TC_ACT_UNSPEC);
 }
@@ -144,6 +170,27 @@ int node_park_guard(struct __sk_buff *skb)
 	if (!skb->ingress_ifindex)
 		return count(NODE_COUNT_park_foreign, TC_ACT_SHOT);
 	return TC_ACT_UNSPEC;
+}
+
+static __always_inline int obey(struct node_flow *entry, const struct node_order *order)
+{
+	entry->way = order->way;
+	entry->next = order->when == NODE_AT_LAST ? order->state : 0;
+	if (order->when != NODE_NOW)
+		return change_after_last(entry, order->state);
+	entry->gate = order->state;
+	return count(NODE_COUNT_order_forced, 0);
+}
+
+/* The same thread writes packets back, so `returned` stands still. */
+SEC("syscall")
+int node_command(struct node_order *order)
+{
+	struct flow_key flow = order->flow;
+	struct node_flow *entry = bpf_map_lookup_elem(&NODE_FLOWS, &flow);
+
+	order->error = entry ? obey(entry, order) : -ENOENT;
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
