@@ -28,12 +28,13 @@ enum { PROGRAM = 0x20000001, SELF = 7, OTHER = 8, HEADER = 40, PATIENCE = 20000 
 
 /* What the program's procedures do. */
 enum procedure {
-	ECHO_NOW,  /* answers with its argument */
+	ECHO_NOW,   /* answers with its argument */
 	ECHO_LATER, /* the same, when the test says so */
-	NOTHING,   /* is not answered: the connection is closed */
-	FILL,	   /* answers with as many bytes as its argument says */
-	QUIESCE,   /* as ECHO_NOW, but stops the connection while it is worked on */
-	CLOSE,	   /* closes the connection while it is worked on, then answers */
+	NOTHING,    /* is not answered: the connection is closed */
+	FILL,	    /* answers with as many bytes as its argument says */
+	FILL_LATER, /* as ECHO_LATER, but says that the answer will have as many bytes as its argument says */
+	QUIESCE,    /* as ECHO_NOW, but stops the connection while it is worked on */
+	CLOSE,	    /* closes the connection while it is worked on, then answers */
 };
 
 static struct event_base *base;
@@ -98,10 +99,17 @@ static void echo_later(struct rpc_call *call)
 
 static void dispatch(const struct rpc_program *program, struct rpc_call *call)
 {
+	struct bytes_reader args;
+
 	(void)program;
 	call->volume = 5;
 	call->data_bytes = 10;
 	switch ((enum procedure)call->procedure) {
+	case FILL_LATER:
+		args = call->args;
+		call->reply_bytes = bytes_get_be32(&args);
+		echo_later(call);
+		return;
 	case ECHO_LATER:
 		echo_later(call);
 		return;
@@ -598,14 +606,35 @@ START_TEST(output_is_limited)
 
 	for (int i = 0; i < FILLS; i++)
 		call(&client, FILL, FILL_BYTES);
+	UNTIL(conn_output_len(first_conn()) >= CONN_OUTPUT_MAX);
 	turns(1000);
-	ck_assert_uint_ge(conn_output_len(first_conn()), CONN_OUTPUT_MAX - FILL_BYTES);
 	ck_assert_uint_le(conn_output_len(first_conn()), CONN_OUTPUT_MAX + FILL_BYTES + 100);
 	for (uint32_t i = 1; i <= FILLS; i++) {
 		UNTIL(client_next(&client, &reply));
 		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
 	}
 	ck_assert_uint_eq(conn_output_len(first_conn()), 0);
+	client_close(&client);
+}
+END_TEST
+
+/* Answers that are still to come count as well: they may come all at once. */
+START_TEST(output_to_come_is_limited)
+{
+	enum { CALLS = 40, BYTES = RPC_DATA_MAX, AT_ONCE = CONN_OUTPUT_MAX / BYTES };
+	struct client client = client_connect();
+
+	for (int i = 0; i < CALLS; i++)
+		call(&client, FILL_LATER, BYTES);
+	UNTIL(waiting_count == AT_ONCE);
+	turns(100);
+	ck_assert_uint_eq(waiting_count, AT_ONCE);
+	for (uint32_t i = 1; i <= CALLS; i++) {
+		UNTIL(waiting_count > 0);
+		ck_assert_uint_le(waiting_count, AT_ONCE);
+		answer(0);
+		expect_reply(&client, i, BYTES);
+	}
 	client_close(&client);
 }
 END_TEST
@@ -768,8 +797,7 @@ START_TEST(a_session_moves_with_what_waits)
 
 	for (int i = 0; i < FILLS; i++)
 		call(&client, FILL, FILL_BYTES);
-	turns(1000);
-	ck_assert_uint_gt(conn_output_len(first_conn()), 0);
+	UNTIL(conn_output_len(first_conn()) >= CONN_OUTPUT_MAX);
 	ck_assert_int_eq(quiesce(first_conn()), 0);
 	move(first_conn(), servers[1]);
 	for (uint32_t i = 1; i <= FILLS; i++) {
@@ -920,6 +948,7 @@ int main(void)
 	tcase_add_test(tcase, the_server_goes_with_calls_in_progress);
 	tcase_add_test(tcase, calls_in_progress_are_limited);
 	tcase_add_test(tcase, output_is_limited);
+	tcase_add_test(tcase, output_to_come_is_limited);
 	tcase_add_test(tcase, a_quiet_connection_reads_nothing);
 	tcase_add_test(tcase, quiet_comes_after_the_last_answer);
 	tcase_add_test(tcase, resumed_before_it_was_quiet);
