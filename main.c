@@ -264,6 +264,7 @@ struct daemon {
 	struct settings settings;
 	struct event_base *base;
 	struct event *signals[4];
+	struct event *trim;
 	struct namespace *ns;
 	struct slave *slave;
 	struct master *master;
@@ -315,12 +316,23 @@ static void raise_limits(void)
 
 /*
  * Replies to READ are a megabyte and live for a moment. Left alone, malloc() gives each back to the kernel, which then
- * clears every page of the next one.
+ * clears every page of the next one. What a burst has left is given back by and by.
  */
-static void keep_memory(void)
+enum { KEEP_BYTES = 64 * RPC_DATA_MAX, TRIM_S = 2 };
+
+static void on_trim(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what, (void)arg;
+	if (mallinfo2().fordblks > KEEP_BYTES)
+		malloc_trim(KEEP_BYTES);
+}
+
+static int keep_memory(struct daemon *daemon)
 {
 	mallopt(M_MMAP_THRESHOLD, 4 * RPC_DATA_MAX);
-	mallopt(M_TRIM_THRESHOLD, 64 * RPC_DATA_MAX);
+	mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+	daemon->trim = event_new(daemon->base, -1, EV_PERSIST, on_trim, NULL);
+	return daemon->trim ? event_add(daemon->trim, &(struct timeval){ .tv_sec = TRIM_S }) : -ENOMEM;
 }
 
 /* One daemon for one state directory. */
@@ -443,6 +455,8 @@ static void stop(struct daemon *daemon)
 	for (size_t i = 0; i < sizeof(daemon->signals) / sizeof(daemon->signals[0]); i++)
 		if (daemon->signals[i])
 			event_free(daemon->signals[i]);
+	if (daemon->trim)
+		event_free(daemon->trim);
 	if (daemon->base)
 		event_base_free(daemon->base);
 	if (daemon->lock >= 0)
@@ -456,10 +470,11 @@ static int serve(struct daemon *daemon, const char *join)
 	if (rc < 0)
 		return EXIT_FAILURE;
 	raise_limits();
-	keep_memory();
 	daemon->base = event_base_new();
 	daemon->ns = namespace_new();
 	rc = daemon->base && daemon->ns ? catch_signals(daemon) : -ENOMEM;
+	if (rc == 0)
+		rc = keep_memory(daemon);
 	if (rc == 0)
 		rc = start(daemon, join);
 	if (rc == 0) {

@@ -116,6 +116,10 @@ static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
 	uint64_t now_ms = clock_monotonic_ms();
 
 	(void)fd, (void)what;
+	if (!out->sent) {
+		out_unreachable(out); /* its relay session did not come */
+		return;
+	}
 	relay->unanswered++;
 	if (!relay->said_ms || now_ms - relay->said_ms >= SAY_AGAIN_MS) {
 		log_warn("relay", "node=%u did not answer calls=%u, the last of program %u procedure %u, within %d ms",
@@ -163,6 +167,8 @@ static bool relay_has_room(const struct relay *relay, const struct relay_out *ou
 {
 	size_t on_the_way = relay->on_the_way[out->node % NODES];
 
+	if (!scp_is_up(relay->scp, out->node, SCP_RELAY))
+		return false;
 	return on_the_way == 0 || on_the_way + out->bytes <= ON_THE_WAY_MAX;
 }
 
@@ -192,11 +198,18 @@ static void relay_on_room(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* A device that is there gets its relay session within moments: worth waiting, a client told JUKEBOX waits for 5 s. */
+static bool relay_may_reach(const struct relay *relay, uint32_t node)
+{
+	return relay->scp &&
+	       (scp_is_up(relay->scp, node, SCP_RELAY) || scp_is_up(relay->scp, node, SCP_CONTROL));
+}
+
 void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 {
 	struct relay_out *out;
 
-	if (!relay->scp || !scp_is_up(relay->scp, node, SCP_RELAY)) {
+	if (!relay_may_reach(relay, node)) {
 		file_service_unreachable(call);
 		return;
 	}
@@ -221,6 +234,14 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 	TAILQ_INSERT_TAIL(&relay->waiting, out, wait);
 	if (rpc_call_keep(call) < 0)
 		out_unreachable(out);
+	else if (!scp_is_up(relay->scp, node, SCP_RELAY))
+		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_CONNECT_MS / 1000 });
+}
+
+void relay_node_found(struct relay *relay)
+{
+	if (!TAILQ_EMPTY(&relay->waiting))
+		event_active(relay->on_room, 0, 0);
 }
 
 void relay_node_lost(struct relay *relay, uint32_t node)

@@ -15,7 +15,10 @@
 #include "common/rpc.h"
 #include "scp/scp.h"
 
-enum { RELAY_TIMEOUT_MS = 20000 };
+enum {
+	RELAY_TIMEOUT_MS = 20000, /* for an answer */
+	RELAY_CONNECT_MS = 3000,  /* for a relay session with a device whose control session is up */
+};
 
 struct event_base;
 struct relay;
@@ -31,6 +34,9 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call);
 
 /* SCP_RELAY_CALL and SCP_RELAY_REPLY as they come. */
 void relay_received(struct relay *relay, uint32_t node, uint32_t request, const scp_message *message);
+
+/* A relay channel is up: calls may have waited for it. */
+void relay_node_found(struct relay *relay);
 
 /* The relay channel with a device is gone: its calls are unreachable. */
 void relay_node_lost(struct relay *relay, uint32_t node);

@@ -411,6 +411,8 @@ static void on_up(uint32_t node, scp_channel channel, const scp_hello *hello, vo
 
 	if (node < NODES_MAX)
 		slave->capabilities[node] = hello->capabilities;
+	if (channel == SCP_RELAY)
+		relay_node_found(slave->relay);
 	role->on_up(node, channel, hello, role->arg);
 }
 
