@@ -29,7 +29,8 @@ UNIT_TESTS = \
 	tests/unit/test_placement tests/unit/test_portmap tests/unit/test_pseudo tests/unit/test_record \
 	tests/unit/test_rpc tests/unit/test_scp tests/unit/test_scp_message tests/unit/test_sessions \
 	tests/unit/test_settings tests/unit/test_siphash tests/unit/test_stored_file tests/unit/test_tch \
-	tests/unit/test_tch_options tests/unit/test_tls_stream tests/unit/test_uuid tests/unit/test_volumes tests/unit/test_vroot
+	tests/unit/test_tch_options tests/unit/test_tls_stream tests/unit/test_uuid tests/unit/test_volumes \
+	tests/unit/test_vroot
 endif
 
 FUZZERS = \

@@ -3,8 +3,8 @@
  * If this fails, the session between two devices breaks when one of them reads slowly, and with it relayed calls and
  * handoffs under way; or the bytes of one message end up in another.
  *
- * Two streams over a socket pair whose buffers are small, so that most writes are cut short. What is sent counts its own
- * bytes, so a lost, repeated or changed one shows.
+ * Two streams over a socket pair whose buffers are small, so that most writes are cut short. What is sent counts its
+ * own bytes, so a lost, repeated or changed one shows.
  */
 #include "config.h"
 
