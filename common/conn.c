@@ -331,6 +331,7 @@ static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 static void conn_parse(struct conn *conn)
 {
 	const uint8_t *record;
+	bool is_full;
 	size_t len;
 	int rc;
 
@@ -352,11 +353,14 @@ static void conn_parse(struct conn *conn)
 	conn->parsing = false;
 	if (conn->phase == CONN_CLOSED)
 		return;
+	is_full = !conn_may_read(conn);
 	conn_flush(conn);
 	if (conn->phase == CONN_QUIESCING && conn->call_count == 0)
 		conn_became_quiet(conn);
 	else if (conn->phase == CONN_SERVING && !conn_may_read(conn))
 		event_del(conn->on_read);
+	else if (conn->phase == CONN_SERVING && is_full)
+		event_active(conn->on_kick, 0, 0); /* whole records may wait, and no event would tell */
 }
 
 /* Return: bytes; 0 if there is nothing now; -1: closed */

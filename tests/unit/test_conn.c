@@ -618,6 +618,27 @@ START_TEST(output_is_limited)
 }
 END_TEST
 
+/*
+ * A network so fast that all output goes out at once: no event will tell that there is room, and nothing more comes in. As
+ * the kernel is asked for buffers that only root gets, there is nothing to see without.
+ */
+START_TEST(fast_output_does_not_stop)
+{
+	struct client client = client_connect();
+	struct reply reply = { 0 };
+
+	if (setsockopt(conn_fd(first_conn()), SOL_SOCKET, SO_SNDBUFFORCE, &(int){ 64 << 20 }, sizeof(int)) < 0)
+		return;
+	for (int i = 0; i < FILLS; i++)
+		call(&client, FILL, FILL_BYTES);
+	for (uint32_t i = 1; i <= FILLS; i++) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	client_close(&client);
+}
+END_TEST
+
 /* Answers that are still to come count as well: they may come all at once. */
 START_TEST(output_to_come_is_limited)
 {
@@ -948,6 +969,7 @@ int main(void)
 	tcase_add_test(tcase, the_server_goes_with_calls_in_progress);
 	tcase_add_test(tcase, calls_in_progress_are_limited);
 	tcase_add_test(tcase, output_is_limited);
+	tcase_add_test(tcase, fast_output_does_not_stop);
 	tcase_add_test(tcase, output_to_come_is_limited);
 	tcase_add_test(tcase, a_quiet_connection_reads_nothing);
 	tcase_add_test(tcase, quiet_comes_after_the_last_answer);
