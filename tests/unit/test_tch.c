@@ -480,6 +480,7 @@ int main(void)
 	int failed;
 
 	suite_add_tcase(suite, tcase);
+	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, every_event_in_every_state, 0, NROLES);
 	tcase_add_test(tcase, everything_has_a_name);
 	tcase_add_loop_test(tcase, every_way_through, 0, NROLES);
