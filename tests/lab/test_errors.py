@@ -10,10 +10,12 @@ There is one line that names the object and what to do; vnasd ends with a status
 it was. Around that line there may be what follows from it, but not more than two.
 """
 
+import os
 import re
 import socket
 import subprocess
 import sys
+import time
 
 import daemon
 import harness
@@ -135,6 +137,26 @@ def volumes(test, failing, lab):
     lab.stop("disk1")
 
 
+def first_name_space(test, lab):
+    """A node without a replica learns what to serve when it runs: if it can't, it goes on and tries again."""
+    os.remove(os.path.join(lab.hosts["disk1"]["state_dir"], "replica"))
+    at = len(lab.log("disk1"))
+    with listener(lab, "disk1", "0.0.0.0", 2049):
+        daemon.spawn(lab.plan, "disk1")
+        test.within(10, "disk1: no replica, and the port is in use: said",
+                    lambda: "this node does not serve" in lab.log("disk1")[at:], lambda: lab.log("disk1")[at:])
+        time.sleep(3)    # heartbeats
+        test.check("disk1: vnasd goes on", lab.pid("disk1"), lab.log("disk1")[at:])
+        test.check("disk1: it is up and takes no handoffs",
+                   not lab.nasctl("status", host="disk1")["handoffs"] and lab.node(2)["state"] == "up")
+    lab.nasctl("export", "set", "/nowhere", "*(ro)")
+    test.within(10, "disk1: the port is free and the name space changes: it serves",
+                lambda: lab.nasctl("status", host="disk1")["serves"], lambda: lab.log("disk1")[at:])
+    test.check("disk1: ... and takes handoffs", lab.nasctl("status", host="disk1")["handoffs"])
+    lab.nasctl("export", "remove", "/nowhere")
+    lab.stop("disk1")
+
+
 def nasctl(test, lab):
     for host in ("switch", "disk1"):
         try:
@@ -182,6 +204,7 @@ def run(test):
     read_only_state(failing, lab)
     lab.start("switch")
     volumes(test, failing, lab)
+    first_name_space(test, lab)
     lab.stop("switch")
 
     for host in ("switch", "disk1"):
