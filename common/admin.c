@@ -148,17 +148,20 @@ static void on_written(struct bufferevent *stream, void *arg)
 		connection_close(connection);
 }
 
-/* Text may come from file names, in no encoding that JSON knows. */
-static json_t *json_text(char *text)
+json_t *admin_text(const char *text)
 {
 	json_t *string = json_string(text);
+	char *plain;
 
 	if (string)
 		return string;
-	for (char *p = text; *p; p++)
+	plain = strdup(text);
+	for (char *p = plain; p && *p; p++)
 		if ((unsigned char)*p >= 0x80)
 			*p = '?';
-	return json_string(text);
+	string = plain ? json_string(plain) : NULL;
+	free(plain);
+	return string;
 }
 
 static void connection_write(struct connection *connection, const char *text)
@@ -195,7 +198,7 @@ connection_refuse(struct connection *connection, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	connection_answer(connection, json_pack("{s:o}", "error", json_text(text)));
+	connection_answer(connection, json_pack("{s:o}", "error", admin_text(text)));
 }
 
 /* The words belong to @message. */
@@ -446,7 +449,7 @@ static void answer_sentence(struct admin_request *request, const char *kind, con
 
 	if (vasprintf(&text, format, args) < 0)
 		text = NULL;
-	answer_request(request, text ? json_pack("{s:o}", kind, json_text(text)) : NULL);
+	answer_request(request, text ? json_pack("{s:o}", kind, admin_text(text)) : NULL);
 	free(text);
 }
 

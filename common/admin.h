@@ -59,6 +59,9 @@ void admin_error(struct admin_request *request, const char *format, ...) __attri
 /* Answer "done", with a sentence. */
 void admin_done(struct admin_request *request, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Text of others (file names, names of devices) for JSON: what is no UTF-8 has "?" for each byte above 0x7f. */
+json_t *admin_text(const char *text);
+
 /*
  * A table: @columns is "name:Title name:Title ..." ('_' in a title becomes a space); add rows (takes the object: its
  * members are the names; NULL, as json_pack() gives for text that isn't UTF-8, is left out with a warning), then answer

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,10 +187,11 @@ static json_t *node_row(struct master *master, const ns_node *node)
 	bool handoffs = self ? slave_kernel_helper(master_slave(master)) != NULL :
 			       member->up && member->capabilities & SCP_CAN_HANDOFF;
 
-	return json_pack("{s:I, s:s, s:s, s:s, s:b, s:I, s:s}", "id", (json_int_t)node->id, "name", node->name,
-			 "address", node->address, "state", node_state(master, node), "handoffs", handoffs, "sessions",
+	return json_pack("{s:I, s:o, s:o, s:s, s:b, s:I, s:o}", "id", (json_int_t)node->id, "name",
+			 admin_text(node->name), "address", admin_text(node->address), "state", node_state(master, node),
+			 "handoffs", handoffs, "sessions",
 			 (json_int_t)node_sessions(master, node->id), "reason",
-			 self || member->up ? "" : away_reason(member));
+			 admin_text(self || member->up ? "" : away_reason(member)));
 }
 
 static void node_list(struct admin_request *request, int argc, char **argv, void *arg)
@@ -214,8 +216,9 @@ static json_t *volume_row(struct master *master, const ns_volume *volume)
 
 	if (place)
 		namespace_path(ns, place, path);
-	return json_pack("{s:I, s:s, s:I, s:s, s:s, s:s, s:s}", "id", (json_int_t)volume->id, "place", path, "node",
-			 (json_int_t)volume->node, "node_name", node ? node->name : "removed", "path", volume->path,
+	return json_pack("{s:I, s:o, s:I, s:o, s:o, s:s, s:s}", "id", (json_int_t)volume->id, "place",
+			 admin_text(path), "node", (json_int_t)volume->node, "node_name",
+			 admin_text(node ? node->name : "removed"), "path", admin_text(volume->path),
 			 "state", node ? node_is_up(master, node->id) ? "up" : "away" : "away", "uuid",
 			 uuid_text((const uint8_t *)volume->uuid, uuid));
 }
@@ -238,7 +241,7 @@ static void node_show(struct admin_request *request, int argc, char **argv, void
 		if (volume->node == node->id)
 			json_array_append_new(volumes, volume_row(master, volume));
 	if (member->up) {
-		json_object_set_new(record, "software", json_string(member->software));
+		json_object_set_new(record, "software", admin_text(member->software));
 		json_object_set_new(record, "silent_ms", json_integer((json_int_t)scp_silence_ms(
 								 slave_scp(master_slave(master)), node->id)));
 		json_object_set_new(record, "read_bytes", json_integer((json_int_t)member->beat.read_bytes));
@@ -679,6 +682,17 @@ void commands_result(uint32_t node, uint32_t request, const scp_message *message
 
 /* The whole */
 
+static void __attribute__((format(printf, 2, 3))) add_problem(json_t *list, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	json_array_append_new(list, admin_text(text));
+}
+
 /* What a person should know or do. */
 static json_t *problems(struct master *master)
 {
@@ -689,17 +703,15 @@ static json_t *problems(struct master *master)
 
 	for (size_t at = 0; (node = namespace_next_node(ns, &at));)
 		if (node->state == NS_NODE_PENDING)
-			json_array_append_new(list, json_sprintf("node %u (%s) waits for approval: nasctl node approve %u",
-								 node->id, node->name, node->id));
+			add_problem(list, "node %u (%s) waits for approval: nasctl node approve %u", node->id, node->name,
+				    node->id);
 		else if (!node_is_up(master, node->id))
-			json_array_append_new(list, json_sprintf("node %u (%s) is down: %s; its volumes wait for it",
-								 node->id, node->name,
-								 away_reason(master_member(master, node->id))));
+			add_problem(list, "node %u (%s) is down: %s; its volumes wait for it", node->id, node->name,
+				    away_reason(master_member(master, node->id)));
 	if (!namespace_next_export(ns, &first))
-		json_array_append_new(list, json_string("nothing is exported: nasctl export set / '*(rw)'"));
+		add_problem(list, "nothing is exported: nasctl export set / '*(rw)'");
 	if (!master_fabric(master) && master_settings(master)->handoff && master_settings(master)->vip_count)
-		json_array_append_new(list, json_string("no forwarding table: work is relayed and sessions do not move; "
-							"nasctl log says why"));
+		add_problem(list, "no forwarding table: work is relayed and sessions do not move; nasctl log says why");
 	return list;
 }
 
@@ -720,8 +732,8 @@ static void status(struct admin_request *request, int argc, char **argv, void *a
 	while (namespace_next_volume(ns, &volumes))
 		;
 	admin_record(request,
-		     json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "role", "master", "cluster",
-			       cluster->name, "vip", cluster->vips, "health", json_array_size(list) ? "degraded" : "good",
+		     json_pack("{s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "role", "master", "cluster",
+			       admin_text(cluster->name), "vip", cluster->vips, "health", json_array_size(list) ? "degraded" : "good",
 			       "nodes", (json_int_t)nodes, "nodes_up", (json_int_t)up, "volumes", (json_int_t)volumes,
 			       "sessions", (json_int_t)sessions, "revision", (json_int_t)namespace_revision(ns),
 			       "handoffs", slave_kernel_helper(master_slave(master)) != NULL, "problems", list));

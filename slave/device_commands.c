@@ -56,11 +56,11 @@ json_t *device_session_row(const struct namespace *ns, const scp_session *sessio
 
 	for (u_int i = 0; i < session->shares.shares_len; i++)
 		bytes += session->shares.shares_val[i].bytes;
-	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "id",
+	return json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I, s:I, s:I, s:I}", "id",
 			 device_session_text(session->id, id), "client",
 			 device_address_text((const uint8_t *)flow->client, (uint16_t)flow->client_port, client), "vip",
 			 device_address_text((const uint8_t *)flow->vip, (uint16_t)flow->vip_port, vip), "node",
-			 (json_int_t)node, "node_name", known ? known->name : "?", "handoffs",
+			 (json_int_t)node, "node_name", admin_text(known ? known->name : "?"), "handoffs",
 			 (json_int_t)session->handoffs, "last_handoff_us", (json_int_t)session->last_handoff_us,
 			 "requests", (json_int_t)session->requests, "bytes", (json_int_t)bytes, "since_ns",
 			 (json_int_t)session->since_ns);
@@ -77,8 +77,9 @@ json_t *device_session_shares(const struct namespace *ns, const scp_session *ses
 
 		if (place)
 			namespace_path(ns, place, path);
-		json_array_append_new(shares, json_pack("{s:I, s:s, s:I, s:I}", "volume", (json_int_t)share->volume,
-							"place", share->volume && !place ? "?" : path, "bytes",
+		json_array_append_new(shares, json_pack("{s:I, s:o, s:I, s:I}", "volume", (json_int_t)share->volume,
+							"place", admin_text(share->volume && !place ? "?" : path),
+							"bytes",
 							(json_int_t)share->bytes, "requests",
 							(json_int_t)share->requests));
 	}
@@ -180,8 +181,8 @@ static void add_line(uint64_t time_ns, enum log_level level, const char *line, v
 		lines->skip--;
 		return;
 	}
-	admin_row(lines->table, json_pack("{s:I, s:s, s:s}", "time_ns", (json_int_t)time_ns, "level", levels[level],
-					  "line", line));
+	admin_row(lines->table, json_pack("{s:I, s:s, s:o}", "time_ns", (json_int_t)time_ns, "level", levels[level],
+					  "line", admin_text(line)));
 }
 
 void device_command_log(struct admin_request *request, int argc, char **argv, void *arg)
@@ -217,8 +218,9 @@ static void command_status(struct admin_request *request, int argc, char **argv,
 
 	(void)argc, (void)argv;
 	admin_record(request,
-		     json_pack("{s:s, s:I, s:s, s:s, s:I, s:b, s:I, s:b}", "role", "slave", "node",
-			       (json_int_t)slave_self(device->slave), "cluster", cluster ? cluster->name : "?", "master",
+		     json_pack("{s:s, s:I, s:o, s:s, s:I, s:b, s:I, s:b}", "role", "slave", "node",
+			       (json_int_t)slave_self(device->slave), "cluster",
+			       admin_text(cluster ? cluster->name : "?"), "master",
 			       uplink_is_up(device->uplink) ? "up" : "away: this node serves, changes wait", "revision",
 			       (json_int_t)namespace_revision(device->ns), "serves", serves, "sessions",
 			       (json_int_t)(serves ? conn_count(slave_conns(device->slave)) : 0), "handoffs",

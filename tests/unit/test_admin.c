@@ -299,6 +299,25 @@ START_TEST(answers_find_their_requests)
 }
 END_TEST
 
+/* A disk whose directory has an old Latin-1 name must not be missing in the list of volumes. */
+START_TEST(text_of_others_is_shown)
+{
+	static const struct {
+		const char *text, *shown;
+	} cases[] = {
+		{ "plain", "plain" }, { "caf\xc3\xa9", "caf\xc3\xa9" }, { "caf\xe9", "caf?" }, { "", "" },
+		{ "cut \xc3", "cut ?" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *text = admin_text(cases[i].text);
+
+		ck_assert_str_eq(json_string_value(text), cases[i].shown);
+		json_decref(text);
+	}
+}
+END_TEST
+
 START_TEST(client_goes_before_the_answer)
 {
 	int fd = connected();
@@ -457,6 +476,7 @@ int main(void)
 	tcase_add_test(tcase, odd_json_is_refused);
 	tcase_add_test(tcase, answers_find_their_requests);
 	tcase_add_test(tcase, client_goes_before_the_answer);
+	tcase_add_test(tcase, text_of_others_is_shown);
 	tcase_add_test(tcase, admin_goes_before_the_answer);
 	tcase_add_test(tcase, large_answer_arrives);
 	tcase_add_test(tcase, clients_have_a_limit);
