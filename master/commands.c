@@ -244,6 +244,7 @@ static void node_show(struct admin_request *request, int argc, char **argv, void
 		json_object_set_new(record, "software", admin_text(member->software));
 		json_object_set_new(record, "silent_ms", json_integer((json_int_t)scp_silence_ms(
 								 slave_scp(master_slave(master)), node->id)));
+		json_object_set_new(record, "cpu_permille", json_integer((json_int_t)member->beat.cpu_permille));
 		json_object_set_new(record, "read_bytes", json_integer((json_int_t)member->beat.read_bytes));
 		json_object_set_new(record, "written_bytes", json_integer((json_int_t)member->beat.written_bytes));
 		json_object_set_new(record, "operations", json_integer((json_int_t)member->beat.operations));

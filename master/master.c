@@ -205,7 +205,7 @@ static void reconcile(struct master *master, uint32_t node, const scp_sessions *
 		return;
 	for (u_int i = 0; i < report->sessions.sessions_len; i++) {
 		const scp_session *session = &report->sessions.sessions_val[i];
-		struct fabric_flow entry;
+		struct fabric_flow entry = { 0 };
 		struct flow_key flow;
 
 		slave_flow_from_wire(&session->flow, &flow);
@@ -650,6 +650,7 @@ static void start_fabric(struct master *master)
 	if (rc < 0) {
 		if (rc != -ENODEV) /* then nothing will work, for the same reason */
 			log_warn("fabric", "no forwarding table: %s; the cluster works by relaying only", strerror(-rc));
+		slave_keep_sessions(master->slave);
 		return;
 	}
 	for (size_t at = 0; (node = namespace_next_node(master->ns, &at));)

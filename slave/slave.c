@@ -40,7 +40,10 @@ struct slave {
 	struct scp *scp;
 	SSL_CTX *tls;
 	bool serves;
+	bool keeps_sessions; /* slave_keep_sessions() */
 	uint32_t capabilities[NODES_MAX]; /* of the devices that we have a session with */
+	uint64_t beat_ns, beat_used_ns;	  /* when cpu_permille was measured, and CPU time until then */
+	uint32_t cpu_permille;
 	char address[NI_MAXHOST];	  /* where others reach us */
 	uint8_t mac[6];
 };
@@ -382,6 +385,20 @@ static void fill_hello(scp_hello *hello, void *arg)
 	hello->serial = (char *)"";
 }
 
+/* Of one core, since the last round of heartbeats; the same for all devices that are told in one round. */
+static uint32_t cpu_permille(struct slave *slave)
+{
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC), used_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	uint64_t elapsed_ns = now_ns - slave->beat_ns;
+
+	if (elapsed_ns < SCP_BEAT_MS * 1000000ull / 2)
+		return slave->cpu_permille;
+	slave->cpu_permille = (uint32_t)((used_ns - slave->beat_used_ns) * 1000 / elapsed_ns);
+	slave->beat_ns = now_ns;
+	slave->beat_used_ns = used_ns;
+	return slave->cpu_permille;
+}
+
 static void fill_heartbeat(scp_heartbeat *beat, void *arg)
 {
 	struct slave *slave = arg;
@@ -389,6 +406,7 @@ static void fill_heartbeat(scp_heartbeat *beat, void *arg)
 
 	beat->revision = namespace_revision(slave->options.ns);
 	beat->time_ns = clock_wall_ns();
+	beat->cpu_permille = cpu_permille(slave);
 	beat->sessions = slave_conns(slave) ? (u_int)conn_count(slave_conns(slave)) : 0;
 	beat->read_bytes = counters->read_bytes;
 	beat->written_bytes = counters->written_bytes;
@@ -614,13 +632,16 @@ static void start_handoffs(struct slave *slave)
 		.functions = &handoff_functions,
 		.arg = slave,
 	};
+	const char *why_not = !settings->handoff     ? "handoff = no in the configuration" :
+			      slave->keeps_sessions ? "there is no forwarding table" :
+						      NULL;
 	int rc = -EOPNOTSUPP;
 
-	if (settings->handoff)
+	if (!why_not)
 		rc = make_kernel_helper(slave->options.base, settings, &slave->helper);
 	if (rc < 0)
 		log_warn("tch", "this device makes and takes no handoffs, all work for other devices is relayed: %s",
-			 settings->handoff ? strerror(-rc) : "handoff = no in the configuration");
+			 why_not ? why_not : strerror(-rc));
 	handoffs.helper = slave->helper;
 	slave->handoffs = handoffs_new(&handoffs);
 }
@@ -668,6 +689,11 @@ static int start_serving(struct slave *slave)
 out:
 	free(text);
 	return rc;
+}
+
+void slave_keep_sessions(struct slave *slave)
+{
+	slave->keeps_sessions = true;
 }
 
 int slave_follow(struct slave *slave)

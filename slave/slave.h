@@ -64,6 +64,9 @@ void slave_remove_kernel_helper(struct event_base *base, const struct settings *
 /* Listen for other devices and hold sessions with them. -EADDRINUSE, ... (logged) */
 int slave_start_scp(struct slave *slave);
 
+/* Before the first slave_follow(): no handoffs, because nothing would send a session's packets to another device. */
+void slave_keep_sessions(struct slave *slave);
+
 /*
  * The name space is known, or has changed: set up the machine and serve, the first time; open and close volumes, find
  * other devices. 0, or why it can't serve (logged).
