@@ -23,7 +23,6 @@ enum {
 	LISTEN_BACKLOG = 4096,
 	ACCEPTS_PER_TURN = 64,
 	READS_PER_TURN = 4,
-	FLUSH_BYTES = 64 * 1024,
 	ACCEPT_PAUSE_MS = 100, /* after running out of descriptors */
 };
 
@@ -346,9 +345,6 @@ static void conn_parse(struct conn *conn)
 		}
 		conn_dispatch(conn, record, len);
 		record_consume(&conn->input);
-		/* A large reply leaves while the CPU's cache has it, and its memory serves the next one. */
-		if (conn->phase != CONN_CLOSED && evbuffer_get_length(conn->output) >= FLUSH_BYTES)
-			conn_flush(conn);
 	}
 	conn->parsing = false;
 	if (conn->phase == CONN_CLOSED)

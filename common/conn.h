@@ -32,8 +32,8 @@
 enum {
 	CONN_SHARES_MAX = 64,
 	CONN_CALLS_MAX = 256,
-	CONN_OUTPUT_ENOUGH = 1024 * 1024,  /* bytes of answers that wait for the client: no new call is begun */
-	CONN_OUTPUT_MAX = 8 * 1024 * 1024, /* ... with those that calls in progress will have */
+	CONN_OUTPUT_ENOUGH = 2 * 1024 * 1024, /* bytes of answers that wait for the client: no new call is begun */
+	CONN_OUTPUT_MAX = 8 * 1024 * 1024,    /* ... with those that calls in progress will have */
 };
 
 struct event_base;
