@@ -7,6 +7,7 @@ If this fails, a site whose kernel, container or security policy forbids BPF has
 which nobody can tell why it is slower than it should be.
 """
 
+import os
 import sys
 
 import daemon
@@ -106,10 +107,28 @@ def no_bpffs(test):
     test.check(f"{what}: disk2 took none", lab.counter("disk2", "handoffs", "taken") == 0)
 
 
+def no_fabric(test):
+    """The switch has the node program, but nothing would forward packets to a session's new owner."""
+    what = "no forwarding table"
+    lab = test.lab("--slaves", "2", "--clients", "1")
+    lab.stop("switch")
+    in_the_way = os.path.join(lab.hosts["switch"]["bpffs"], "vnas", "fabric_flows")    # where the table is pinned
+    os.makedirs(in_the_way)
+    lab.start("switch")
+    test.within(10, f"{what}: the nodes are up", lambda: lab.nasctl("status")["nodes_up"] == 3)
+    relays(test, lab, what)
+    status = lab.nasctl("status")
+    test.check(f"{what}: the status says so", status["handoffs"] is False and
+               any(what in text for text in status["problems"]), status)
+    lab.stop("switch")
+    os.rmdir(in_the_way)
+
+
 def run(test):
     by_configuration(test)
     forbidden(test)
     no_bpffs(test)
+    no_fabric(test)
 
 
 if __name__ == "__main__":
