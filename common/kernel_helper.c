@@ -56,6 +56,9 @@ enum {
 	/* Attempts to end a hold, of some microseconds each. From the one on milder conditions, from the other on none. */
 	END_HOLD_MILDLY = 4,
 	END_HOLD_NOW = 1000,
+
+	/* How long an earlier run's flows are still relayed: the switch, too, may have been away. */
+	INHERITED_S = 60,
 };
 
 struct kernel_helper {
@@ -68,6 +71,11 @@ struct kernel_helper {
 	size_t interface_count;
 	unsigned int interfaces[KERNEL_HELPER_INTERFACES_MAX];
 	struct kernel_helper_counter counters[NCOUNTERS];
+
+	/* Flows that an earlier run relayed: nobody else knows when to forget them. */
+	struct flow_key *inherited;
+	size_t inherited_count;
+	struct event *on_inherited;
 };
 
 static int find_interfaces(struct kernel_helper *helper, const struct kernel_helper_options *options)
@@ -100,11 +108,40 @@ static int load_program(struct kernel_helper *helper, bool *took_up)
 	return 0;
 }
 
+static void inherit(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	size_t count = helper->inherited_count + 1;
+	struct flow_key *all = reallocarray(helper->inherited, count, sizeof(*all));
+
+	if (!all)
+		return; /* it is relayed until its client opens it anew */
+	helper->inherited = all;
+	helper->inherited[helper->inherited_count++] = *flow;
+}
+
+/* This run has the flow itself now. */
+static void disinherit(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	for (size_t i = 0; i < helper->inherited_count; i++)
+		if (memcmp(&helper->inherited[i], flow, sizeof(*flow)) == 0) {
+			helper->inherited[i] = helper->inherited[--helper->inherited_count];
+			return;
+		}
+}
+
+static void forget_inherited(evutil_socket_t fd __attribute__((unused)), short what __attribute__((unused)), void *arg)
+{
+	struct kernel_helper *helper = arg;
+
+	while (helper->inherited_count)
+		kernel_helper_forget(helper, &helper->inherited[--helper->inherited_count]);
+}
+
 /*
  * The sockets of an earlier run died with it, silently if they were frozen: a flow it held is nobody's. What it relayed
  * has an owner elsewhere.
  */
-static void remove_stale_holds(struct kernel_helper *helper)
+static void take_up_flows(struct kernel_helper *helper)
 {
 	struct flow_key key, next;
 	struct node_flow entry;
@@ -115,8 +152,12 @@ static void remove_stale_holds(struct kernel_helper *helper)
 	for (int i = 0; !err && i < NODE_FLOWS_MAX; i++) {
 		key = next;
 		err = bpf_map_get_next_key(helper->flows_fd, &key, &next);
-		if (bpf_map_lookup_elem(helper->flows_fd, &key, &entry) || NODE_GATE_STATE(entry.gate) == NODE_RELAY)
+		if (bpf_map_lookup_elem(helper->flows_fd, &key, &entry))
 			continue;
+		if (NODE_GATE_STATE(entry.gate) == NODE_RELAY) {
+			inherit(helper, &key);
+			continue;
+		}
 		bpf_map_delete_elem(helper->flows_fd, &key);
 		log_info("kernel_helper", "flow=\"%s\" was held by an earlier run: released", flow_text(&key, text));
 	}
@@ -218,7 +259,11 @@ static int start(struct kernel_helper *helper, struct event_base *base, const st
 		err = load_program(helper, took_up);
 	if (err)
 		return err;
-	remove_stale_holds(helper);
+	take_up_flows(helper);
+	helper->on_inherited = evtimer_new(base, forget_inherited, helper);
+	if (!helper->on_inherited)
+		return -ENOMEM;
+	event_add(helper->on_inherited, &(struct timeval){ .tv_sec = INHERITED_S });
 	err = park_open(options->park_name, options->interfaces[0], &helper->park);
 	if (!err)
 		err = attach_program(helper);
@@ -260,6 +305,9 @@ void kernel_helper_free(struct kernel_helper *helper, bool for_good)
 		undo_for_good(helper);
 	if (helper->on_parked)
 		event_free(helper->on_parked);
+	if (helper->on_inherited)
+		event_free(helper->on_inherited);
+	free(helper->inherited);
 	park_close(helper->park, for_good);
 	bpf_object__close(helper->object);
 	if (helper->control >= 0)
@@ -329,6 +377,7 @@ int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow
 	struct node_flow entry = { .gate = NODE_HOLD, .park_ifindex = park_ifindex(helper->park) };
 	int err;
 
+	disinherit(helper, flow);
 	err = park_keep(helper->park, flow);
 	if (err)
 		return err;

@@ -75,7 +75,7 @@ struct kernel_helper_counter {
  * @options:	borrowed for the call
  * @out:	out: untouched on failure
  *
- * Entries that an earlier run of the daemon left in RELAY stay (late packets still find their way); those left in HOLD
+ * Entries that an earlier run of the daemon left in RELAY stay for a minute (late packets still find their way); those left in HOLD
  * are removed: their socket died with the process. Says at `info` what it changed on the machine.
  *
  * Return: 0; -EPERM (capability missing), -EOPNOTSUPP (no BPF, no clsact), -ENODEV (an interface is missing, logged) or

@@ -109,7 +109,10 @@ static __always_inline void follow_change(struct fabric_entry *entry)
 {
 	__u64 now = bpf_ktime_get_ns();
 
-	if (entry->next_device && (now - entry->seen_ns >= FABRIC_PAUSE_NS || now >= entry->change_ns)) {
+	int paused = now - entry->seen_ns >= FABRIC_PAUSE_NS;
+
+	if (entry->next_device && (paused || now >= entry->change_ns)) {
+		count(paused ? FABRIC_COUNT_changed_in_pause : FABRIC_COUNT_changed_late, 0);
 		entry->device = entry->next_device;
 		entry->next_device = 0;
 	}

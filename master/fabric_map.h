@@ -14,7 +14,7 @@
 #define FABRIC_FLOWS fabric_flows_2
 #define FABRIC_HOSTS fabric_hosts_1
 #define FABRIC_MACS fabric_macs_1
-#define FABRIC_COUNTS fabric_count_1
+#define FABRIC_COUNTS fabric_count_2
 
 enum {
 	FABRIC_MAP_DEVICES = 256, /* FABRIC_DEVICES_MAX */
@@ -99,7 +99,9 @@ struct fabric_order {
 	X(device_not_owner)   /* to the client, by a device that is not the owner yet */ \
 	X(device_by_route)    /* to the client, by the switch's neighbour table */       \
 	X(device_fenced)      /* dropped: from no member */                              \
-	X(rewrite_failed)     /* dropped */
+	X(rewrite_failed)     /* dropped */                                              \
+	X(changed_in_pause)   /* a new owner got the flow with this packet */            \
+	X(changed_late)	      /* the same, but the client did not pause */
 
 #define FABRIC_COUNTER_ENUM(name) FABRIC_COUNT_##name,
 enum fabric_map_counter { FABRIC_COUNTERS(FABRIC_COUNTER_ENUM) FABRIC_NCOUNTERS };

@@ -191,6 +191,8 @@ static void relay_on_room(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	for (out = TAILQ_FIRST(&relay->waiting); out; out = next) {
 		next = TAILQ_NEXT(out, wait);
+		if (scp_is_up(relay->scp, out->node, SCP_RELAY))
+			event_del(out->timer); /* the session came; now it waits for room */
 		if (!relay_has_room(relay, out))
 			continue;
 		TAILQ_REMOVE(&relay->waiting, out, wait);

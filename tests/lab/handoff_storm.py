@@ -137,6 +137,7 @@ def storm(options, session, load, times_us, refusals):
             if took_us:
                 times_us.append(took_us)
             in_a_row, last = 0, node
+            time.sleep(options.pause_ms / 1000)
         except daemon.DaemonError as error:
             refusals[str(error)] = refusals.get(str(error), 0) + 1
             in_a_row += 1
@@ -209,6 +210,7 @@ def main():
     parser.add_argument("--block", type=int, default=65536)
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--timeout", type=float, default=600)
+    parser.add_argument("--pause-ms", type=float, default=10)
     parser.add_argument("--tries", type=int, default=3)
     options = parser.parse_args()
     plan = json.loads(subprocess.run([LAB, "plan", "--name", options.name], stdout=subprocess.PIPE, check=True).stdout)

@@ -6,10 +6,11 @@
 # If this fails, a user's connection breaks, stalls for a retransmission or carries wrong bytes when it moves.
 #
 # Usage: tests/lab/handoff_storm.sh [--topology inline|one-arm] [--ipv6] [--handoffs N] [--mtu N] [--logs DIR]
-#          [--block BYTES] [--depth D] [--timeout SECONDS] [--tries N]
+#          [--block BYTES] [--depth D] [--timeout SECONDS] [--pause-ms MS] [--tries N]
 #
 # Starts a lab of its own with two disks and a client, runs nfs_load on the client, and has the switch (node 1) and
-# the disks (2, 3) hand its connection around as nasctl would until N handoffs (default: 1000) were done. Then: no wrong
+# the disks (2, 3) hand its connection around as nasctl would, with a pause (default: 10 ms) after each, until N handoffs
+# (default: 1000) were done. Then: no wrong
 # byte, one connection, and in the client's counters no retransmission and no reset. (Its tail-loss probes are off:
 # they are sent when the machine is busy, too.)
 #
@@ -38,7 +39,7 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--ipv6)
 		lab_options+=("$1"); storm_options+=("$1"); shift; continue ;;
-	--topology | --mtu | --logs | --handoffs | --block | --depth | --timeout | --tries)
+	--topology | --mtu | --logs | --handoffs | --block | --depth | --timeout | --pause-ms | --tries)
 		[ $# -ge 2 ] || usage "$1: value missing" ;;
 	*)
 		usage "$1: no such option" ;;
