@@ -51,7 +51,8 @@ AM_TESTS_ENVIRONMENT = CC='$(CC)'; CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFL
 # What is found is left in this directory, new inputs in tests/fuzz/found/.
 FUZZ_SECONDS = 20
 if FUZZING
-fuzz: $(FUZZERS:=.libfuzzer)
+fuzz: $(BUILT_SOURCES)
+	@$(MAKE) $(AM_MAKEFLAGS) $(FUZZERS:=.libfuzzer)
 %.libfuzzer: %.$(OBJEXT) tests/libtests.a libvnas.a libxdr.a
 	$(AM_V_CCLD)$(LINK) -fsanitize=fuzzer $^ $(LIBS_ALL)
 else
