@@ -415,6 +415,11 @@ static bool is_listed(const struct option *option, const char *elements, unsigne
 	return false;
 }
 
+static int fail_comment(const struct parser *parser, const char *key)
+{
+	return fail(parser, "%s is followed by a comment; a comment needs a line of its own", key);
+}
+
 /* Elements of lists are texts. */
 static int parse_list(const struct parser *parser, const struct option *option, char *value, char *base)
 {
@@ -424,6 +429,8 @@ static int parse_list(const struct parser *parser, const struct option *option, 
 
 	*count = 0;
 	for (char *word = strtok_r(value, separators, &rest); word; word = strtok_r(NULL, separators, &rest)) {
+		if (*word == '#' || *word == ';') /* after a comma without a space */
+			return fail_comment(parser, option->key);
 		if (*count == option->count_max)
 			return fail(parser, "%s has too many values; it takes at most %u", option->key, option->count_max);
 		if (option->kind->parse(option, word, elements + *count * option->size))
@@ -456,7 +463,7 @@ static int parse_value(const struct parser *parser, const char *key, char *value
 		return fail(parser, "%s is set already, in line %u; remove one of the two", key, *seen);
 	*seen = parser->line;
 	if (strstr(value, " #") || strstr(value, " ;") || strstr(value, "\t#") || strstr(value, "\t;"))
-		return fail(parser, "%s is followed by a comment; a comment needs a line of its own", key);
+		return fail_comment(parser, key);
 	base = base_of(option, parser->settings, parser->settings->volume_count - 1);
 	if (option->count_max)
 		return parse_list(parser, option, value, base);

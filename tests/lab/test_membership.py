@@ -208,6 +208,8 @@ def pending(test, lab, candidate):
 
 
 def removed(test, lab, candidate, number):
+    test.within(10, f"disk1 has a session with node {number}",
+                lambda: re.search(rf"node={number} channel=control .* up:", lab.log("disk1")))
     candidate.log_at = {name: len(lab.log(name)) for name in ("switch", STRANGER)}
     remove(lab, number)
     candidate.check_said("a removed node", master=f"node {number} is not a member", node="removed from the cluster")

@@ -94,6 +94,7 @@ static const struct {
 	{ "[nfs]\nport = 1\n[vnas]\n[nfs]\nport = 1\n", "5: port is set already, in line 2; remove one of the two" },
 	{ "[nfs]\nport = 1 # not 2\n", "2: port is followed by a comment; a comment needs a line of its own" },
 	{ "[volume]\npath = /srv/a\t; first\n", "2: path is followed by a comment; a comment needs a line of its own" },
+	{ "[network]\nclient_interfaces = eth0,;first\n", "2: client_interfaces is followed by a comment; a comment needs a line of its own" },
 	{ "[vnas]\nmode = both\n", "2: mode can't be \"both\"; it takes one of: master, slave" },
 	{ "[vnas]\nmode =\n", "2: mode can't be \"\"; it takes one of: master, slave" },
 	{ "[vnas]\nname = 17\n",
