@@ -9,6 +9,7 @@
  *   admin		the administration socket
  *   admin_commands	the table of nasctl's commands
  *   backend		what a protocol engine asks of a file system
+ *   bare_ack		acknowledgments that no socket sends
  *   bpf_packet		packets, as BPF programs read them
  *   bytes		cursors over bytes
  *   certificates	the cluster's authority and TLS

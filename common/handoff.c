@@ -388,6 +388,8 @@ static void handoff_restore(struct handoff *handoff)
 		log_warn("tch", "tch=%jx session=%jx from node=%u not restored: %s", (uintmax_t)handoff->tch.id,
 			 (uintmax_t)handoff->session, handoff->node, strerror(-rc));
 	handoff_event(handoff, rc < 0 ? TCH_EV_RESTORE_FAILED : TCH_EV_RESTORED, rc);
+	if (rc == 0)
+		kernel_helper_acknowledge(handoff->all->options.helper, &kernel);
 }
 
 /* The first device says how long it took. */

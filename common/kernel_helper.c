@@ -7,6 +7,7 @@
 
 #include "common/kernel_helper.h"
 
+#include "common/bare_ack.h"
 #include "common/log.h"
 #include "common/node_map.h"
 #include "common/park.h"
@@ -469,6 +470,23 @@ int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_help
 	if (!err)
 		kernel_helper_forget(helper, &state->flow);
 	return err;
+}
+
+void kernel_helper_acknowledge(struct kernel_helper *helper __attribute__((unused)),
+			       const struct kernel_helper_state *state)
+{
+	uint32_t window = state->window_rcv_wnd >> state->fixed.receive_wscale;
+	struct bare_ack ack = {
+		.sequence = state->send_unacknowledged + (uint32_t)state->sent_len,
+		.acknowledgment = state->receive_next,
+		.window = window < UINT16_MAX ? (uint16_t)window : UINT16_MAX,
+		.has_timestamps = state->fixed.has_timestamps,
+		.timestamp = state->timestamp + 2, /* as the restored socket's: see tcp_repair.c */
+	};
+	int err = bare_ack_send(&state->flow, &ack);
+
+	if (err)
+		log_debug("kernel_helper", "no acknowledgment sent: %s", strerror(-err));
 }
 
 const struct kernel_helper_counter *kernel_helper_counters(struct kernel_helper *helper, size_t *count)

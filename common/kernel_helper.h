@@ -175,6 +175,13 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
  */
 int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd);
 
+/*
+ * Say to the client what the frozen connection had received. Its own acknowledgment may have been delayed (RFC 9293,
+ * 3.8.6.3) or muted, the restored socket knows of none that it owes, and a client that waits for it would stand still until
+ * its retransmission. After kernel_helper_restore().
+ */
+void kernel_helper_acknowledge(struct kernel_helper *helper, const struct kernel_helper_state *state);
+
 /* The counters, in a static order. @count: out. Borrowed until the next call. */
 const struct kernel_helper_counter *kernel_helper_counters(struct kernel_helper *helper, size_t *count);
 

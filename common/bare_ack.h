@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * common/bare_ack.h - an acknowledgment that no socket of ours sends
+ *
+ * For what the kernel can't be asked to say: the acknowledgment that a frozen connection still owed its client, and the
+ * one that wakes up a client whose device fell silent (master/tickle.h). From the VIP, by a raw socket.
+ *
+ * Threads: no shared state; call from anywhere.
+ */
+#ifndef VNAS_COMMON_BARE_ACK_H
+#define VNAS_COMMON_BARE_ACK_H
+
+#include "common/flow.h"
+
+#include <stdbool.h>
+
+/* Host byte order. */
+struct bare_ack {
+	uint32_t sequence, acknowledgment;
+	uint16_t window; /* as on the wire: scaled */
+	bool has_timestamps;
+	uint32_t timestamp; /* its echo is 0, as a restored socket's is at first */
+};
+
+/**
+ * bare_ack_send() - send it to the client of a flow
+ *
+ * Return: 0, whether or not it arrives; -EAFNOSUPPORT if the flow is not TCP; -EPERM without CAP_NET_RAW; -EADDRNOTAVAIL
+ * if the VIP is not here
+ */
+int bare_ack_send(const struct flow_key *flow, const struct bare_ack *ack);
+
+#endif
