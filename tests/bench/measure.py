@@ -15,6 +15,7 @@ import time
 import daemon
 import harness
 import network
+import sites
 
 READ_LOAD = os.environ.get("READ_LOAD") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_load")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -39,18 +40,30 @@ def run_us(pid):
     return total // 1000
 
 
+def wakes(pid):
+    """How often its threads went to sleep: once for each time that they were woken to do something."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError), \
+                open(f"/proc/{pid}/task/{thread}/status", encoding="ascii", errors="replace") as status:
+            total += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches:"))
+    return total
+
+
 class Usage:
-    """CPU time of @pids, {name: process id}, since it was made."""
+    """What @pids, {name: process id}, used since it was made."""
 
     def __init__(self, pids):
         self.pids = pids
-        self.before = {name: (ticks(pid), run_us(pid)) for name, pid in pids.items()}
+        self.before = self._now()
 
-    def ticks(self):
-        return {name: ticks(pid) - self.before[name][0] for name, pid in self.pids.items()}
+    def _now(self):
+        return {name: {"ticks": ticks(pid), "run_us": run_us(pid), "wakes": wakes(pid)}
+                for name, pid in self.pids.items()}
 
-    def run_us(self):
-        return {name: run_us(pid) - self.before[name][1] for name, pid in self.pids.items()}
+    def since(self):
+        return {name: {what: value - self.before[name][what] for what, value in used.items()}
+                for name, used in self._now().items()}
 
 
 def percentile(values, share):
@@ -66,10 +79,10 @@ class Reader:
     """read_load in @netns, connected; its READs begin with go()."""
 
     def __init__(self, netns, server, path, *options, port=2049):
-        self.process = subprocess.Popen(
-            network.enter(netns) + [READ_LOAD, "--server", server, "--port", str(port), "--path", path, "--wait",
-                                    *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = ["taskset", "-c", str(sites.CLIENT_CPU), READ_LOAD, "--server", server, "--port", str(port),
+                   "--path", path, "--wait", *options]
+        self.process = subprocess.Popen(network.enter(netns) + command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("port "):
             raise harness.Failed(f"read_load does not start: {self.process.communicate()[1].strip()}")

@@ -28,6 +28,7 @@ import plan as planning
 
 FILE = "bench"
 SECOND_PORT, HAPROXY_PORT = 3049, 12049
+SERVER_CPU, CLIENT_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 NEAR, WIRED, PLAIN = 91, 92, 93    # numbers of clients, so that `lab down` takes their namespaces for the lab's
 
 HAPROXY = """\
@@ -85,11 +86,16 @@ def _plug(lab, number, bridge, interface):
     _ip(netns, f"link set {interface} up")
 
 
-def _spread(netns):
-    """As network.py does for the lab's own: the CPU that takes a packet in is chosen by its connection."""
-    mask = format((1 << min(os.cpu_count() or 1, 32)) - 1, "x")
-    subprocess.run(["ip", "netns", "exec", netns, "sh", "-c",
-                    f'for file in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} >"$file"; done'], check=True)
+def _take_in_on(netns, cpu):
+    """The CPU that takes packets in is the same for all connections, not drawn for each as in other labs."""
+    subprocess.run(["ip", "netns", "exec", netns, "sh", "-c", 'for file in /sys/class/net/*/queues/rx-*/rps_cpus; do '
+                    f'echo {1 << cpu:x} >"$file"; done'], check=True)
+
+
+def run_on(pid, cpu):
+    """All threads of it."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), {cpu})
 
 
 def _new_netns(lab, number):
@@ -112,7 +118,6 @@ def add_near(lab):
     netns = _new_netns(lab, NEAR)
     _plug(lab, NEAR, "dlan", "eth0")
     _ip(netns, f"address add {planning.address(2, NEAR)}/24 dev eth0")
-    _spread(netns)
     vip_is_at(lab, netns, "disk1")
     return netns
 
@@ -127,8 +132,6 @@ def add_wired(lab):
     netns = _new_netns(lab, WIRED)
     _plug(lab, WIRED, "wlan", "eth0")
     _ip(netns, f"address add {planning.address(2, WIRED)}/24 dev eth0")
-    for name in (plain, netns, lab.plan["lan"]):
-        _spread(name)
     vip_is_at(lab, netns, "disk1")
     return netns
 
@@ -236,7 +239,20 @@ class Sites:
         vip_is_at(one_arm, self.one_arm_direct, "disk1")
         self.servers["second"] = second_server(inline, self.size)
         self.servers["haproxy"] = haproxy(inline)
+        self._divide()
         time.sleep(1)    # what starts has work to do
+
+    def _divide(self):
+        """
+        The server of disk1's file has one CPU, the clients and the network another. Else it is drawn for each
+        connection who shares with whom, and throughput is one of two values, one nearly twice the other. Daemons that
+        only stand in the middle may run anywhere.
+        """
+        for lab in self.labs.values():
+            run_on(lab.pid("disk1"), SERVER_CPU)
+            for netns in network.namespaces(lab.name):
+                _take_in_on(netns, CLIENT_CPU)
+        run_on(self.servers["second"].pid, SERVER_CPU)
 
     def __exit__(self, *_):
         for server in self.servers.values():
