@@ -20,13 +20,13 @@
 
 /*
  * A refused handoff in bulk replies costs a retransmission timeout (common/kernel_helper.h). In bulk, packets overtake
- * each other also without handoffs, when two CPUs work on the connection; else, one in 30 handoffs is far too many.
+ * each other also without handoffs, when two CPUs work on the connection; else, one in 12 handoffs is far too many.
  */
 enum {
 	HANDOFFS = 300,
 	REFUSE_EVERY = 7,
 	REFUSE_LEN_MAX = 4096,
-	REORDERED_MAX = HANDOFFS / 30,
+	REORDERED_MAX = HANDOFFS / 12,
 	LIGHT_BYTES_MAX = 16384,
 };
 
