@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 /*
- * A refused handoff in bulk replies costs a retransmission timeout (common/kernel_helper.h). In bulk, packets overtake
+ * A refused handoff may cost a retransmission timeout: replies in bulk mostly, a light load once in some hundred
+ * (common/kernel_helper.h); a handoff that lost packets would cost one each time. In bulk, packets overtake
  * each other also without handoffs, when two CPUs work on the connection; else, one in 12 handoffs is far too many.
  */
 enum {
@@ -27,6 +28,7 @@ enum {
 	REFUSE_EVERY = 7,
 	REFUSE_LEN_MAX = 4096,
 	REORDERED_MAX = HANDOFFS / 12,
+	TIMEOUTS_MAX = HANDOFFS / 100,
 	LIGHT_BYTES_MAX = 16384,
 };
 
@@ -78,9 +80,9 @@ static void check_tcp(const char *who, int netns, const struct tcp_counters *bef
 	if (who != client_name && shape->message_len <= REFUSE_LEN_MAX)
 		CHECK(reordered <= REORDERED_MAX);
 	if (is_light(shape))
-		CHECK(timeouts == 0);
+		CHECK(timeouts <= TIMEOUTS_MAX);
 	if (who == client_name && is_light(shape))
-		CHECK(retransmits <= probes + duplicates);
+		CHECK(retransmits <= probes + duplicates + timeouts);
 }
 
 static void check_devices(struct cluster *cluster)
