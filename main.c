@@ -28,6 +28,7 @@
  *   log		lines for people
  *   machine		what is changed on this machine, and undone
  *   mount3		the MOUNT protocol
+ *   mount_table		who has mounted what
  *   namespace		the replica of nodes, volumes, tree and exports
  *   nasctl		the administrator's command
  *   nfs3, nfs3_*	the NFSv3 protocol: its messages, and one file per group of procedures

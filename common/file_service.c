@@ -4,6 +4,7 @@
 #include "common/file_service.h"
 
 #include "common/file_service_internal.h"
+#include "common/mount_table.h"
 #include "common/pseudo.h"
 
 #include <errno.h>
@@ -15,6 +16,11 @@ struct file_service *file_service_new(const struct file_service_options *options
 
 	if (!service)
 		return NULL;
+	service->mounts = mount_table_new();
+	if (!service->mounts) {
+		free(service);
+		return NULL;
+	}
 	service->options = *options;
 	service->programs[0] = (struct rpc_program){
 		.number = NFS_PROGRAM,
@@ -37,6 +43,9 @@ struct file_service *file_service_new(const struct file_service_options *options
 
 void file_service_free(struct file_service *service)
 {
+	if (!service)
+		return;
+	mount_table_free(service->mounts);
 	free(service);
 }
 

@@ -6,7 +6,7 @@
  * device), by a backend of this device, or, whole, by the device that owns the volume. Knows no role: which
  * volumes are here and how a call reaches another device come as functions.
  *
- * Programs: NFS v3 (100003), MOUNT v3 (100005; v1 answers too), port mapper v2-4 (100000, common/portmap.h).
+ * Programs: NFS v3 (100003), MOUNT v1 and v3 (100005), port mapper v2-4 (100000, common/portmap.h).
  *
  * Threads: the control loop's; what may wait for a disk runs on workers meanwhile.
  */

@@ -13,6 +13,7 @@ enum { FILE_SERVICE_PROGRAMS = 2 };
 struct file_service {
 	struct file_service_options options;
 	struct file_service_counters counters;
+	struct mount_table *mounts;
 	struct volume root; /* the virtual root, as of the last file_service_find() */
 	struct rpc_program programs[FILE_SERVICE_PROGRAMS];
 };

@@ -1,21 +1,41 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The MOUNT protocol, RFC 1813, 5. Version 1 and 2 get what does not need a handle: their handles have 32 bytes.
+ * The MOUNT protocol, version 3 (RFC 1813, 5) and 1 (RFC 1094, A). Version 2 is answered as 1, but for its PATHCONF.
  *
- * Nothing is remembered: a mount is a handle in the client's hands, and DUMP lists nobody.
+ * In versions 1 and 2 MNT is always refused: it would give a handle of 32 bytes for NFS version 2, which nobody here
+ * understands. All else is the same in all versions.
+ *
+ * A mount is a handle in the client's hands. That there is one is noted where the client's call came in, which for a
+ * path that another device had to walk is not where it was answered.
  */
 #include "config.h"
 
 #include "common/file_service_internal.h"
 #include "common/mount3_xdr.h" /* made by rpcgen from common/mount3.x */
+#include "common/mount_table.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum mount_number { MOUNT_NULL, MOUNT_MNT, MOUNT_DUMP, MOUNT_UMNT, MOUNT_UMNTALL, MOUNT_EXPORT, MOUNT_NUMBERS };
+enum mount_number {
+	MOUNT_NULL,
+	MOUNT_MNT,
+	MOUNT_DUMP,
+	MOUNT_UMNT,
+	MOUNT_UMNTALL,
+	MOUNT_EXPORT,
+	MOUNT_EXPORTALL, /* not in version 3 */
+	MOUNT_NUMBERS,
+};
 
-enum { MNT_ROOM = 4 + 4 + HANDLE_MAX + 4 + 2 * 4 };
+enum {
+	MNT_ROOM = 4 + 4 + HANDLE_MAX + 4 + 2 * 4,
+	/* What a list may take: the rest of a datagram, or of a record, is for the reply's header. */
+	LIST_DATAGRAM_MAX = 60000,
+	LIST_MAX = RPC_DATA_MAX,
+};
 
 /* One MNT, while it is answered. */
 struct mnt {
@@ -176,6 +196,54 @@ static int walk_root(struct mnt *mnt)
 	return 0;
 }
 
+/* A MNT that another device answers. */
+struct mnt_relayed {
+	struct file_service *service;
+	void (*done)(struct rpc_call *call); /* the transport's, and its state */
+	void *transport_state;
+	char path[];
+};
+
+/* The answer to a relayed call has the same header as all of ours: no verifier. */
+static bool was_granted(const struct rpc_call *call)
+{
+	struct bytes_reader r = bytes_reader_init(call->reply + RPC_REPLY_HEADROOM, call->reply_len);
+	uint32_t accepted, status;
+
+	if (!call->reply_len)
+		return false;
+	bytes_take(&r, 5 * 4); /* xid, REPLY, MSG_ACCEPTED, AUTH_NONE, 0 */
+	accepted = bytes_get_be32(&r);
+	status = bytes_get_be32(&r);
+	return !r.failed && accepted == RPC_ACCEPT_SUCCESS && status == MNT3_OK;
+}
+
+static void relayed_done(struct rpc_call *call)
+{
+	struct mnt_relayed *relayed = call->transport_state;
+
+	if (was_granted(call))
+		mount_table_add(relayed->service->mounts, &call->client, relayed->path);
+	call->done = relayed->done;
+	call->transport_state = relayed->transport_state;
+	free(relayed);
+	call->done(call);
+}
+
+static void relay_mnt(const struct mnt *mnt, uint32_t node)
+{
+	size_t len = strlen(mnt->path) + 1;
+	struct mnt_relayed *relayed = malloc(sizeof(*relayed) + len);
+
+	if (relayed) { /* else the mount works, and is not listed */
+		*relayed = (struct mnt_relayed){ mnt->service, mnt->call->done, mnt->call->transport_state };
+		memcpy(relayed->path, mnt->path, len);
+		mnt->call->done = relayed_done;
+		mnt->call->transport_state = relayed;
+	}
+	file_service_relay(mnt->service, node, mnt->call);
+}
+
 static void answer_mnt(struct mnt *mnt)
 {
 	struct file_service *service = mnt->service;
@@ -186,12 +254,14 @@ static void answer_mnt(struct mnt *mnt)
 	if (!err && mnt->rest[strspn(mnt->rest, "/")]) {
 		err = file_service_find(service, mnt->handle.volume, mnt->call->transport, &mnt->volume, &node);
 		if (!err && !mnt->volume) {
-			file_service_relay(service, node, mnt->call);
+			relay_mnt(mnt, node);
 			return;
 		}
 		if (!err)
 			err = walk_down(mnt);
 	}
+	if (!err && mnt->call->transport != RPC_RELAYED)
+		mount_table_add(service->mounts, &mnt->call->client, mnt->path);
 	reply_mnt(mnt->call, err, namespace_handle_key(service->options.ns), &mnt->handle);
 }
 
@@ -201,12 +271,12 @@ static void dispatch_mnt(struct file_service *service, struct rpc_call *call)
 	mountpath3 path = { 0 };
 	int err;
 
-	if (call->version < 3) {
-		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
-	} else if (path_decode(call, &path) < 0) {
+	if (path_decode(call, &path) < 0) {
 		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
 	} else {
 		err = path_text(&path, mnt.path);
+		if (!err && call->version < 3)
+			err = -EACCES;
 		if (err)
 			reply_mnt(call, err, NULL, NULL);
 		else
@@ -215,15 +285,54 @@ static void dispatch_mnt(struct file_service *service, struct rpc_call *call)
 	xdr_free((xdrproc_t)xdr_mountpath3, &path);
 }
 
+static size_t list_max(const struct rpc_call *call)
+{
+	return call->transport == RPC_UDP ? LIST_DATAGRAM_MAX : LIST_MAX;
+}
+
+static size_t mounted_room(const struct mounted *mounted)
+{
+	return 4 + 4 + strlen(mounted->client) + 3 + 4 + strlen(mounted->path) + 3;
+}
+
+/* The newest mounts, as many as fit. */
 static void dispatch_dump(struct file_service *service, struct rpc_call *call)
 {
+	const struct mounted *mounted = NULL;
 	struct bytes_writer out;
 
-	(void)service;
-	if (rpc_reply_begin(call, 4, &out))
+	if (rpc_reply_begin(call, list_max(call), &out))
 		return;
+	while ((mounted = mount_table_next(service->mounts, mounted))) {
+		if (out.left < mounted_room(mounted) + 4)
+			break;
+		bytes_put_be32(&out, true);
+		put_text(&out, mounted->client, strlen(mounted->client));
+		put_text(&out, mounted->path, strlen(mounted->path));
+	}
 	bytes_put_be32(&out, false);
 	rpc_reply_end(call, &out);
+}
+
+static void dispatch_umnt(struct file_service *service, struct rpc_call *call)
+{
+	char text[MOUNT3_PATH_MAX + 1];
+	mountpath3 path = { 0 };
+
+	if (path_decode(call, &path) < 0) {
+		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
+	} else {
+		if (path_text(&path, text) == 0)
+			mount_table_remove(service->mounts, &call->client, text);
+		reply_void(call);
+	}
+	xdr_free((xdrproc_t)xdr_mountpath3, &path);
+}
+
+static void dispatch_umntall(struct file_service *service, struct rpc_call *call)
+{
+	mount_table_remove(service->mounts, &call->client, NULL);
+	reply_void(call);
 }
 
 static void dispatch_void(struct file_service *service, struct rpc_call *call)
@@ -253,15 +362,20 @@ static void put_clients(struct bytes_writer *out, const char *clients)
 	bytes_put_be32(out, false);
 }
 
-static size_t exports_room(const struct namespace *ns)
+/* A client takes two bytes of text at least, and 12 bytes more than its text at most. */
+static size_t export_room(const ns_export *export)
+{
+	return 4 + 4 + strlen(export->path) + 3 + 8 * (strlen(export->clients) + 2) + 4;
+}
+
+static size_t exports_room(const struct namespace *ns, size_t max)
 {
 	const ns_export *export;
 	size_t room = 4;
 
-	/* A client takes two bytes of text at least, and 12 bytes more than its text at most. */
 	for (size_t at = 0; (export = namespace_next_export(ns, &at));)
-		room += 4 + 4 + strlen(export->path) + 3 + 8 * (strlen(export->clients) + 2) + 4;
-	return room;
+		room += export_room(export);
+	return room < max ? room : max;
 }
 
 static void dispatch_export(struct file_service *service, struct rpc_call *call)
@@ -270,9 +384,11 @@ static void dispatch_export(struct file_service *service, struct rpc_call *call)
 	const ns_export *export;
 	struct bytes_writer out;
 
-	if (rpc_reply_begin(call, exports_room(ns), &out))
+	if (rpc_reply_begin(call, exports_room(ns, list_max(call)), &out))
 		return;
 	for (size_t at = 0; (export = namespace_next_export(ns, &at));) {
+		if (out.left < export_room(export) + 4)
+			break;
 		bytes_put_be32(&out, true);
 		put_text(&out, export->path, strlen(export->path));
 		put_clients(&out, export->clients);
@@ -285,14 +401,15 @@ static void (*const dispatchers[MOUNT_NUMBERS])(struct file_service *service, st
 	[MOUNT_NULL] = dispatch_void,
 	[MOUNT_MNT] = dispatch_mnt,
 	[MOUNT_DUMP] = dispatch_dump,
-	[MOUNT_UMNT] = dispatch_void,
-	[MOUNT_UMNTALL] = dispatch_void,
+	[MOUNT_UMNT] = dispatch_umnt,
+	[MOUNT_UMNTALL] = dispatch_umntall,
 	[MOUNT_EXPORT] = dispatch_export,
+	[MOUNT_EXPORTALL] = dispatch_export,
 };
 
 void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 {
-	if (call->procedure >= MOUNT_NUMBERS)
+	if (call->procedure >= MOUNT_NUMBERS || (call->procedure == MOUNT_EXPORTALL && call->version == 3))
 		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
 	else
 		dispatchers[call->procedure](program->state, call);

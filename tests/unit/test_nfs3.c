@@ -32,6 +32,8 @@ static enum rpc_transport transport;
 
 static struct rpc_call last; /* its reply is freed with the next */
 static uint32_t relayed_to;
+static const void *relayed_reply; /* what the other device answers; NULL: it is not there */
+static size_t relayed_reply_len;
 
 static struct volume *find_volume(uint32_t id, void *arg)
 {
@@ -43,7 +45,10 @@ static void relay(uint32_t node, struct rpc_call *call, void *arg)
 {
 	(void)arg;
 	relayed_to = node;
-	file_service_unreachable(call);
+	if (relayed_reply)
+		rpc_reply_whole(call, relayed_reply, relayed_reply_len);
+	else
+		file_service_unreachable(call);
 }
 
 static void setup(void)
@@ -63,6 +68,7 @@ static void setup(void)
 	client_uid = 0;
 	transport = RPC_TCP;
 	relayed_to = 0;
+	relayed_reply = NULL;
 }
 
 static void teardown(void)
@@ -941,20 +947,109 @@ START_TEST(mounting)
 }
 END_TEST
 
-START_TEST(mount_versions)
+/* The list of DUMP: "CLIENT:PATH " for each. */
+static void check_dump(uint32_t version, const char *expected)
+{
+	struct bytes_reader results;
+	mountlist3 dump = { 0 };
+	char shown[256] = "";
+	size_t len = 0;
+	XDR xdr;
+
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, version, 2, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	xdrmem_create(&xdr, (char *)results.p, (u_int)results.left, XDR_DECODE);
+	ck_assert(xdr_mountlist3(&xdr, &dump));
+	ck_assert_uint_eq(xdr_getpos(&xdr), results.left);
+	for (const mountbody *at = dump.list; at; at = at->ml_next)
+		len += (size_t)snprintf(shown + len, sizeof(shown) - len, "%.*s:%.*s ",
+					(int)at->ml_hostname.mountname3_len, at->ml_hostname.mountname3_val,
+					(int)at->ml_directory.mountpath3_len, at->ml_directory.mountpath3_val);
+	ck_assert_str_eq(shown, expected);
+	xdr_free((xdrproc_t)xdr_mountlist3, &dump);
+}
+
+static uint32_t mount_call(uint32_t version, uint32_t procedure, const char *path)
+{
+	uint8_t args[64];
+	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
+	struct bytes_reader results;
+
+	bytes_put_be32(&w, (uint32_t)strlen(path));
+	bytes_put(&w, path, strlen(path));
+	bytes_put(&w, "\0\0\0", -strlen(path) & 3);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, version, procedure, args, w.written, &results), RPC_ACCEPT_SUCCESS);
+	return procedure == 1 ? bytes_get_be32(&results) : 0;
+}
+
+START_TEST(mounts_are_listed_until_they_end)
+{
+	ck_assert_uint_eq(mount_call(3, 1, "/disk0"), MNT3_OK);
+	ck_assert_uint_eq(mount_call(3, 1, "/none"), MNT3ERR_NOENT);
+	client = "10.9.0.2";
+	ck_assert_uint_eq(mount_call(3, 1, "/"), MNT3_OK);
+	ck_assert_uint_eq(mount_call(3, 1, "/projects/a"), MNT3_OK);
+	check_dump(3, "10.9.0.2:/projects/a 10.9.0.2:/ 10.9.0.1:/disk0 ");
+	check_dump(1, "10.9.0.2:/projects/a 10.9.0.2:/ 10.9.0.1:/disk0 ");
+	mount_call(3, 3, "/disk0"); /* another's */
+	mount_call(1, 3, "/");
+	check_dump(3, "10.9.0.2:/projects/a 10.9.0.1:/disk0 ");
+	mount_call(3, 4, "");
+	check_dump(3, "10.9.0.1:/disk0 ");
+}
+END_TEST
+
+/* The device that the client called lists the mount, whoever walked the path. */
+START_TEST(a_relayed_mount_is_listed_if_it_was_granted)
+{
+	uint8_t reply[4 * 7] = { [7] = 1, [27] = MNT3ERR_NOENT };
+
+	relayed_reply = reply;
+	relayed_reply_len = sizeof(reply);
+	ck_assert_uint_eq(mount_call(3, 1, "/projects/a/x"), MNT3ERR_NOENT);
+	check_dump(3, "");
+	reply[27] = MNT3_OK;
+	ck_assert_uint_eq(mount_call(3, 1, "/projects/a/x"), MNT3_OK);
+	check_dump(3, "10.9.0.1:/projects/a/x ");
+	relayed_reply = NULL;
+	ck_assert_uint_eq(mount_call(3, 1, "/projects/a/y"), MNT3ERR_SERVERFAULT);
+	transport = RPC_RELAYED;
+	ck_assert_uint_eq(mount_call(3, 1, "/disk0"), MNT3_OK);
+	check_dump(3, "10.9.0.1:/projects/a/x ");
+}
+END_TEST
+
+START_TEST(a_list_over_udp_fits_a_datagram)
+{
+	struct bytes_reader results;
+	char path[1 + 2 * 600 + 1], address[INET_ADDRSTRLEN];
+
+	for (size_t i = 0; i < sizeof(path); i++)
+		path[i] = i % 2 ? '.' : '/';
+	for (int i = 0; i < 100; i++) {
+		uint8_t args[4 + 1000] = { 0, 0, 1000 >> 8, 1000 & 255 };
+
+		memcpy(args + 4, path, 1000);
+		snprintf(address, sizeof(address), "10.9.1.%d", i);
+		client = address;
+		ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 1, args, sizeof(args), &results), RPC_ACCEPT_SUCCESS);
+		ck_assert_uint_eq(bytes_get_be32(&results), MNT3_OK);
+	}
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 2, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_gt(results.left, 100 * 1000);
+	transport = RPC_UDP;
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 2, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_gt(results.left, 50 * 1000);
+	ck_assert_uint_le(results.left, 65000);
+}
+END_TEST
+
+static void check_exports(uint32_t version, uint32_t procedure)
 {
 	struct bytes_reader results;
 	exportlist3 list_of = { 0 };
 	XDR xdr;
 
-	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 1, 1, "\0\0\0\1/\0\0\0", 8, &results), RPC_ACCEPT_PROC_UNAVAIL);
-	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 1, "\0\0\0\1", 4, &results), RPC_ACCEPT_GARBAGE_ARGS);
-	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 6, "", 0, &results), RPC_ACCEPT_PROC_UNAVAIL);
-	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 2, "", 0, &results), RPC_ACCEPT_SUCCESS);
-	ck_assert_uint_eq(results.left, 4);
-	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 3, "\0\0\0\1/\0\0\0", 8, &results), RPC_ACCEPT_SUCCESS);
-	ck_assert_uint_eq(results.left, 0);
-	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 1, 5, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, version, procedure, "", 0, &results), RPC_ACCEPT_SUCCESS);
 	xdrmem_create(&xdr, (char *)results.p, (u_int)results.left, XDR_DECODE);
 	ck_assert(xdr_exportlist3(&xdr, &list_of));
 	ck_assert_uint_eq(xdr_getpos(&xdr), results.left);
@@ -964,6 +1059,24 @@ START_TEST(mount_versions)
 	ck_assert_ptr_null(list_of.list->ex_groups->gr_next->gr_next);
 	ck_assert_ptr_null(list_of.list->ex_next->ex_next);
 	xdr_free((xdrproc_t)xdr_exportlist3, &list_of);
+}
+
+START_TEST(mount_versions)
+{
+	struct bytes_reader results;
+
+	/* A handle of 32 bytes for NFS version 2 would be good for nothing. */
+	ck_assert_uint_eq(mount_call(1, 1, "/"), MNT3ERR_ACCES);
+	ck_assert_uint_eq(mount_call(2, 1, "/"), MNT3ERR_ACCES);
+	check_dump(1, "");
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 1, "\0\0\0\1", 4, &results), RPC_ACCEPT_GARBAGE_ARGS);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 3, "\0\0\0\1", 4, &results), RPC_ACCEPT_GARBAGE_ARGS);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 6, "", 0, &results), RPC_ACCEPT_PROC_UNAVAIL);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 2, 7, "", 0, &results), RPC_ACCEPT_PROC_UNAVAIL);
+	ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 4, 0, "", 0, &results), RPC_ACCEPT_PROG_MISMATCH);
+	check_exports(1, 5);
+	check_exports(1, 6);
+	check_exports(3, 5);
 }
 END_TEST
 
@@ -1037,6 +1150,9 @@ int main(void)
 	tcase_add_test(tc, readdirplus_of_the_virtual_root_stays_in_it);
 	tcase_add_test(tc, limits_of_the_file_system);
 	tcase_add_loop_test(tc, mounting, 0, sizeof(mounts) / sizeof(mounts[0]));
+	tcase_add_test(tc, mounts_are_listed_until_they_end);
+	tcase_add_test(tc, a_relayed_mount_is_listed_if_it_was_granted);
+	tcase_add_test(tc, a_list_over_udp_fits_a_datagram);
 	tcase_add_test(tc, mount_versions);
 	tcase_add_test(tc, before_the_name_space_is_known_clients_wait);
 	tcase_add_test(tc, unreachable_knows_every_program);
