@@ -15,6 +15,7 @@
  *   certificates	the cluster's authority and TLS
  *   clock		monotonic and wall
  *   conn		clients' TCP connections
+ *   duplicate_requests	answers to calls that change something, for those sent again
  *   exports		which client may do what where
  *   file_service	NFSv3 and MOUNT: from a call to a volume's backend
  *   flow		flows, as BPF and user space see them

@@ -3,12 +3,32 @@
 
 #include "common/file_service.h"
 
+#include "common/clock.h"
+#include "common/duplicate_requests.h"
 #include "common/file_service_internal.h"
 #include "common/mount_table.h"
 #include "common/pseudo.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+/*
+ * A client that lost its connection asks again at once; one that was cut off, when the network is back. Answers are not
+ * kept longer for the sake of clients that begin anew with the same xids after a restart.
+ */
+static const struct duplicate_requests_options changes_options = {
+	.entries_max = 64 * 1024,
+	.bytes_max = 32 * 1024 * 1024,
+	.age_max_ms = 10 * 60 * 1000,
+	.now_ms = clock_monotonic_ms,
+};
+
+static const struct duplicate_requests_options writes_options = {
+	.entries_max = 32 * 1024,
+	.bytes_max = 8 * 1024 * 1024,
+	.age_max_ms = 10 * 60 * 1000,
+	.now_ms = clock_monotonic_ms,
+};
 
 struct file_service *file_service_new(const struct file_service_options *options)
 {
@@ -17,8 +37,10 @@ struct file_service *file_service_new(const struct file_service_options *options
 	if (!service)
 		return NULL;
 	service->mounts = mount_table_new();
-	if (!service->mounts) {
-		free(service);
+	service->changes = duplicate_requests_new(&changes_options);
+	service->writes = duplicate_requests_new(&writes_options);
+	if (!service->mounts || !service->changes || !service->writes) {
+		file_service_free(service);
 		return NULL;
 	}
 	service->options = *options;
@@ -46,6 +68,8 @@ void file_service_free(struct file_service *service)
 	if (!service)
 		return;
 	mount_table_free(service->mounts);
+	duplicate_requests_free(service->changes);
+	duplicate_requests_free(service->writes);
 	free(service);
 }
 
@@ -58,6 +82,12 @@ const struct rpc_program *file_service_programs(struct file_service *service, si
 const struct file_service_counters *file_service_counters(const struct file_service *service)
 {
 	return &service->counters;
+}
+
+const struct duplicate_requests_counters *file_service_duplicates(const struct file_service *service,
+								  enum file_service_cache cache)
+{
+	return duplicate_requests_counters(cache == FILE_SERVICE_WRITES ? service->writes : service->changes);
 }
 
 int file_service_find(struct file_service *service, uint32_t id, enum rpc_transport transport, struct volume **here,

@@ -21,6 +21,7 @@
 
 enum { NFS_PORT = 2049, NFS_PROGRAM = 100003, MOUNT_PROGRAM = 100005, NFS3_PROCEDURES = 22 };
 
+struct duplicate_requests_counters;
 struct file_service;
 struct workers;
 
@@ -63,5 +64,11 @@ const struct rpc_program *file_service_programs(struct file_service *service, si
 void file_service_unreachable(struct rpc_call *call);
 
 const struct file_service_counters *file_service_counters(const struct file_service *service);
+
+/* The caches of duplicate requests: changes of names and attributes, and writes. */
+enum file_service_cache { FILE_SERVICE_CHANGES, FILE_SERVICE_WRITES };
+
+const struct duplicate_requests_counters *file_service_duplicates(const struct file_service *service,
+								  enum file_service_cache cache);
 
 #endif

@@ -14,6 +14,8 @@ struct file_service {
 	struct file_service_options options;
 	struct file_service_counters counters;
 	struct mount_table *mounts;
+	struct duplicate_requests *changes; /* of names and attributes */
+	struct duplicate_requests *writes;  /* apart, so that many writes do not have those forgotten */
 	struct volume root; /* the virtual root, as of the last file_service_find() */
 	struct rpc_program programs[FILE_SERVICE_PROGRAMS];
 };

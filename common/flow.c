@@ -68,6 +68,13 @@ int flow_from_sockets(const struct sockaddr_storage *client, const struct sockad
 	return err;
 }
 
+int flow_address(const struct sockaddr_storage *address, uint8_t out[static 16])
+{
+	__be16 port;
+
+	return address_from_socket(address, out, &port);
+}
+
 void flow_to_sockets(const struct flow_key *flow, struct sockaddr_storage *client, struct sockaddr_storage *vip)
 {
 	address_to_socket(flow->client, flow->client_port, client);

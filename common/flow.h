@@ -45,6 +45,9 @@ enum { FLOW_TEXT_MAX = 120 };
 int flow_from_sockets(const struct sockaddr_storage *client, const struct sockaddr_storage *vip, uint8_t protocol,
 		      struct flow_key *out);
 
+/* An address as in a flow's key, without its port. 0; -EAFNOSUPPORT */
+int flow_address(const struct sockaddr_storage *address, uint8_t out[static 16]);
+
 /* The two ends of a flow as socket addresses; an IPv4-mapped address becomes AF_INET again. */
 void flow_to_sockets(const struct flow_key *flow, struct sockaddr_storage *client, struct sockaddr_storage *vip);
 

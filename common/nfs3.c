@@ -8,10 +8,12 @@
  *	_ARGS       XDEV       JUKEBOX     ROFS
  *	                          |          |
  *	                          |          +--> what may wait for a disk runs on a worker
+ *	                          |                     unless it is a duplicate: that gets the first one's answer
  *	                          +--> relay: the owner answers
  */
 #include "config.h"
 
+#include "common/duplicate_requests.h"
 #include "common/nfs3_internal.h"
 #include "common/workers.h"
 
@@ -19,7 +21,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { NFS3_ROOM = 512 }; /* the longest results without data: CREATE, RENAME */
+enum {
+	NFS3_ROOM = 512,	  /* the longest results without data: CREATE, RENAME */
+	NFS3_WRITE_CHECKED = 256, /* bytes of arguments that tell two WRITEs apart: all but the data, and some of that */
+};
 
 #define XDR_PROC(type) ((xdrproc_t)xdr_##type)
 
@@ -259,14 +264,39 @@ static bool may_wait(const struct nfs3_op *op)
 	return op->procedure->waits && op->service->options.workers && op->object.volume != NAMESPACE_ROOT_VOLUME;
 }
 
+/*
+ * What changes something runs once, however often it is asked for. COMMIT may be repeated as one likes. WRITE may not: a
+ * second copy that comes late would undo a later WRITE. The virtual root refuses all changes, as often as they come.
+ *
+ * After the rights were checked: a client that has lost them gets no answer from before.
+ *
+ * Return: 0: it is to be run; -EALREADY: a duplicate, taken care of; -ENOMEM: it must wait
+ */
+static int check_duplicate(struct nfs3_op *op)
+{
+	struct file_service *service = op->service;
+	bool moves_data = op->procedure->moves_data;
+
+	if (!op->procedure->modifies || op->object.volume == NAMESPACE_ROOT_VOLUME)
+		return 0;
+	return duplicate_requests_begin(moves_data ? service->writes : service->changes, op->call,
+					moves_data ? NFS3_WRITE_CHECKED : op->call->args.left);
+}
+
 static void answer(struct nfs3_op *op)
 {
 	uint32_t node = 0;
 	int err = admit(op, &node);
 
-	if (!err && !op->volume)
+	if (!err && !op->volume) {
 		file_service_relay(op->service, node, op->call);
-	else if (err || !may_wait(op) || defer(op) < 0)
+		return;
+	}
+	if (!err)
+		err = check_duplicate(op);
+	if (err == -EALREADY)
+		return;
+	if (err || !may_wait(op) || defer(op) < 0)
 		reply(op, err);
 }
 

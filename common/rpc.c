@@ -23,6 +23,8 @@ enum {
 static void rpc_done(struct rpc_call *call, size_t message_len)
 {
 	call->reply_len = message_len;
+	if (call->on_reply)
+		call->on_reply(call, call->on_reply_arg);
 	call->done(call); /* the call may be gone now */
 }
 

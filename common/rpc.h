@@ -66,6 +66,11 @@ struct rpc_call {
 	uint8_t *reply;
 	size_t reply_len;
 
+	/* For common/duplicate_requests.h: called when there is a reply, or is none, just before `done`. */
+	void (*on_reply)(struct rpc_call *call, void *arg);
+	void *on_reply_arg;
+	struct rpc_call *next_duplicate; /* waits for the same answer */
+
 	/* What the call was about, for the placement of its session; filled by the program. */
 	uint32_t volume;      /* 0: the virtual root or none */
 	uint32_t data_bytes;  /* bytes of file data read or written */

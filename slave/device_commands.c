@@ -3,6 +3,7 @@
 
 #include "slave/device_commands.h"
 
+#include "common/duplicate_requests.h"
 #include "common/file_service.h"
 #include "common/log.h"
 #include "slave/uplink.h"
@@ -111,6 +112,25 @@ static void count_files(struct slave *slave, json_t *table)
 	device_counter(table, "files", "written_bytes", counters->written_bytes);
 }
 
+static void count_duplicates(struct slave *slave, json_t *table)
+{
+	static const char *const groups[] = {
+		[FILE_SERVICE_CHANGES] = "duplicate_changes",
+		[FILE_SERVICE_WRITES] = "duplicate_writes",
+	};
+
+	for (enum file_service_cache cache = FILE_SERVICE_CHANGES; cache <= FILE_SERVICE_WRITES; cache++) {
+		const struct duplicate_requests_counters *counters =
+			file_service_duplicates(slave_files(slave), cache);
+
+		device_counter(table, groups[cache], "answered", counters->answered);
+		device_counter(table, groups[cache], "waited", counters->waited);
+		device_counter(table, groups[cache], "refused", counters->refused);
+		device_counter(table, groups[cache], "entries", counters->entries);
+		device_counter(table, groups[cache], "bytes", counters->bytes);
+	}
+}
+
 static void count_handoffs(struct slave *slave, json_t *table)
 {
 	const struct handoff_counters *counters;
@@ -129,6 +149,7 @@ static void count_handoffs(struct slave *slave, json_t *table)
 void device_counters(struct slave *slave, json_t *table)
 {
 	count_files(slave, table);
+	count_duplicates(slave, table);
 	count_handoffs(slave, table);
 	if (slave_scp(slave)) {
 		const struct scp_counters *scp = scp_counters(slave_scp(slave));

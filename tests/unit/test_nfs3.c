@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "common/duplicate_requests.h"
 #include "common/file_service.h"
 #include "common/mount3_xdr.h"
 #include "common/nfs3_internal.h"
@@ -29,6 +30,8 @@ static const char *client;
 static uint16_t client_port;
 static uint32_t client_uid;
 static enum rpc_transport transport;
+static uint32_t client_xid;
+static bool is_repeated; /* with the same xid as the one before */
 
 static struct rpc_call last; /* its reply is freed with the next */
 static uint32_t relayed_to;
@@ -67,6 +70,8 @@ static void setup(void)
 	client_port = 50000;
 	client_uid = 0;
 	transport = RPC_TCP;
+	client_xid = 0;
+	is_repeated = false;
 	relayed_to = 0;
 	relayed_reply = NULL;
 }
@@ -100,9 +105,11 @@ static uint32_t call_bytes(uint32_t program, uint32_t version, uint32_t procedur
 			   struct bytes_reader *results)
 {
 	static uint8_t record[RPC_RECORD_MAX];
+	static uint32_t time_stamp; /* in the credentials: another one each time, as some clients do */
 	struct bytes_writer w = bytes_writer_init(record, sizeof(record));
 	const uint32_t header[] = {
-		1, 0, 2, program, version, procedure, 1, 20, 0, 0, client_uid, client_uid, 0, 0, 0,
+		is_repeated ? client_xid : ++client_xid, 0, 2, program, version, procedure, 1, 20,
+		time_stamp++, 0, client_uid, client_uid, 0, 0, 0,
 	};
 
 	rpc_call_fini(&last);
@@ -481,6 +488,153 @@ START_TEST(attributes_are_set_and_guarded)
 	args.new_attributes.mtime.set_time3_u.time.nseconds = 1000000000;
 	NFS(NFS3_SETATTR, SETATTR3args, &args, SETATTR3res, &res);
 	ck_assert_int_eq(res.status, NFS3ERR_INVAL);
+}
+END_TEST
+
+/* A call as bytes, and what was answered. */
+static uint8_t call_args[8192], call_answer[8192];
+static size_t call_args_len, call_answer_len;
+
+static nfsstat3 call_again(uint32_t procedure)
+{
+	struct bytes_reader results;
+
+	ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, procedure, call_args, call_args_len, &results), RPC_ACCEPT_SUCCESS);
+	return (nfsstat3)bytes_get_be32(&results);
+}
+
+/* Make a call that succeeds. */
+static void call_first(uint32_t procedure, xdrproc_t args_xdr, void *args)
+{
+	XDR xdr;
+
+	xdrmem_create(&xdr, (char *)call_args, sizeof(call_args), XDR_ENCODE);
+	ck_assert(args_xdr(&xdr, args));
+	call_args_len = xdr_getpos(&xdr);
+	ck_assert_int_eq(call_again(procedure), NFS3_OK);
+	call_answer_len = last.reply_len;
+	memcpy(call_answer, last.reply + RPC_REPLY_HEADROOM, call_answer_len);
+}
+
+/* Make it, send it again by all ways: the same answer. As a new call it draws @anew. */
+static void send_twice(uint32_t procedure, xdrproc_t args_xdr, void *args, nfsstat3 anew)
+{
+	static const enum rpc_transport ways[] = { RPC_TCP, RPC_UDP, RPC_RELAYED };
+
+	call_first(procedure, args_xdr, args);
+	is_repeated = true;
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		transport = ways[i];
+		client_port++;
+		ck_assert_int_eq(call_again(procedure), NFS3_OK);
+		ck_assert_uint_eq(last.reply_len, call_answer_len);
+		ck_assert_mem_eq(last.reply + RPC_REPLY_HEADROOM, call_answer, call_answer_len);
+	}
+	is_repeated = false;
+	transport = RPC_TCP;
+	ck_assert_int_eq(call_again(procedure), anew);
+}
+
+#define SEND_TWICE(number, type, args, anew) send_twice(number, (xdrproc_t)xdr_##type, args, anew)
+
+START_TEST(names_are_made_once)
+{
+	CREATE3args create_args = { .where = { .dir = volume_root(), .name = text("f") }, .how = { .mode = GUARDED } };
+	MKDIR3args mkdir = { .where = { .dir = volume_root(), .name = text("d") } };
+	SYMLINK3args symlink = { .where = { .dir = volume_root(), .name = text("s") } };
+	MKNOD3args mknod = { .where = { .dir = volume_root(), .name = text("p") }, .what = { .type = NF3FIFO } };
+	LINK3args link = { .link = { .dir = volume_root(), .name = text("h") } };
+
+	symlink.symlink.symlink_data = (nfspath3){ .nfspath3_len = 7, .nfspath3_val = (char *)"../some" };
+	SEND_TWICE(NFS3_CREATE, CREATE3args, &create_args, NFS3ERR_EXIST);
+	SEND_TWICE(NFS3_MKDIR, MKDIR3args, &mkdir, NFS3ERR_EXIST);
+	SEND_TWICE(NFS3_SYMLINK, SYMLINK3args, &symlink, NFS3ERR_EXIST);
+	SEND_TWICE(NFS3_MKNOD, MKNOD3args, &mknod, NFS3ERR_EXIST);
+	ck_assert_int_eq(lookup(volume_root(), "f", &link.file), NFS3_OK);
+	SEND_TWICE(NFS3_LINK, LINK3args, &link, NFS3ERR_EXIST);
+	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_CHANGES)->answered, 5 * 3);
+}
+END_TEST
+
+START_TEST(names_go_away_once)
+{
+	MKDIR3args mkdir = { .where = { .dir = volume_root(), .name = text("d") } };
+	REMOVE3args rmdir = { .object = { .dir = volume_root(), .name = text("d") } };
+	REMOVE3args remove = { .object = { .dir = volume_root(), .name = text("g") } };
+	RENAME3args rename = { .from = { .dir = volume_root(), .name = text("f") },
+			       .to = { .dir = volume_root(), .name = text("g") } };
+
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, NULL), NFS3_OK);
+	SEND_TWICE(NFS3_RENAME, RENAME3args, &rename, NFS3ERR_NOENT);
+	SEND_TWICE(NFS3_REMOVE, REMOVE3args, &remove, NFS3ERR_NOENT);
+	call_first(NFS3_MKDIR, (xdrproc_t)xdr_MKDIR3args, &mkdir);
+	SEND_TWICE(NFS3_RMDIR, REMOVE3args, &rmdir, NFS3ERR_NOENT);
+}
+END_TEST
+
+START_TEST(attributes_are_set_once)
+{
+	SETATTR3args args = { .new_attributes.mode = { .set_it = TRUE, .set_mode3_u.mode = 0600 } };
+	fattr3 attributes;
+
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &args.object), NFS3_OK);
+	getattr(args.object, &attributes);
+	args.guard = (sattrguard3){ .check = TRUE, .sattrguard3_u.obj_ctime = attributes.ctime };
+	SEND_TWICE(NFS3_SETATTR, SETATTR3args, &args, NFS3ERR_NOT_SYNC);
+}
+END_TEST
+
+/* A copy of an old WRITE that comes late must not undo a later one. */
+START_TEST(a_late_write_changes_nothing)
+{
+	WRITE3args args = { .count = 3, .stable = FILE_SYNC, .data = { .data_len = 3, .data_val = (char *)"old" } };
+	READ3args read_args = { .count = 3 };
+	READ3res res;
+	uint32_t first_xid;
+
+	ck_assert_int_eq(create(volume_root(), "f", UNCHECKED, &args.file), NFS3_OK);
+	read_args.file = args.file;
+	call_first(NFS3_WRITE, (xdrproc_t)xdr_WRITE3args, &args);
+	first_xid = client_xid;
+	ck_assert_int_eq(write_bytes(args.file, 0, "new", 3, FILE_SYNC), NFS3_OK);
+	client_xid = first_xid;
+	is_repeated = true;
+	ck_assert_int_eq(call_again(NFS3_WRITE), NFS3_OK);
+	ck_assert_mem_eq(last.reply + RPC_REPLY_HEADROOM, call_answer, call_answer_len);
+	is_repeated = false;
+	client_xid++;
+	NFS(NFS3_READ, READ3args, &read_args, READ3res, &res);
+	ck_assert_mem_eq(res.READ3res_u.resok.data.data_val, "new", 3);
+	FORGET(READ3res, &res);
+	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_WRITES)->answered, 1);
+}
+END_TEST
+
+/* Nobody may write any more. */
+static void withdraw_rights(void)
+{
+	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_PUT, .item.kind = NS_EXPORT };
+
+	change.item.ns_item_u.export_ = (ns_export){
+		.id = 1,
+		.path = (char *)"/",
+		.clients = (char *)"10.9.0.0/16(ro,insecure)",
+	};
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+}
+
+START_TEST(rights_are_checked_of_duplicates_too)
+{
+	MKDIR3args mkdir = { .where = { .dir = volume_root(), .name = text("d") } };
+
+	call_first(NFS3_MKDIR, (xdrproc_t)xdr_MKDIR3args, &mkdir);
+	is_repeated = true;
+	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3_OK);
+	withdraw_rights();
+	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3ERR_ROFS);
+	client = "10.0.0.1";
+	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3ERR_ACCES);
+	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_CHANGES)->answered, 1);
 }
 END_TEST
 
@@ -1133,6 +1287,11 @@ int main(void)
 	tcase_add_test(tc, facts_come_with_failures);
 	tcase_add_test(tc, exclusive_create_may_be_repeated);
 	tcase_add_test(tc, attributes_are_set_and_guarded);
+	tcase_add_test(tc, names_are_made_once);
+	tcase_add_test(tc, names_go_away_once);
+	tcase_add_test(tc, attributes_are_set_once);
+	tcase_add_test(tc, a_late_write_changes_nothing);
+	tcase_add_test(tc, rights_are_checked_of_duplicates_too);
 	tcase_add_test(tc, all_kinds_of_objects);
 	tcase_add_test(tc, names_move_within_a_volume_only);
 	tcase_add_test(tc, mount_points_are_crossed_both_ways);

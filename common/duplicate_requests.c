@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "common/duplicate_requests.h"
+
+#include "common/flow.h"
+#include "common/log.h"
+#include "common/siphash.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/random.h>
+
+/* What makes two calls the same; compared and hashed as bytes. */
+struct request_key {
+	uint8_t client[16];
+	uint32_t xid, program, version, procedure;
+	uint64_t checksum; /* of credentials and arguments */
+};
+
+_Static_assert(sizeof(struct request_key) == 40, "request_key has no padding");
+
+struct request {
+	LIST_ENTRY(request) same_hash;
+	TAILQ_ENTRY(request) older; /* unless it is in progress */
+	struct duplicate_requests *requests;
+	struct request_key key;
+	struct rpc_call *waiting; /* duplicates, while it is in progress; linked by next_duplicate */
+	uint64_t answered_ms;
+	uint8_t *reply; /* the message; NULL: in progress */
+	size_t reply_len;
+};
+
+struct duplicate_requests {
+	struct duplicate_requests_options options;
+	struct duplicate_requests_counters counters;
+	uint8_t secret[SIPHASH_KEY_BYTES]; /* no client can make two of its calls look the same, or a list long */
+	TAILQ_HEAD(, request) answered;	   /* the oldest first */
+	size_t list_count;		   /* a power of two */
+	LIST_HEAD(request_list, request) lists[];
+};
+
+struct duplicate_requests *duplicate_requests_new(const struct duplicate_requests_options *options)
+{
+	struct duplicate_requests *requests;
+	size_t list_count = 1;
+
+	while (list_count < options->entries_max)
+		list_count *= 2;
+	requests = calloc(1, sizeof(*requests) + list_count * sizeof(requests->lists[0]));
+	if (!requests)
+		return NULL;
+	if (getrandom(requests->secret, sizeof(requests->secret), 0) != sizeof(requests->secret)) {
+		free(requests);
+		return NULL;
+	}
+	requests->options = *options;
+	requests->list_count = list_count;
+	TAILQ_INIT(&requests->answered);
+	return requests;
+}
+
+static size_t request_bytes(const struct request *request)
+{
+	return sizeof(*request) + request->reply_len;
+}
+
+static void request_free(struct request *request)
+{
+	struct duplicate_requests *requests = request->requests;
+
+	LIST_REMOVE(request, same_hash);
+	if (request->reply)
+		TAILQ_REMOVE(&requests->answered, request, older);
+	requests->counters.entries--;
+	requests->counters.bytes -= request_bytes(request);
+	free(request->reply);
+	free(request);
+}
+
+void duplicate_requests_free(struct duplicate_requests *requests)
+{
+	struct request *request;
+
+	if (!requests)
+		return;
+	while ((request = TAILQ_FIRST(&requests->answered)))
+		request_free(request);
+	BUG_IF(requests->counters.entries != 0);
+	free(requests);
+}
+
+/* Bounds */
+
+static void forget_old(struct duplicate_requests *requests, uint64_t now_ms)
+{
+	struct request *oldest;
+
+	while ((oldest = TAILQ_FIRST(&requests->answered)) &&
+	       now_ms - oldest->answered_ms >= requests->options.age_max_ms)
+		request_free(oldest);
+}
+
+/* Forget answers until there is room. Return: whether there is */
+static bool make_room(struct duplicate_requests *requests, size_t entries, size_t bytes)
+{
+	const struct duplicate_requests_counters *now = &requests->counters;
+
+	while (now->entries + entries > requests->options.entries_max ||
+	       now->bytes + bytes > requests->options.bytes_max) {
+		if (TAILQ_EMPTY(&requests->answered))
+			return false;
+		request_free(TAILQ_FIRST(&requests->answered));
+	}
+	return true;
+}
+
+/* Looking */
+
+/*
+ * Who asks is told apart by what the credentials say, not by their bytes: clients put a time stamp into them. The rest
+ * of AUTH_SYS, the name of the client's machine, says no more than its address.
+ */
+static uint64_t checksum(const struct duplicate_requests *requests, const struct rpc_call *call, size_t checked)
+{
+	const struct credentials *who = &call->who;
+	size_t len = checked < call->args.left ? checked : call->args.left;
+	const uint64_t parts[] = {
+		siphash(requests->secret, call->args.p, (unsigned int)len),
+		siphash(requests->secret, (const uint8_t *)who->groups, who->group_count * sizeof(who->groups[0])),
+		call->args.left,
+		call->flavor,
+		who->uid,
+		who->gid,
+	};
+
+	return siphash(requests->secret, (const uint8_t *)parts, sizeof(parts));
+}
+
+static int key_make(const struct duplicate_requests *requests, const struct rpc_call *call, size_t checked,
+		    struct request_key *key)
+{
+	*key = (struct request_key){
+		.xid = call->xid,
+		.program = call->program,
+		.version = call->version,
+		.procedure = call->procedure,
+	};
+	key->checksum = checksum(requests, call, checked);
+	return flow_address(&call->client, key->client);
+}
+
+static struct request_list *list_of(struct duplicate_requests *requests, const struct request_key *key)
+{
+	uint64_t hash = siphash(requests->secret, (const uint8_t *)key, sizeof(*key));
+
+	return &requests->lists[hash & (requests->list_count - 1)];
+}
+
+static struct request *find(struct request_list *list, const struct request_key *key)
+{
+	struct request *request;
+
+	LIST_FOREACH(request, list, same_hash)
+		if (memcmp(&request->key, key, sizeof(*key)) == 0)
+			return request;
+	return NULL;
+}
+
+/* Answering */
+
+/* Keep the answer, if there is one; without memory for it the call is forgotten. */
+static void remember(struct request *request, const struct rpc_call *call)
+{
+	struct duplicate_requests *requests = request->requests;
+	uint8_t *reply = call->reply_len ? malloc(call->reply_len) : NULL;
+
+	if (!reply) {
+		request_free(request);
+		return;
+	}
+	memcpy(reply, call->reply + RPC_REPLY_HEADROOM, call->reply_len);
+	make_room(requests, 0, call->reply_len);
+	request->reply = reply;
+	request->reply_len = call->reply_len;
+	request->answered_ms = requests->options.now_ms();
+	requests->counters.bytes += request->reply_len;
+	TAILQ_INSERT_TAIL(&requests->answered, request, older);
+}
+
+static void on_reply(struct rpc_call *call, void *arg)
+{
+	struct request *request = arg;
+	struct rpc_call *waiting = request->waiting, *next;
+
+	request->waiting = NULL;
+	remember(request, call);
+	for (; waiting; waiting = next) {
+		next = waiting->next_duplicate; /* the call may be gone when it is answered */
+		if (call->reply_len)
+			rpc_reply_whole(waiting, call->reply + RPC_REPLY_HEADROOM, call->reply_len);
+		else
+			rpc_reply_nothing(waiting);
+	}
+}
+
+static void answer_duplicate(struct request *request, struct rpc_call *call)
+{
+	struct duplicate_requests_counters *counters = &request->requests->counters;
+
+	if (request->reply) {
+		counters->answered++;
+		rpc_reply_whole(call, request->reply, request->reply_len);
+		return;
+	}
+	counters->waited++;
+	call->next_duplicate = request->waiting;
+	request->waiting = call;
+}
+
+static int begin_new(struct duplicate_requests *requests, struct request_list *list, const struct request_key *key,
+		     struct rpc_call *call)
+{
+	struct request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return -ENOMEM;
+	if (!make_room(requests, 1, sizeof(*request))) {
+		requests->counters.refused++;
+		free(request);
+		return -ENOMEM;
+	}
+	request->requests = requests;
+	request->key = *key;
+	LIST_INSERT_HEAD(list, request, same_hash);
+	requests->counters.entries++;
+	requests->counters.bytes += sizeof(*request);
+	call->on_reply = on_reply;
+	call->on_reply_arg = request;
+	return 0;
+}
+
+int duplicate_requests_begin(struct duplicate_requests *requests, struct rpc_call *call, size_t checked)
+{
+	struct request_list *list;
+	struct request *request;
+	struct request_key key;
+	int rc = key_make(requests, call, checked, &key);
+
+	if (rc < 0)
+		return rc;
+	forget_old(requests, requests->options.now_ms());
+	list = list_of(requests, &key);
+	request = find(list, &key);
+	if (!request)
+		return begin_new(requests, list, &key, call);
+	answer_duplicate(request, call);
+	return -EALREADY;
+}
+
+const struct duplicate_requests_counters *duplicate_requests_counters(const struct duplicate_requests *requests)
+{
+	return &requests->counters;
+}
