@@ -146,6 +146,15 @@ static __always_inline long packet_get_macs(struct __sk_buff *skb, struct packet
 	return bpf_skb_load_bytes(skb, 0, macs, sizeof(*macs));
 }
 
+static __always_inline int packet_same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
+{
+	__u16 x[3], y[3];
+
+	__builtin_memcpy(x, a, sizeof(x));
+	__builtin_memcpy(y, b, sizeof(y));
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
 static __always_inline long packet_set_macs(struct __sk_buff *skb, const struct packet_macs *macs)
 {
 	return bpf_skb_store_bytes(skb, 0, macs, sizeof(*macs), 0);

@@ -32,8 +32,9 @@ struct handoff {
 	handoff_done_fn on_done;
 	void *on_done_arg;
 
-	/* Second device: borrowed while TCH_EV_HANDOFF is stepped. */
-	const struct tch_message *message;
+	/* Second device. */
+	const struct tch_message *message; /* borrowed while TCH_EV_HANDOFF is stepped */
+	struct flow_key restored;
 };
 
 /* A flow given away, still relayed by our kernel. */
@@ -41,7 +42,8 @@ struct relayed_flow {
 	LIST_ENTRY(relayed_flow) link;
 	struct handoffs *all;
 	struct flow_key flow;
-	uint32_t node;
+	uint64_t id, session;
+	uint32_t node, duration_us;
 	uint16_t transaction;
 	bool confirmed;
 	struct event *timer;
@@ -112,25 +114,44 @@ static void relayed_cancel(struct handoffs *handoffs, const struct flow_key *flo
 		relayed_free(relayed);
 }
 
-static void relayed_start(struct handoffs *handoffs, const struct flow_key *flow, uint32_t node, uint16_t transaction)
+static void relayed_start(struct handoff *handoff, const struct flow_key *flow, uint16_t transaction)
 {
 	struct relayed_flow *relayed = calloc(1, sizeof(*relayed));
+	struct handoffs *handoffs = handoff->all;
 
 	relayed_cancel(handoffs, flow);
 	if (relayed)
 		relayed->timer = evtimer_new(handoffs->options.base, relayed_on_timer, relayed);
 	if (!relayed || !relayed->timer) {
 		/* The kernel goes on relaying; only the entry will stay, and a lost answer is not asked again. */
-		log_err("tch", "no memory to follow a flow that was given to node=%u", node);
+		log_err("tch", "no memory to follow a flow that was given to node=%u", handoff->node);
 		free(relayed);
 		return;
 	}
 	relayed->all = handoffs;
 	relayed->flow = *flow;
-	relayed->node = node;
+	relayed->id = handoff->tch.id;
+	relayed->session = handoff->session;
+	relayed->node = handoff->node;
+	relayed->duration_us = handoff->duration_us;
 	relayed->transaction = transaction;
 	LIST_INSERT_HEAD(&handoffs->relayed, relayed, link);
 	relayed_ask(relayed);
+}
+
+/* It comes to the second device after the last packet that was relayed there. */
+static void relayed_send_done(const struct relayed_flow *relayed)
+{
+	const struct handoffs_options *options = &relayed->all->options;
+	struct tch_message message = {
+		.kind = TCH_KIND_DONE,
+		.flags = TCH_FLAG_HND | TCH_FLAG_END,
+		.id = relayed->id,
+		.session = relayed->session,
+		.result = (int)relayed->duration_us,
+	};
+
+	options->functions->send(relayed->node, &message, options->arg);
 }
 
 void handoffs_confirmed(struct handoffs *handoffs, const struct flow_key *flow, uint32_t node)
@@ -141,6 +162,7 @@ void handoffs_confirmed(struct handoffs *handoffs, const struct flow_key *flow, 
 		return;
 	relayed->confirmed = true;
 	timer_arm(relayed->timer, HANDOFF_GRACE_MS);
+	relayed_send_done(relayed);
 }
 
 /* Actions */
@@ -301,7 +323,7 @@ static void handoff_commit(struct handoff *handoff)
 	transaction = (uint16_t)(conn_facts(conn)->handoffs + 1);
 	kernel_helper_silence(options->helper, conn_surrender(conn));
 	handoff->is_frozen = false;
-	relayed_start(handoff->all, &flow, handoff->node, transaction);
+	relayed_start(handoff, &flow, transaction);
 }
 
 static void handoff_unfreeze(struct handoff *handoff)
@@ -353,19 +375,27 @@ static int handoff_import(struct handoff *handoff, const struct kernel_helper_st
 		.output_len = message->unsent_len,
 		.sent_len = message->sent_len,
 	};
+	uint8_t mac[6];
+	bool has_mac;
 	struct conn *conn;
+	unsigned int ifindex;
 	int fd, rc;
 
 	if (conn_find(options->conns, facts->session))
 		return -EEXIST;
-	rc = kernel_helper_restore(options->helper, kernel, &fd);
+	has_mac = options->functions->find_node(handoff->node, mac, &ifindex, options->arg) == 0;
+	rc = kernel_helper_restore(options->helper, kernel, has_mac ? mac : NULL, &fd);
 	if (rc < 0)
 		return rc;
 	relayed_cancel(handoff->all, &kernel->flow);
 	rc = conn_import(options->conns, fd, &kernel->flow, &kernel->fixed, &state, &conn);
-	if (rc < 0)
+	if (rc < 0) {
+		kernel_helper_forget(options->helper, &kernel->flow);
 		kernel_helper_silence(options->helper, fd);
-	return rc;
+		return rc;
+	}
+	handoff->restored = kernel->flow;
+	return 0;
 }
 
 static void handoff_restore(struct handoff *handoff)
@@ -399,6 +429,18 @@ static void handoff_note_duration(struct handoff *handoff, int duration_us)
 
 	if (conn && duration_us > 0)
 		conn_facts(conn)->last_handoff_us = (uint32_t)duration_us;
+}
+
+/* The session may go on to a third device now. */
+static void handoff_take_direct(struct handoff *handoff)
+{
+	struct handoff *next;
+
+	kernel_helper_take_direct(handoff->all->options.helper, &handoff->restored);
+	LIST_FOREACH(next, &handoff->all->list, link)
+		if (next->session == handoff->session && next->tch.role == TCH_FIRST_DEVICE &&
+		    next->tch.state == TCH_IDLE)
+			timer_arm(next->timer, 0);
 }
 
 static void handoff_reset_restored(struct handoff *handoff)
@@ -445,8 +487,8 @@ static void handoff_perform(struct handoff *handoff, const struct tch_out *out, 
 		handoff_send(handoff, TCH_KIND_ACKNOWLEDGMENT, TCH_FLAG_SET, 0);
 	if (actions & TCH_DO_COMMIT)
 		handoff_commit(handoff);
-	if (actions & TCH_DO_SEND_DONE)
-		handoff_send(handoff, TCH_KIND_DONE, TCH_FLAG_END, (int)handoff->duration_us);
+	if (actions & TCH_DO_TAKE_DIRECT)
+		handoff_take_direct(handoff);
 	if (actions & TCH_DO_SEND_FAIL)
 		handoff_send(handoff, TCH_KIND_FAIL, 0, result < 0 ? result : out->result);
 	if (actions & TCH_DO_UNFREEZE)
@@ -491,6 +533,24 @@ static void handoff_event(struct handoff *handoff, enum tch_event event, int res
 		handoff_free(handoff);
 }
 
+/* Packets that are held or relayed here must not be overtaken by those that will go the next device's way. */
+static bool is_arriving(const struct handoffs *handoffs, uint64_t session)
+{
+	const struct handoff *handoff;
+
+	LIST_FOREACH(handoff, &handoffs->list, link)
+		if (handoff->session == session && handoff->tch.role == TCH_SECOND_DEVICE &&
+		    handoff->tch.state == TCH_WAIT)
+			return true;
+	return false;
+}
+
+static bool is_settled(const struct handoff *handoff, const struct conn *conn)
+{
+	return !is_arriving(handoff->all, handoff->session) &&
+	       kernel_helper_is_settled(handoff->all->options.helper, conn_fd(conn), conn_restored_len(conn));
+}
+
 /* The session is served as before until it is settled. A client that does not answer at all must not hold it for ever. */
 static void handoff_begin(struct handoff *handoff)
 {
@@ -499,8 +559,7 @@ static void handoff_begin(struct handoff *handoff)
 	if (!conn) {
 		handoff_finish(handoff, -ENOTCONN);
 		handoff_free(handoff);
-	} else if (!kernel_helper_is_settled(handoff->all->options.helper, conn_fd(conn), conn_restored_len(conn)) &&
-		   clock_monotonic_ms() < handoff->settle_by_ms) {
+	} else if (!is_settled(handoff, conn) && clock_monotonic_ms() < handoff->settle_by_ms) {
 		timer_arm(handoff->timer, HANDOFF_SETTLE_POLL_MS);
 	} else {
 		handoff_event(handoff, TCH_EV_START, 0);

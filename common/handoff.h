@@ -67,7 +67,8 @@ typedef void (*handoff_done_fn)(uint64_t session, uint32_t node, int result, uin
  * handoff_start() - hand a session of this device off
  * @on_done:	called once unless an error was returned; may be NULL
  *
- * Begins at once, or when packets to the client that were lost have been sent again (kernel_helper_is_settled()).
+ * Begins at once; or when the session has arrived here, if it is just being handed to this device; or when packets to the
+ * client that were lost have been sent again (kernel_helper_is_settled()).
  *
  * Return: 0; -ENOENT (no such session here), -EALREADY (being handed off), -EOPNOTSUPP (no kernel helper here or there,
  * or the connection can't be moved), -EHOSTDOWN (no session with that device), -EINVAL (it is this device)

@@ -403,6 +403,13 @@ void kernel_helper_state_fini(struct kernel_helper_state *state)
 	state->sent_len = state->unsent_len = state->received_len = 0;
 }
 
+/* Parked packets into our own stack; then there is nothing to know about the flow. */
+static void let_in(struct kernel_helper *helper, struct node_order *order)
+{
+	end_hold(helper, order);
+	bpf_map_delete_elem(helper->flows_fd, &order->flow);
+}
+
 /* The answers to parked packets may pass at once, while new packets still queue behind. */
 void kernel_helper_release(struct kernel_helper *helper, int fd, const struct flow_key *flow)
 {
@@ -414,8 +421,7 @@ void kernel_helper_release(struct kernel_helper *helper, int fd, const struct fl
 		log_warn("kernel_helper", "flow=\"%s\" not thawed: %s", flow_text(flow, text), strerror(-err));
 	command(helper, &order);
 	tcp_repair_push(fd);
-	end_hold(helper, &order);
-	bpf_map_delete_elem(helper->flows_fd, flow);
+	let_in(helper, &order);
 }
 
 static int interface_mac(struct kernel_helper *helper, unsigned int ifindex, uint8_t mac[static ETH_ALEN])
@@ -459,17 +465,42 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
 	park_forget(helper->park, flow);
 }
 
+static int hold_direct(struct kernel_helper *helper, const struct flow_key *flow, const uint8_t from_mac[static ETH_ALEN])
+{
+	struct node_flow entry = {
+		.gate = NODE_HOLD_DIRECT,
+		.park_ifindex = park_ifindex(helper->park),
+		.way = { .speaks = 1 },
+	};
+	int err = park_keep(helper->park, flow);
+
+	memcpy(entry.relayed_by, from_mac, ETH_ALEN);
+	disinherit(helper, flow);
+	return err ? err : bpf_map_update_elem(helper->flows_fd, flow, &entry, BPF_ANY);
+}
+
 /*
  * The old entry goes last. Until then a packet that comes here is relayed, at worst back to the first device, which
  * parks it; without socket and entry our stack would answer it with RST.
  */
-int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd)
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, const uint8_t *from_mac,
+			  int *fd)
 {
 	int err = tcp_repair_restore(state, fd);
 
-	if (!err)
+	if (err)
+		return err;
+	/* If it can't be held, the client may send a packet twice. */
+	if (!from_mac || hold_direct(helper, &state->flow, from_mac))
 		kernel_helper_forget(helper, &state->flow);
-	return err;
+	return 0;
+}
+
+void kernel_helper_take_direct(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	struct node_order order = { .flow = *flow, .way = { .speaks = 1 }, .state = NODE_OPEN };
+
+	let_in(helper, &order);
 }
 
 void kernel_helper_acknowledge(struct kernel_helper *helper __attribute__((unused)),

@@ -10,7 +10,7 @@
  *	kernel_helper_hold -> kernel_helper_freeze -> (send) -> kernel_helper_relay -> kernel_helper_silence
  *	-> ... grace time ... -> kernel_helper_forget
  * or, if the second device says no: kernel_helper_release.
- * At the second device: kernel_helper_restore.
+ * At the second device: kernel_helper_restore -> (nothing is relayed any more) -> kernel_helper_take_direct.
  *
  * Without BPF, the TAP or CAP_NET_ADMIN, kernel_helper_new() fails and the device relays only.
  *
@@ -165,15 +165,22 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
  * kernel_helper_restore() - bring a connection to life here
  * @state:	as frozen elsewhere; borrowed. `unsent` and `received` are not restored: the caller sends the one and
  *		treats the other as read (handoff.md 3.5, 3.11)
+ * @from_mac:	MAC address of the device that relays earlier packets; NULL: all are taken as they come
  * @fd:		out: a non-blocking socket that speaks from now on; untouched on failure
  *
- * Removes the flow's own old entry last: until the socket is there a packet is better relayed than answered with RST.
+ * Packets that do not come from @from_mac are parked until kernel_helper_take_direct(): earlier ones may still be on their
+ * way through that device, and a packet that overtakes another is a loss to the client.
+ * Replaces the flow's own old entry last: until the socket is there a packet is better relayed than answered with RST.
  * Called in the network namespace of the VIP.
  *
  * Return: 0; -EINVAL if @state is inconsistent; -EADDRNOTAVAIL if the VIP is not on this machine; or what the kernel
  * said
  */
-int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd);
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, const uint8_t *from_mac,
+			  int *fd);
+
+/* Nothing is relayed to the restored connection any more: packets that were parked meanwhile, then all later ones. */
+void kernel_helper_take_direct(struct kernel_helper *helper, const struct flow_key *flow);
 
 /*
  * Say to the client what the frozen connection had received. Its own acknowledgment may have been delayed (RFC 9293,

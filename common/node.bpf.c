@@ -16,6 +16,9 @@
  * So a packet of a held flow is counted in the same atomic operation that tells it the flow's state (struct node_flow,
  * gate), and the state changes only if as many packets have been written back as were counted.
  *
+ * HOLD_DIRECT is the second device's HOLD: packets that the first device relays go to the stack, later ones that the switch
+ * already sends here wait until there is nothing left to relay.
+ *
  * Everything else continues with TC_ACT_UNSPEC: the switch's fabric runs before on the same hook, others may follow.
  */
 #include "common/bpf_packet.h"
@@ -76,6 +79,15 @@ static __always_inline __u32 not_ours(enum packet_kind kind, const struct packet
 	return p->flow.protocol == IPPROTO_TCP ? 0 : 1 + NODE_COUNT_in_other;
 }
 
+/* Without counting: nothing of what the old owner relays is parked. */
+static __always_inline int is_from_old_owner(struct __sk_buff *skb, const struct node_flow *entry)
+{
+	struct packet_macs macs;
+
+	return NODE_GATE_STATE(entry->gate) == NODE_HOLD_DIRECT && !packet_get_macs(skb, &macs) &&
+	       packet_same_mac(macs.from, entry->relayed_by);
+}
+
 SEC("tc")
 int node_ingress(struct __sk_buff *skb)
 {
@@ -95,9 +107,13 @@ int node_ingress(struct __sk_buff *skb)
 		bpf_map_delete_elem(&NODE_FLOWS, &p.flow);
 		return count(NODE_COUNT_in_reopened, TC_ACT_UNSPEC);
 	}
+	if (is_from_old_owner(skb, entry))
+		return count(NODE_COUNT_in_from_old_owner, TC_ACT_UNSPEC);
 	switch (NODE_GATE_STATE(__sync_fetch_and_add(&entry->gate, NODE_GATE_PACKET))) {
 	case NODE_HOLD:
 		return count(NODE_COUNT_in_parked, bpf_redirect(entry->park_ifindex, 0));
+	case NODE_HOLD_DIRECT:
+		return count(NODE_COUNT_in_parked_direct, bpf_redirect(entry->park_ifindex, 0));
 	case NODE_RELAY:
 		return relay(skb, entry, NODE_COUNT_in_relayed);
 	case NODE_OPEN:

@@ -13,8 +13,8 @@
 
 #include <linux/types.h>
 
-#define NODE_FLOWS node_flows_2
-#define NODE_COUNTS node_counts_1
+#define NODE_FLOWS node_flows_3
+#define NODE_COUNTS node_counts_2
 
 enum { NODE_FLOWS_MAX = 65536 };
 
@@ -22,6 +22,7 @@ enum node_state {
 	NODE_HOLD = 1,	/* in: park; out: drop */
 	NODE_RELAY = 2, /* in: to the new owner; out: drop */
 	NODE_OPEN = 3,	/* as if there were no entry, which is about to go */
+	NODE_HOLD_DIRECT = 4, /* as HOLD, but what the old owner relays comes in */
 };
 
 /* Where parked packets go, and later ones follow. */
@@ -44,7 +45,8 @@ struct node_flow {
 	__u32 park_ifindex; /* the parking TAP */
 	__u32 next;	    /* enum node_state: what the last of the parked packets changes to; 0: nothing */
 	struct node_way way;
-	__u32 zero;
+	__u8 relayed_by[6]; /* HOLD_DIRECT: the old owner's MAC */
+	__u8 zero[6];
 };
 
 enum node_when {
@@ -53,7 +55,7 @@ enum node_when {
 	NODE_NOW = 2,	     /* in any case */
 };
 
-/* What the kernel helper has the program do with a flow in HOLD: send it on its way, and change its state. */
+/* What the kernel helper has the program do with a held flow: send it on its way, and change its state. */
 struct node_order {
 	struct flow_key flow;
 	struct node_way way;
@@ -74,6 +76,8 @@ struct node_order {
 	X(in_local)	    /* no entry: the stack's */                              \
 	X(in_reopened)	    /* SYN removed an entry */                               \
 	X(in_parked)	    /* HOLD */                                               \
+	X(in_parked_direct) /* HOLD_DIRECT, and not from the old owner */            \
+	X(in_from_old_owner) /* HOLD_DIRECT: relayed to us, the stack's */           \
 	X(in_relayed)	    /* RELAY */                                              \
 	X(out_other)	    /* not TCP, fragments, forwarded for somebody else */    \
 	X(out_local)	    /* no entry, or it may speak: sent */                    \
@@ -90,7 +94,7 @@ struct node_order {
 enum node_counter { NODE_COUNTERS(NODE_COUNTER_ENUM) NODE_NCOUNTERS };
 #undef NODE_COUNTER_ENUM
 
-_Static_assert(sizeof(struct node_flow) == 48, "NODE_FLOWS value");
+_Static_assert(sizeof(struct node_flow) == 56, "NODE_FLOWS value");
 _Static_assert(sizeof(struct node_order) == 72, "as node_command() takes it");
 
 #endif

@@ -20,8 +20,13 @@
  *
  * Second device:
  *
- *         Open: Open Response sent     RESTORED: Acknowledgment sent
- *    IDLE ----------> ACTIVE -----------------------------------> DONE (lingers for Done, or a late Fail)
+ *         Open: Open Response sent     RESTORED: Acknowledgment sent        Done
+ *    IDLE ----------> ACTIVE -----------------------------------> WAIT --------------> DONE
+ *                                                                   | timeout            (lingers for a late Fail)
+ *                                                                   +------------------> DONE
+ *
+ * In WAIT the second device serves, but packets that did not come by the first device wait: the switch may send some here
+ * while earlier ones are still on the longer way. Done says that there are none any more.
  *
  * The flow is held from TCH_DO_FREEZE until TCH_DO_COMMIT, TCH_DO_UNFREEZE or TCH_DO_RESET. Before the commit point
  * every way out un-freezes the socket; after it none does. A timeout in WAIT is on neither side of it: the second
@@ -37,7 +42,7 @@ static const struct {
 } states[TCH_NSTATES] = {
 	[TCH_IDLE] = { "IDLE", TO(TCH_OPEN_STATE) | TO(TCH_ACTIVE) },
 	[TCH_OPEN_STATE] = { "OPEN", TO(TCH_ACTIVE) | TO(TCH_FAIL_STATE) },
-	[TCH_ACTIVE] = { "ACTIVE", TO(TCH_WAIT) | TO(TCH_DONE_STATE) | TO(TCH_FAIL_STATE) | TO(TCH_IDLE) },
+	[TCH_ACTIVE] = { "ACTIVE", TO(TCH_WAIT) | TO(TCH_FAIL_STATE) | TO(TCH_IDLE) },
 	[TCH_WAIT] = { "WAIT", TO(TCH_DONE_STATE) | TO(TCH_HALF_ACTIVE) | TO(TCH_FAIL_STATE) },
 	[TCH_HALF_ACTIVE] = { "HALF_ACTIVE", TO(TCH_DONE_STATE) | TO(TCH_FAIL_STATE) },
 	[TCH_DONE_STATE] = { "DONE", 0 },
@@ -142,7 +147,7 @@ static struct tch_out first_wait(struct tch *tch, enum tch_event event, int resu
 	switch (event) {
 	case TCH_EV_ACKNOWLEDGMENT:
 		tch_move(tch, TCH_DONE_STATE, event);
-		return (struct tch_out){ .actions = TCH_DO_COMMIT | TCH_DO_SEND_DONE | TCH_DO_FINISH };
+		return (struct tch_out){ .actions = TCH_DO_COMMIT | TCH_DO_FINISH };
 	case TCH_EV_FAIL:
 		return tch_fail(tch, event, TCH_DO_UNFREEZE | TCH_DO_RESUME, failure(event, result));
 	default:
@@ -156,8 +161,8 @@ static struct tch_out second_active(struct tch *tch, enum tch_event event, int r
 	case TCH_EV_HANDOFF:
 		return (struct tch_out){ .actions = TCH_DO_RESTORE, .timer_ms = TCH_ACTIVE_MS };
 	case TCH_EV_RESTORED:
-		tch_move(tch, TCH_DONE_STATE, event);
-		return (struct tch_out){ .actions = TCH_DO_SEND_ACKNOWLEDGMENT, .timer_ms = TCH_LINGER_MS };
+		tch_move(tch, TCH_WAIT, event);
+		return (struct tch_out){ .actions = TCH_DO_SEND_ACKNOWLEDGMENT, .timer_ms = TCH_ORDER_MS };
 	case TCH_EV_RESTORE_FAILED:
 		return tch_fail(tch, event, TCH_DO_SEND_FAIL, failure(event, result));
 	case TCH_EV_FAIL:
@@ -165,6 +170,20 @@ static struct tch_out second_active(struct tch *tch, enum tch_event event, int r
 		return (struct tch_out){ .actions = TCH_DO_FINISH, .result = failure(event, result) };
 	default:
 		return tch_fail(tch, event, TCH_DO_SEND_FAIL, failure(event, result));
+	}
+}
+
+static struct tch_out second_wait(struct tch *tch, enum tch_event event, int result)
+{
+	switch (event) {
+	case TCH_EV_FAIL:
+		return tch_fail(tch, event, TCH_DO_TAKE_DIRECT | TCH_DO_RESET_RESTORED, failure(event, result));
+	case TCH_EV_TIMEOUT: /* the switch is slow or away: then nothing is sent here but by the first device */
+		tch_move(tch, TCH_DONE_STATE, event);
+		return (struct tch_out){ .actions = TCH_DO_TAKE_DIRECT, .timer_ms = TCH_LINGER_MS };
+	default:
+		tch_move(tch, TCH_DONE_STATE, event);
+		return (struct tch_out){ .actions = TCH_DO_TAKE_DIRECT | TCH_DO_FINISH };
 	}
 }
 
@@ -193,7 +212,7 @@ static unsigned int tch_expects(const struct tch *tch)
 			       TO(TCH_EV_CLOSED);
 		return ends | TO(TCH_EV_HANDOFF) | TO(TCH_EV_RESTORED) | TO(TCH_EV_RESTORE_FAILED);
 	case TCH_WAIT:
-		return first ? ends | TO(TCH_EV_ACKNOWLEDGMENT) : 0;
+		return ends | (first ? TO(TCH_EV_ACKNOWLEDGMENT) : TO(TCH_EV_DONE));
 	case TCH_DONE_STATE:
 		return first ? 0 : ends | TO(TCH_EV_DONE);
 	case TCH_HALF_ACTIVE:
@@ -220,7 +239,7 @@ struct tch_out tch_step(struct tch *tch, enum tch_event event, int result)
 	case TCH_ACTIVE:
 		return first ? first_active(tch, event, result) : second_active(tch, event, result);
 	case TCH_WAIT:
-		return first_wait(tch, event, result);
+		return first ? first_wait(tch, event, result) : second_wait(tch, event, result);
 	default:
 		return second_done(event, result);
 	}

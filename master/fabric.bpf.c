@@ -12,10 +12,6 @@
  *
  * The first packets of a new owner may come before its entry changes (design.md, TCH, between steps 3 and 5), so a
  * device need not own the flow it speaks for. It must be a member: what a removed device still sends is dropped.
- *
- * A change of owner takes effect in a pause of the client. Until then the old owner relays; its way is longer by a hop, and
- * a packet that went there just before would be overtaken by one sent directly, which the client takes for a loss. In a
- * pause nothing is on that way. A client that never pauses is changed after a while all the same.
  */
 #include "common/bpf_packet.h"
 #include "master/fabric_map.h"
@@ -86,15 +82,6 @@ static __always_inline int is_member(const __u8 mac[ETH_ALEN])
 	return bpf_map_lookup_elem(&FABRIC_MACS, &key) != NULL;
 }
 
-static __always_inline int same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
-{
-	__u16 x[3], y[3];
-
-	__builtin_memcpy(x, a, sizeof(x));
-	__builtin_memcpy(y, b, sizeof(y));
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
-}
-
 /* The time of the last packet counts, so that a half closed connection is not forgotten while it is in use. */
 static __always_inline void follow_close(struct fabric_entry *entry, __u8 tcp_flags)
 {
@@ -104,26 +91,11 @@ static __always_inline void follow_close(struct fabric_entry *entry, __u8 tcp_fl
 		entry->closing_ns = bpf_ktime_get_ns();
 }
 
-/* The order of two packets that arrive at once does not matter: one of them makes the change. */
-static __always_inline void follow_change(struct fabric_entry *entry)
-{
-	__u64 now = bpf_ktime_get_ns();
-
-	int paused = now - entry->seen_ns >= FABRIC_PAUSE_NS;
-
-	if (entry->next_device && (paused || now >= entry->change_ns)) {
-		count(paused ? FABRIC_COUNT_changed_in_pause : FABRIC_COUNT_changed_late, 0);
-		entry->device = entry->next_device;
-		entry->next_device = 0;
-	}
-	entry->seen_ns = now;
-}
-
 static __always_inline void learn_client(struct fabric_entry *entry, struct __sk_buff *skb,
 					 const struct packet_macs *macs)
 {
-	if (entry->client_ifindex == skb->ifindex && same_mac(entry->client_mac, macs->from) &&
-	    same_mac(entry->port_mac, macs->to))
+	if (entry->client_ifindex == skb->ifindex && packet_same_mac(entry->client_mac, macs->from) &&
+	    packet_same_mac(entry->port_mac, macs->to))
 		return;
 	__builtin_memcpy(entry->client_mac, macs->from, ETH_ALEN);
 	__builtin_memcpy(entry->port_mac, macs->to, ETH_ALEN);
@@ -157,13 +129,11 @@ static __always_inline int on_client_packet(struct __sk_buff *skb, const struct 
 	learn_client(entry, skb, &macs);
 	if (packet_opens(p)) {
 		entry->device = FABRIC_MAP_SWITCH;
-		entry->next_device = 0;
 		entry->state = FABRIC_ENTRY_FORWARD;
 		__sync_fetch_and_add(&entry->generation, 1);
 		return count(FABRIC_COUNT_client_reopened, TC_ACT_UNSPEC);
 	}
 	follow_close(entry, p->tcp_flags);
-	follow_change(entry);
 	device = entry->device;
 	if (device == FABRIC_MAP_SWITCH)
 		return count(FABRIC_COUNT_client_switch, TC_ACT_UNSPEC);
@@ -183,10 +153,10 @@ static __always_inline int on_device_packet(struct __sk_buff *skb, const struct 
 	if (packet_get_macs(skb, &macs))
 		return count(FABRIC_COUNT_short_packet, TC_ACT_UNSPEC);
 	if (entry) {
-		device = fabric_entry_owner(entry);
+		device = entry->device;
 		host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
 	}
-	if (!host || !same_mac(host->mac, macs.from)) {
+	if (!host || !packet_same_mac(host->mac, macs.from)) {
 		if (!is_member(macs.from))
 			return count(FABRIC_COUNT_device_fenced, TC_ACT_SHOT);
 		counter = FABRIC_COUNT_device_not_owner;
@@ -283,19 +253,6 @@ static __always_inline void make_entry(const struct flow_key *flow, struct fabri
 	order->error = (__s32)bpf_map_update_elem(&FABRIC_FLOWS, flow, &entry, BPF_NOEXIST);
 }
 
-/* Somebody relays for the new owner, or else (the old one is gone) packets must go there at once. */
-static __always_inline void change_owner(struct fabric_entry *entry, const struct fabric_order *order)
-{
-	entry->change_ns = bpf_ktime_get_ns() + FABRIC_CHANGE_NS;
-	if (order->old_device || order->device == entry->device) {
-		entry->next_device = 0;
-		entry->device = order->device;
-	} else {
-		entry->next_device = order->device;
-	}
-	__sync_fetch_and_add(&entry->generation, 1);
-}
-
 /* A change of owner: in place, in the entry that the programs above use. */
 SEC("syscall")
 int fabric_command(struct fabric_order *order)
@@ -311,12 +268,12 @@ int fabric_command(struct fabric_order *order)
 			make_entry(&flow, order);
 		return 0;
 	}
-	if (order->old_device && fabric_entry_owner(entry) != order->old_device) {
+	if (order->old_device && entry->device != order->old_device) {
 		order->error = -ESTALE;
 		return 0;
 	}
-	change_owner(entry, order);
-	order->generation = entry->generation;
+	entry->device = order->device;
+	order->generation = __sync_fetch_and_add(&entry->generation, 1) + 1;
 	return 0;
 }
 

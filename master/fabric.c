@@ -326,7 +326,7 @@ static struct fabric_flow flow_of(const struct flow_key *key, const struct fabri
 {
 	return (struct fabric_flow){
 		.flow = *key,
-		.device = fabric_entry_owner(entry),
+		.device = entry->device,
 		.generation = entry->generation,
 		.state = (enum fabric_flow_state)entry->state,
 		.packets = entry->packets,
@@ -404,7 +404,7 @@ static bool orphan_flow(const struct flow_key *key, const struct fabric_entry *e
 	struct orphaning *o = arg;
 	struct fabric_order order = { .flow = *key, .device = FABRIC_SWITCH, .old_device = o->device };
 
-	if (fabric_entry_owner(entry) != o->device)
+	if (entry->device != o->device)
 		return true;
 	command(o->fabric, &order); /* not its owner any more: the better */
 	if (o->on_orphan && entry->state != FABRIC_ENTRY_CLOSING)

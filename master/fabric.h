@@ -93,9 +93,6 @@ void fabric_device_remove(struct fabric *fabric, uint32_t device);
 /**
  * fabric_flow_set() - change the owner of a flow
  *
- * Packets go to it from the client's next pause on (half a millisecond), after 0.1 s in any case; until then they go to
- * the old owner, which relays them: so none overtakes another.
- *
  * @flow:	made if it has no entry
  * @device:	the new owner; FABRIC_SWITCH for the switch itself
  * @generation:	out: the new generation

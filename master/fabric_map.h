@@ -11,19 +11,15 @@
 
 #include "common/flow.h"
 
-#define FABRIC_FLOWS fabric_flows_2
+#define FABRIC_FLOWS fabric_flows_3
 #define FABRIC_HOSTS fabric_hosts_1
 #define FABRIC_MACS fabric_macs_1
-#define FABRIC_COUNTS fabric_count_2
+#define FABRIC_COUNTS fabric_count_3
 
 enum {
 	FABRIC_MAP_DEVICES = 256, /* FABRIC_DEVICES_MAX */
 	FABRIC_MAP_VIPS = 8,	  /* FABRIC_VIPS_MAX */
 	FABRIC_MAP_SWITCH = 1,	  /* FABRIC_SWITCH */
-
-	/* A new owner gets the flow in the client's first pause this long, or when this much has passed. */
-	FABRIC_PAUSE_NS = 500 * 1000,
-	FABRIC_CHANGE_NS = 100 * 1000 * 1000,
 };
 
 enum fabric_entry_state { FABRIC_ENTRY_FORWARD = 1, FABRIC_ENTRY_CLOSING = 2 };
@@ -31,23 +27,15 @@ enum fabric_entry_state { FABRIC_ENTRY_FORWARD = 1, FABRIC_ENTRY_CLOSING = 2 };
 /* The value of FABRIC_FLOWS; its key is struct flow_key. */
 struct fabric_entry {
 	__u32 device; /* where packets go: index into FABRIC_HOSTS */
-	__u32 next_device; /* the owner, when it is another, until packets go there; 0: none */
 	__u32 generation;
 	__u32 state;	      /* enum fabric_entry_state */
 	__u32 client_ifindex; /* where the client's last packet came in; 0: not seen yet */
 	__u8 client_mac[6];   /* its source, a router's perhaps */
 	__u8 port_mac[6];     /* its destination, our own */
+	__u32 zero;
 	__u64 packets;	  /* both directions, as far as they pass here */
-	__u64 closing_ns; /* CLOSING: time of the last packet, CLOCK_MONOTONIC, as the two below */
-	__u64 seen_ns;	  /* the client's last packet */
-	__u64 change_ns;  /* packets go to next_device from then on */
+	__u64 closing_ns; /* CLOSING: time of the last packet, CLOCK_MONOTONIC */
 };
-
-/* Who the flow belongs to, wherever its packets still go. */
-static inline __u32 fabric_entry_owner(const struct fabric_entry *entry)
-{
-	return entry->next_device ? entry->next_device : entry->device;
-}
 
 /* The value of FABRIC_HOSTS, an array: where a device is. ifindex 0: no such device. */
 struct fabric_host {
@@ -99,15 +87,13 @@ struct fabric_order {
 	X(device_not_owner)   /* to the client, by a device that is not the owner yet */ \
 	X(device_by_route)    /* to the client, by the switch's neighbour table */       \
 	X(device_fenced)      /* dropped: from no member */                              \
-	X(rewrite_failed)     /* dropped */                                              \
-	X(changed_in_pause)   /* a new owner got the flow with this packet */            \
-	X(changed_late)	      /* the same, but the client did not pause */
+	X(rewrite_failed)     /* dropped */
 
 #define FABRIC_COUNTER_ENUM(name) FABRIC_COUNT_##name,
 enum fabric_map_counter { FABRIC_COUNTERS(FABRIC_COUNTER_ENUM) FABRIC_NCOUNTERS };
 #undef FABRIC_COUNTER_ENUM
 
-_Static_assert(sizeof(struct fabric_entry) == 64, "FABRIC_FLOWS value");
+_Static_assert(sizeof(struct fabric_entry) == 48, "FABRIC_FLOWS value");
 _Static_assert(sizeof(struct fabric_host) == 16, "FABRIC_HOSTS value");
 _Static_assert(sizeof(struct fabric_mac) == 8, "FABRIC_MACS key");
 _Static_assert(sizeof(struct fabric_order) == 56, "fabric_command()'s context");

@@ -60,12 +60,6 @@ static struct flow_key flow_of(const struct cluster_family *f, uint16_t client_p
 	return flow;
 }
 
-/* Long enough for a change of owner to take effect (FABRIC_PAUSE_NS). */
-static void pause_client(void)
-{
-	usleep(2000);
-}
-
 /* There by the entry, back by the neighbour table at first and by the entry once the client was seen. */
 static void test_forwarding(struct cluster *c, int family)
 {
@@ -103,7 +97,6 @@ static void test_forwarding(struct cluster *c, int family)
 	CHECK(generation == 2);
 	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
 	CHECK(got.device == FABRIC_SWITCH);
-	pause_client();
 	send_to(client, f->vip, ECHO_PORT);
 	CHECK(arrives(at_switch));
 	send_to(client, f->vip, ECHO_PORT);

@@ -3,7 +3,8 @@
  * If this fails, a client notices that its connection was moved: a wrong, lost or doubled byte, a RST, a long stall.
  *
  * One connection under load goes round between the switch and two nodes some hundred times, inline and one-arm, IPv4
- * and IPv6; now and then the second device "refuses" and the first goes on.
+ * and IPv6; now and then the second device "refuses" and the first goes on. And, step by step: what the switch already
+ * sends to the new owner does not overtake what the old one still has to relay.
  */
 #include "config.h"
 
@@ -13,9 +14,13 @@
 #include "tests/platform/netns.h"
 
 #include <bpf/bpf.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /*
@@ -132,6 +137,118 @@ static void go_round(struct cluster *cluster, int family, const struct load_shap
 	check_devices(cluster);
 }
 
+static int connect_client(struct cluster *cluster, const struct cluster_family *f)
+{
+	struct sockaddr_storage vip;
+	socklen_t len = netns_address(f->vip, CLUSTER_PORT, &vip);
+	int fd;
+
+	netns_enter(cluster->client);
+	fd = socket(vip.ss_family, SOCK_STREAM, 0);
+	CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&vip, len) == 0);
+	return fd;
+}
+
+static char receive_byte(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char byte = 0;
+
+	return poll(&p, 1, 1000) == 1 && recv(fd, &byte, 1, 0) == 1 ? byte : 0;
+}
+
+/* In peace: neither side resets. */
+static void close_both(int client, int server)
+{
+	close(client);
+	CHECK(receive_byte(server) == 0);
+	close(server);
+}
+
+/* The slowest first device: it relays only when the switch has already sent something to the second one. */
+static void go_direct_too_early(struct cluster *cluster, int family)
+{
+	struct cluster_device *from = &cluster->devices[1], *to = &cluster->devices[2];
+	int client = connect_client(cluster, &cluster_families[family]), fd;
+	uint64_t reordered = netns_counter(to->netns, "TcpExt", "TCPOFOQueue");
+	uint64_t parked = cluster_helper_counter(to, "in_parked_direct");
+	struct kernel_helper_state state;
+	struct cluster_connection c;
+	uint32_t generation;
+	char byte;
+
+	cluster_accept(cluster, family, &c);
+	cluster_move(cluster, &c, from);
+	CHECK_OK(kernel_helper_hold(from->helper, &c.flow));
+	CHECK(write(client, "1", 1) == 1);
+	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, &state));
+	netns_enter(to->netns);
+	CHECK_OK(kernel_helper_restore(to->helper, &state, from->mac, &fd));
+	CHECK_OK(fabric_flow_set(cluster->fabric, &c.flow, to->index, &generation));
+	CHECK(write(client, "2", 1) == 1);
+	CHECK(recv(fd, &byte, 1, MSG_DONTWAIT) < 0);
+
+	CHECK_OK(kernel_helper_relay(from->helper, &c.flow, to->mac, from->ifindex));
+	CHECK(receive_byte(fd) == '1');
+	CHECK(recv(fd, &byte, 1, MSG_DONTWAIT) < 0);
+	kernel_helper_take_direct(to->helper, &c.flow);
+	CHECK(receive_byte(fd) == '2');
+	CHECK(cluster_helper_counter(to, "in_parked_direct") > parked);
+	CHECK(netns_counter(to->netns, "TcpExt", "TCPOFOQueue") == reordered);
+
+	kernel_helper_silence(from->helper, c.server.fd);
+	kernel_helper_forget(from->helper, &c.flow);
+	kernel_helper_state_fini(&state);
+	close_both(client, fd);
+	printf("ok: %s, %s: sent directly too early\n", cluster->is_one_arm ? "one-arm" : "inline",
+	       cluster_families[family].name);
+}
+
+/* The client's own counter tells: without the acknowledgment it sends its byte again. False: it did. */
+static bool acknowledges_for(struct cluster *cluster, int family)
+{
+	struct cluster_device *from = &cluster->devices[0], *to = &cluster->devices[1];
+	int client = connect_client(cluster, &cluster_families[family]), fd, unacknowledged = 1;
+	uint64_t sent_again = netns_counter(cluster->client, "Tcp", "RetransSegs");
+	struct kernel_helper_state state;
+	struct cluster_connection c;
+	uint32_t generation;
+
+	cluster_accept(cluster, family, &c);
+	CHECK(setsockopt(c.server.fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 0 }, sizeof(int)) == 0);
+	CHECK(write(client, "1", 1) == 1);
+	CHECK_OK(kernel_helper_hold(from->helper, &c.flow));
+	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, &state));
+	CHECK(state.received_len == 1);
+	netns_enter(to->netns);
+	CHECK_OK(kernel_helper_restore(to->helper, &state, from->mac, &fd));
+	kernel_helper_acknowledge(to->helper, &state);
+	for (int i = 0; unacknowledged && i < 1000; i++) {
+		usleep(1000);
+		CHECK(ioctl(client, SIOCOUTQ, &unacknowledged) == 0);
+	}
+	CHECK(!unacknowledged);
+	CHECK_OK(kernel_helper_relay(from->helper, &c.flow, to->mac, from->ifindex));
+	CHECK_OK(fabric_flow_set(cluster->fabric, &c.flow, to->index, &generation));
+	kernel_helper_take_direct(to->helper, &c.flow);
+	close_both(client, fd);
+	kernel_helper_silence(from->helper, c.server.fd);
+	kernel_helper_forget(from->helper, &c.flow);
+	kernel_helper_state_fini(&state);
+	return netns_counter(cluster->client, "Tcp", "RetransSegs") == sent_again;
+}
+
+/* A busy machine may be slower than a client's patience, but not each time. */
+static void acknowledge(struct cluster *cluster, int family)
+{
+	int tries = 1;
+
+	while (!acknowledges_for(cluster, family))
+		CHECK(tries++ < 5);
+	printf("ok: %s, %s: acknowledges what the first device had received\n",
+	       cluster->is_one_arm ? "one-arm" : "inline", cluster_families[family].name);
+}
+
 static bool has_entry(const struct flow_key *flow)
 {
 	struct node_flow entry;
@@ -173,9 +290,12 @@ int main(int argc, char **argv)
 	netns_setup(true);
 	for (int is_one_arm = 0; is_one_arm < 2; is_one_arm++) {
 		cluster_make(&cluster, is_one_arm);
-		for (int family = 0; family < CLUSTER_FAMILIES; family++)
+		for (int family = 0; family < CLUSTER_FAMILIES; family++) {
+			go_direct_too_early(&cluster, family);
+			acknowledge(&cluster, family);
 			for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 				go_round(&cluster, family, &shapes[i]);
+		}
 		restart_helper(&cluster);
 		go_round(&cluster, 0, &shapes[0]);
 		if (is_verbose)
