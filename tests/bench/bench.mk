@@ -4,13 +4,16 @@
 #
 # BENCH_OPTIONS are those of tests/bench/bench: make bench BENCH_OPTIONS='--rounds 9 --seconds 5'
 
-EXTRA_PROGRAMS += tests/bench/read_load
+EXTRA_PROGRAMS += tests/bench/read_load tests/bench/rpc_bench
 tests_bench_read_load_LDADD =
+tests_bench_rpc_bench_LDADD =
 
 BENCH_OPTIONS =
-bench: all tests/bench/read_load$(EXEEXT)
+bench: all tests/bench/read_load$(EXEEXT) tests/bench/rpc_bench$(EXEEXT)
 	VNASD=$(abs_builddir)/vnasd READ_LOAD=$(abs_builddir)/tests/bench/read_load \
+		RPC_BENCH=$(abs_builddir)/tests/bench/rpc_bench \
 		$(srcdir)/tests/bench/bench $(BENCH_OPTIONS)
 .PHONY: bench
 
-EXTRA_DIST += docs/benchmarks tests/bench/bench tests/bench/sites.py tests/bench/measure.py
+EXTRA_DIST += docs/benchmarks tests/bench/bench tests/bench/sites.py tests/bench/measure.py \
+	tests/bench/file_service.py

@@ -45,10 +45,10 @@ listen nfs
     server disk1 {server}:{server_port}
 """
 
-SECOND = """\
+BOX = """\
 [vnas]
 mode = master
-name = second
+name = {name}
 state_dir = {directory}/state
 run_dir = {directory}/run
 [network]
@@ -58,7 +58,7 @@ handoff = no
 port = {port}
 portmapper = none
 [volume]
-path = {directory}/disk
+path = {volume}
 """
 
 
@@ -167,28 +167,34 @@ class Server:
                 self.process.wait()
 
 
-def second_server(lab, size):
-    """A vnasd without cluster on disk1: one box that serves at all its addresses, at a port of its own."""
-    netns, directory = lab.hosts["disk1"]["netns"], lab.hosts["disk1"]["directory"] + "/second"
+def box(lab, name, volume, port):
+    """A vnasd without cluster on disk1 that serves @volume: one box, at all its addresses, at a port of its own."""
+    netns, directory = lab.hosts["disk1"]["netns"], f"{lab.hosts['disk1']['directory']}/{name}"
     programs = lab.plan["programs"]
     config = directory + "/vnasd.conf"
-    os.makedirs(directory + "/disk")
+    os.makedirs(directory)
     with open(config, "w", encoding="ascii") as out:
-        out.write(SECOND.format(directory=directory, port=SECOND_PORT, scp_port=SECOND_PORT + 1))
-    write_file(f"{directory}/disk/{FILE}", size)
+        out.write(BOX.format(name=name, directory=directory, volume=volume, port=port, scp_port=port + 1))
     nasctl = network.enter(netns) + [programs["nasctl"], "--config", config]
-    subprocess.run(nasctl + ["cluster", "init", "--name", "second"], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(nasctl + ["cluster", "init", "--name", name], stdout=subprocess.DEVNULL, check=True)
     server = Server(netns, [programs["vnasd"], "--mode=master", "--config", config], directory + "/log")
     try:
-        server.must_listen(netns, SECOND_PORT)
+        server.must_listen(netns, port)
         export = nasctl + ["export", "set", "/", "*(rw,no_root_squash,insecure)"]
         if harness.wait_until(lambda: subprocess.run(export, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                                      check=False).returncode == 0, 20) is None:
-            raise harness.Failed(f"the second vnasd does not export: {' '.join(daemon.last_lines(server.log, 5))}")
+            raise harness.Failed(f"vnasd does not export: {' '.join(daemon.last_lines(server.log, 5))}")
     except BaseException:
         server.stop()
         raise
     return server
+
+
+def second_server(lab, size):
+    volume = lab.hosts["disk1"]["directory"] + "/second-disk"
+    os.makedirs(volume)
+    write_file(f"{volume}/{FILE}", size)
+    return box(lab, "second", volume, SECOND_PORT)
 
 
 def haproxy(lab):
