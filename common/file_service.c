@@ -84,6 +84,11 @@ const struct file_service_counters *file_service_counters(const struct file_serv
 	return &service->counters;
 }
 
+bool file_service_runs_once(const struct rpc_call *call)
+{
+	return call->program == NFS_PROGRAM && nfs3_runs_once(call->procedure);
+}
+
 const struct duplicate_requests_counters *file_service_duplicates(const struct file_service *service,
 								  enum file_service_cache cache)
 {

@@ -17,6 +17,7 @@
 #include "common/namespace.h"
 #include "common/rpc.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { NFS_PORT = 2049, NFS_PROGRAM = 100003, MOUNT_PROGRAM = 100005, NFS3_PROCEDURES = 22 };
@@ -62,6 +63,14 @@ const struct rpc_program *file_service_programs(struct file_service *service, si
  * of their own.
  */
 void file_service_unreachable(struct rpc_call *call);
+
+/**
+ * file_service_runs_once() - must a call keep its xid once it may have been run?
+ *
+ * If so, file_service_unreachable() is no answer after the call was sent to its owner: the client would ask again with
+ * another xid, and the owner could not know it as a duplicate.
+ */
+bool file_service_runs_once(const struct rpc_call *call);
 
 const struct file_service_counters *file_service_counters(const struct file_service *service);
 

@@ -39,6 +39,9 @@ void file_service_relay(struct file_service *service, uint32_t node, struct rpc_
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 
+/* Whether a procedure changes what it would not find again. WRITE may be run again: it writes the same. */
+bool nfs3_runs_once(uint32_t procedure);
+
 /* Answer a call whose volume's owner can't be reached. */
 void nfs3_unreachable(struct rpc_call *call);
 void mount3_unreachable(struct rpc_call *call);

@@ -331,6 +331,11 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 	args_free(op.procedure, &op.args);
 }
 
+bool nfs3_runs_once(uint32_t procedure)
+{
+	return procedure < NFS3_PROCEDURES && procedures[procedure].modifies && !procedures[procedure].moves_data;
+}
+
 void nfs3_unreachable(struct rpc_call *call)
 {
 	struct nfs3_op op = { .call = call };

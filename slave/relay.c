@@ -30,6 +30,8 @@ struct relay_out {
 	LIST_ENTRY(relay_out) link;
 	TAILQ_ENTRY(relay_out) wait; /* unless it was sent */
 	bool sent;
+	bool runs_once;    /* file_service_runs_once() */
+	bool may_have_run; /* it was sent, now or earlier */
 	size_t bytes; /* of the call and its answer */
 	struct relay *relay;
 	uint32_t node, request;
@@ -104,22 +106,19 @@ static void out_free(struct relay_out *out)
 static void out_unreachable(struct relay_out *out)
 {
 	struct rpc_call *call = out->call;
+	bool is_open = out->runs_once && out->may_have_run;
 
 	out_free(out);
-	file_service_unreachable(call);
+	if (is_open)
+		rpc_reply_nothing(call);
+	else
+		file_service_unreachable(call);
 }
 
-static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
+static void count_unanswered(struct relay *relay, const struct relay_out *out)
 {
-	struct relay_out *out = arg;
-	struct relay *relay = out->relay;
 	uint64_t now_ms = clock_monotonic_ms();
 
-	(void)fd, (void)what;
-	if (!out->sent) {
-		out_unreachable(out); /* its relay session did not come */
-		return;
-	}
 	relay->unanswered++;
 	if (!relay->said_ms || now_ms - relay->said_ms >= SAY_AGAIN_MS) {
 		log_warn("relay", "node=%u did not answer calls=%u, the last of program %u procedure %u, within %d ms",
@@ -127,7 +126,21 @@ static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
 		relay->unanswered = 0;
 		relay->said_ms = now_ms;
 	}
-	out_unreachable(out);
+}
+
+static void relay_ask(struct relay *relay, struct relay_out *out);
+
+static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay_out *out = arg;
+
+	(void)fd, (void)what;
+	if (out->sent)
+		count_unanswered(out->relay, out);
+	if (out->sent && out->runs_once)
+		relay_ask(out->relay, out); /* its disk is slow; or the call is lost */
+	else
+		out_unreachable(out);
 }
 
 void relay_free(struct relay *relay)
@@ -172,14 +185,32 @@ static bool relay_has_room(const struct relay *relay, const struct relay_out *ou
 	return on_the_way == 0 || on_the_way + out->bytes <= ON_THE_WAY_MAX;
 }
 
+static void relay_ask(struct relay *relay, struct relay_out *out)
+{
+	if (relay_send(relay, out) < 0) {
+		out_unreachable(out);
+		return;
+	}
+	out->may_have_run = true;
+	event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_TIMEOUT_MS / 1000 });
+}
+
 static void relay_start(struct relay *relay, struct relay_out *out)
 {
 	out->sent = true;
 	relay->on_the_way[out->node % NODES] += out->bytes;
-	if (relay_send(relay, out) < 0)
-		out_unreachable(out);
-	else
-		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_TIMEOUT_MS / 1000 });
+	relay_ask(relay, out);
+}
+
+/* Its session is lost, and perhaps the answer with it. It waits for the next one, as long as it would for the answer. */
+static void relay_wait_again(struct relay *relay, struct relay_out *out)
+{
+	if (out->sent) {
+		out->sent = false;
+		relay->on_the_way[out->node % NODES] -= out->bytes;
+		TAILQ_INSERT_TAIL(&relay->waiting, out, wait);
+	}
+	event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_TIMEOUT_MS / 1000 });
 }
 
 /* An event, so that no answer is given while somebody walks through the calls. */
@@ -210,6 +241,8 @@ static bool relay_may_reach(const struct relay *relay, uint32_t node)
 void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 {
 	struct relay_out *out;
+	bool has_room;
+	int rc = 0;
 
 	if (!relay_may_reach(relay, node)) {
 		file_service_unreachable(call);
@@ -229,12 +262,16 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 	out->request = scp_next_request(relay->scp);
 	out->bytes = call->record_len + call->reply_bytes;
 	LIST_INSERT_HEAD(&relay->out[out->request % BUCKETS], out, link);
-	if (relay_has_room(relay, out)) {
+	out->runs_once = file_service_runs_once(call);
+	has_room = relay_has_room(relay, out);
+	if (!has_room || out->runs_once)
+		rc = rpc_call_keep(call);
+	if (rc == 0 && has_room) {
 		relay_start(relay, out);
 		return;
 	}
 	TAILQ_INSERT_TAIL(&relay->waiting, out, wait);
-	if (rpc_call_keep(call) < 0)
+	if (rc < 0)
 		out_unreachable(out);
 	else if (!scp_is_up(relay->scp, node, SCP_RELAY))
 		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_CONNECT_MS / 1000 });
@@ -253,7 +290,11 @@ void relay_node_lost(struct relay *relay, uint32_t node)
 	for (size_t i = 0; i < BUCKETS; i++)
 		for (out = LIST_FIRST(&relay->out[i]); out; out = next) {
 			next = LIST_NEXT(out, link);
-			if (out->node == node)
+			if (out->node != node)
+				continue;
+			if (out->may_have_run && out->runs_once)
+				relay_wait_again(relay, out);
+			else
 				out_unreachable(out);
 		}
 }

@@ -5,8 +5,12 @@
  * Calls travel whole, as the client sent them, with the client's address, over the relay channel of SCP; any number at
  * once, but more bytes than a session can carry wait here. At the owner they are dispatched like any other, as RPC_RELAYED.
  *
+ * A call that must not run twice (file_service_runs_once()) is sent again after RELAY_TIMEOUT_MS, and over the next session
+ * when its session is lost: the owner knows it by its xid (common/duplicate_requests.h).
+ *
  * Ownership: a call that was taken is answered exactly once: by its reply, or through file_service_unreachable() when
- * the owner goes away or is silent for RELAY_TIMEOUT_MS.
+ * the owner goes away or is silent for RELAY_TIMEOUT_MS. One that must not run twice and may have been run is then
+ * answered nothing, so that the client asks again with the same xid.
  * Threads: the control loop's.
  */
 #ifndef VNAS_SLAVE_RELAY_H

@@ -98,6 +98,28 @@ class Reader:
         self.post_op_attributes()
 
 
+class Datagrams:
+    """Calls over UDP; each is sent once."""
+
+    def __init__(self, server, netns=None, port=NFS_PORT, timeout_s=20.0):
+        self.socket = socket_in(netns, socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(timeout_s)
+        self.socket.connect((server, port))
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def exchange(self, body):
+        self.socket.send(body)
+        return self.socket.recv(65536)
+
+
 class Client:
     def __init__(self, server, netns=None, port=NFS_PORT, timeout_s=20.0, source=None):
         """@source: (address, port) to come from."""
@@ -149,6 +171,11 @@ class Client:
         return whole
 
     # Calls
+
+    def exchange(self, body):
+        """Send a call message as it is; the reply message as it comes."""
+        self.send(record(body))
+        return self.receive_record()
 
     def call(self, program, version, procedure, arguments=b"", auth=True):
         self.xid = (self.xid + 1) & 0xffffffff
