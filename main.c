@@ -17,7 +17,7 @@
  *   conn		clients' TCP connections
  *   duplicate_requests	answers to calls that change something, for those sent again
  *   exports		which client may do what where
- *   file_service	NFSv3 and MOUNT: from a call to a volume's backend
+ *   file_service	NFSv3 and its side protocols: from a call to a volume's backend
  *   flow		flows, as BPF and user space see them
  *   handle		file handles
  *   handoff		moving sessions: the shell around tch
@@ -33,11 +33,13 @@
  *   namespace		the replica of nodes, volumes, tree and exports
  *   nasctl		the administrator's command
  *   nfs3, nfs3_*	the NFSv3 protocol: its messages, and one file per group of procedures
+ *   nfs_acl		the NFSACL protocol: POSIX ACLs beside it
  *   placement		where a session should be
  *   portmap		the port mapper, our own or the machine's
  *   pseudo		the virtual root's backend
  *   record		RPC records in a stream
  *   rpc		ONC RPC calls and replies
+ *   rquota		the RQUOTA protocol
  *   settings		the configuration file
  *   workers		threads for work that may wait for a disk
  *   siphash		the keyed hash, for BPF and user space

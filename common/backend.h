@@ -95,8 +95,45 @@ struct backend_limits {
 	bool has_links, has_symlinks, no_truncate, chown_restricted, case_insensitive, case_preserving;
 };
 
+/* Which ACL: the one that counts, or the one that a directory gives to what is made in it. */
+enum backend_acl_kind { BACKEND_ACL_ACCESS, BACKEND_ACL_DEFAULT };
+
+enum { BACKEND_ACL_MAX = 1024 };
+
+/* POSIX.1e draft 17, 23; the numbers are the kernel's (linux/posix_acl.h) and NFSACL's. */
+enum backend_acl_tag {
+	BACKEND_ACL_USER_OBJ = 0x01,
+	BACKEND_ACL_USER = 0x02,
+	BACKEND_ACL_GROUP_OBJ = 0x04,
+	BACKEND_ACL_GROUP = 0x08,
+	BACKEND_ACL_MASK = 0x10,
+	BACKEND_ACL_OTHER = 0x20,
+};
+
+struct backend_acl_entry {
+	enum backend_acl_tag tag;
+	uint32_t permissions; /* R_OK | W_OK | X_OK */
+	uint32_t id;	      /* of BACKEND_ACL_USER and BACKEND_ACL_GROUP; else 0 */
+};
+
+/* No entries: there is none. */
+struct backend_acl {
+	uint32_t count;
+	struct backend_acl_entry entries[BACKEND_ACL_MAX]; /* by tag, then by id */
+};
+
+enum backend_quota_kind { BACKEND_QUOTA_USER, BACKEND_QUOTA_GROUP };
+
+/* What somebody may use of a file system, and uses. A limit of 0 is none. */
+struct backend_quota {
+	uint64_t byte_hard, byte_soft, bytes;
+	uint64_t file_hard, file_soft, files;
+	uint64_t byte_grace_end, file_grace_end; /* seconds since 1970; 0: no grace time runs */
+};
+
 struct volume;
 
+/* A backend may lack what is said to be optional: the engine answers for it that it is not supported. */
 struct backend {
 	const char *name;
 
@@ -175,6 +212,21 @@ struct backend {
 	/* Everything written to the file is on stable storage on return. */
 	int (*commit)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 		      uint64_t len, struct backend_change *change);
+
+	/*
+	 * Optional. Without an ACL of its own an object has the access ACL that its mode says, and no default one.
+	 * -EOPNOTSUPP if the file system has no ACLs
+	 */
+	int (*get_acl)(struct volume *volume, const struct handle *object, enum backend_acl_kind kind,
+		       struct backend_acl *acl, struct backend_attributes *after);
+
+	/* Optional. @access, @default_acl: NULL: stays as it is; without entries: taken away */
+	int (*set_acl)(struct volume *volume, const struct credentials *who, const struct handle *object,
+		       const struct backend_acl *access, const struct backend_acl *default_acl,
+		       struct backend_attributes *after);
+
+	/* Optional. A negative errno value if there are no quotas of this kind, or none for this user or group */
+	int (*quota)(struct volume *volume, enum backend_quota_kind kind, uint32_t id, struct backend_quota *quota);
 };
 
 /*

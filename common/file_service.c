@@ -11,6 +11,15 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Version 4 of NFS, which Linux asks for first, is answered with the range that there is: it takes 3. */
+static const struct rpc_program programs[FILE_SERVICE_PROGRAMS] = {
+	{ .number = NFS_PROGRAM, .version_low = 3, .version_high = 3, .name = "nfs", .dispatch = nfs3_dispatch },
+	{ .number = MOUNT_PROGRAM, .version_low = 1, .version_high = 3, .name = "mountd", .dispatch = mount3_dispatch },
+	{ .number = NFS_ACL_PROGRAM, .version_low = 3, .version_high = 3, .name = "nfs_acl", .dispatch = nfs3_dispatch },
+	{ .number = RQUOTA_PROGRAM, .version_low = 1, .version_high = 2, .name = "rquotad", .dispatch = rquota_dispatch },
+};
 
 /*
  * A client that lost its connection asks again at once; one that was cut off, when the network is back. Answers are not
@@ -44,22 +53,9 @@ struct file_service *file_service_new(const struct file_service_options *options
 		return NULL;
 	}
 	service->options = *options;
-	service->programs[0] = (struct rpc_program){
-		.number = NFS_PROGRAM,
-		.version_low = 3, /* version 4, which Linux asks for first, is answered with this range: it takes 3 */
-		.version_high = 3,
-		.name = "nfs",
-		.dispatch = nfs3_dispatch,
-		.state = service,
-	};
-	service->programs[1] = (struct rpc_program){
-		.number = MOUNT_PROGRAM,
-		.version_low = 1,
-		.version_high = 3,
-		.name = "mountd",
-		.dispatch = mount3_dispatch,
-		.state = service,
-	};
+	memcpy(service->programs, programs, sizeof(programs));
+	for (size_t i = 0; i < FILE_SERVICE_PROGRAMS; i++)
+		service->programs[i].state = service;
 	return service;
 }
 
@@ -130,7 +126,7 @@ void file_service_relay(struct file_service *service, uint32_t node, struct rpc_
 
 void file_service_unreachable(struct rpc_call *call)
 {
-	if (call->program == NFS_PROGRAM)
+	if (call->program == NFS_PROGRAM || call->program == NFS_ACL_PROGRAM)
 		nfs3_unreachable(call);
 	else if (call->program == MOUNT_PROGRAM)
 		mount3_unreachable(call);

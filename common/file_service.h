@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * common/file_service.h - NFSv3 and MOUNT as this device serves them
+ * common/file_service.h - NFSv3, its ACLs, MOUNT and RQUOTA as this device serves them
  *
  * Finds for each call the volume its file handle names and has it answered: by the pseudo backend (virtual root, any
  * device), by a backend of this device, or, whole, by the device that owns the volume. Knows no role: which
  * volumes are here and how a call reaches another device come as functions.
  *
- * Programs: NFS v3 (100003), MOUNT v1 and v3 (100005), port mapper v2-4 (100000, common/portmap.h).
+ * Programs: NFS v3 (100003), MOUNT v1 and v3 (100005), NFSACL v3 (100227), RQUOTA v1 and v2 (100011).
  *
  * Threads: the control loop's; what may wait for a disk runs on workers meanwhile.
  */
@@ -20,7 +20,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { NFS_PORT = 2049, NFS_PROGRAM = 100003, MOUNT_PROGRAM = 100005, NFS3_PROCEDURES = 22 };
+enum {
+	NFS_PORT = 2049,
+	NFS_PROGRAM = 100003,
+	MOUNT_PROGRAM = 100005,
+	RQUOTA_PROGRAM = 100011,
+	NFS_ACL_PROGRAM = 100227,
+	NFS3_PROCEDURES = 22,
+	NFS_ACL_PROCEDURES = 3,
+};
 
 struct duplicate_requests_counters;
 struct file_service;
@@ -47,13 +55,14 @@ struct file_service_options {
 /* Calls answered, by procedure. */
 struct file_service_counters {
 	uint64_t nfs3[NFS3_PROCEDURES];
+	uint64_t nfs_acl[NFS_ACL_PROCEDURES];
 	uint64_t relayed, bad_handle, stale_handle, access_denied, read_bytes, written_bytes;
 };
 
 struct file_service *file_service_new(const struct file_service_options *options);
 void file_service_free(struct file_service *service);
 
-/* The programs to put into an rpc_server: NFS and MOUNT, two rows, valid as long as the service. */
+/* The programs to put into an rpc_server, valid as long as the service. */
 const struct rpc_program *file_service_programs(struct file_service *service, size_t *count);
 
 /**

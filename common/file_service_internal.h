@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * common/file_service_internal.h - shared by file_service.c, the NFS engine (nfs3*.c) and the MOUNT engine (mount3.c)
+ * common/file_service_internal.h - shared by file_service.c and the engines: NFS and NFSACL (nfs3*.c, nfs_acl.c),
+ * MOUNT (mount3.c), RQUOTA (rquota.c)
  */
 #ifndef VNAS_COMMON_FILE_SERVICE_INTERNAL_H
 #define VNAS_COMMON_FILE_SERVICE_INTERNAL_H
@@ -8,7 +9,7 @@
 #include "common/exports.h"
 #include "common/file_service.h"
 
-enum { FILE_SERVICE_PROGRAMS = 2 };
+enum { FILE_SERVICE_PROGRAMS = 4 };
 
 struct file_service {
 	struct file_service_options options;
@@ -35,9 +36,10 @@ int file_service_find(struct file_service *service, uint32_t id, enum rpc_transp
 
 void file_service_relay(struct file_service *service, uint32_t node, struct rpc_call *call);
 
-/* Answer a call; rpc_program.dispatch. */
+/* Answer a call; rpc_program.dispatch. nfs3_dispatch() takes NFS and NFSACL. */
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call);
+void rquota_dispatch(const struct rpc_program *program, struct rpc_call *call);
 
 /* Whether a procedure changes what it would not find again. WRITE may be run again: it writes the same. */
 bool nfs3_runs_once(uint32_t procedure);

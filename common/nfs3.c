@@ -72,6 +72,13 @@ static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 
 _Static_assert(NFS3_COMMIT + 1 == NFS3_PROCEDURES, "the table has a row for each procedure");
 
+static const struct nfs3_procedure *find_procedure(const struct rpc_call *call)
+{
+	if (call->program == NFS_ACL_PROGRAM)
+		return call->procedure < NFS_ACL_PROCEDURES ? &nfs_acl_procedures[call->procedure] : NULL;
+	return call->procedure < NFS3_PROCEDURES ? &procedures[call->procedure] : NULL;
+}
+
 size_t nfs3_data_max(const struct nfs3_op *op)
 {
 	return op->call->transport == RPC_UDP ? NFS3_DATAGRAM_DATA_MAX : RPC_DATA_MAX;
@@ -132,6 +139,7 @@ static void note_for_placement(struct nfs3_op *op)
 	struct rpc_call *call = op->call;
 	uint32_t count = 0;
 
+	/* Numbers that NFSACL does not have. */
 	if (call->procedure == NFS3_READ)
 		count = op->args.read.count;
 	else if (call->procedure == NFS3_WRITE)
@@ -308,21 +316,27 @@ static void reply_null(struct rpc_call *call)
 		rpc_reply_end(call, &out);
 }
 
+static void count(struct file_service *service, const struct rpc_call *call)
+{
+	if (call->program == NFS_ACL_PROGRAM)
+		service->counters.nfs_acl[call->procedure]++;
+	else
+		service->counters.nfs3[call->procedure]++;
+}
+
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 {
-	struct nfs3_op op = { .service = program->state, .call = call };
-	uint32_t procedure = call->procedure;
+	struct nfs3_op op = { .service = program->state, .call = call, .procedure = find_procedure(call) };
 
-	if (procedure >= NFS3_PROCEDURES) {
+	if (!op.procedure) {
 		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
 		return;
 	}
-	op.service->counters.nfs3[procedure]++;
-	if (procedure == NFS3_NULL) {
+	count(op.service, call);
+	if (!op.procedure->run) {
 		reply_null(call);
 		return;
 	}
-	op.procedure = &procedures[procedure];
 	if (decode(&op))
 		answer(&op);
 	else
@@ -338,12 +352,10 @@ bool nfs3_runs_once(uint32_t procedure)
 
 void nfs3_unreachable(struct rpc_call *call)
 {
-	struct nfs3_op op = { .call = call };
+	struct nfs3_op op = { .call = call, .procedure = find_procedure(call) };
 
-	if (call->procedure == NFS3_NULL || call->procedure >= NFS3_PROCEDURES) {
+	if (op.procedure && op.procedure->run)
+		reply(&op, -EINPROGRESS);
+	else
 		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
-		return;
-	}
-	op.procedure = &procedures[call->procedure];
-	reply(&op, -EINPROGRESS);
 }

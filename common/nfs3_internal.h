@@ -12,6 +12,7 @@
  * nfs3_remove.c	REMOVE, RMDIR, RENAME, LINK
  * nfs3_readdir.c	READDIR, READDIRPLUS
  * nfs3_fsinfo.c	FSSTAT, FSINFO, PATHCONF
+ * nfs_acl.c		another program, NFSACL, whose calls are answered in the same way: GETACL, SETACL
  *
  * A procedure is a function that acts on an operation, perhaps on a worker's thread (so it leaves the service and the
  * name space alone unless its row says otherwise), and writes its results behind the status. If it fails, what
@@ -22,7 +23,8 @@
 
 #include "common/bytes.h"
 #include "common/file_service_internal.h"
-#include "common/nfs3_xdr.h" /* made by rpcgen from common/nfs3.x */
+#include "common/nfs3_xdr.h"    /* made by rpcgen from common/nfs3.x */
+#include "common/nfs_acl_xdr.h" /* made by rpcgen from common/nfs_acl.x */
 
 #include <limits.h>
 
@@ -52,6 +54,8 @@ enum nfs3_number {
 	NFS3_COMMIT,
 };
 
+enum nfs_acl_number { NFS_ACL_NULL, NFS_ACL_GETACL, NFS_ACL_SETACL };
+
 enum {
 	NFS3_FATTR_BYTES = 84,
 	NFS3_POST_OP_BYTES = 4 + NFS3_FATTR_BYTES,
@@ -78,6 +82,8 @@ union nfs3_args {
 	READDIR3args readdir;
 	READDIRPLUS3args readdirplus;
 	COMMIT3args commit;
+	GETACL3args getacl;
+	SETACL3args setacl;
 };
 
 /* What results carry beside the status, of success and of failure alike. */
@@ -124,6 +130,28 @@ struct nfs3_procedure {
 	size_t (*room)(const struct nfs3_op *op);	     /* for the results; NULL: NFS3_ROOM is enough */
 	int (*run)(struct nfs3_op *op);			     /* 0 or a negative errno value */
 };
+
+extern const struct nfs3_procedure nfs_acl_procedures[NFS_ACL_PROCEDURES];
+
+/**
+ * nfs_acl_decode() - an ACL from the wire
+ * @wire:	@count entries, borrowed, in any order
+ * @out:	sorted, without the mask that says nothing; undefined on failure
+ *
+ * Whether the entries make an ACL together is the kernel's to say.
+ *
+ * Return: 0; -EINVAL if there are too many, or one has an unknown type or permission
+ * Source: what Linux and Solaris do; the essay in common/nfs_acl.c
+ */
+int nfs_acl_decode(const nfs_acl_entry *wire, size_t count, struct backend_acl *out);
+
+/**
+ * nfs_acl_encode() - write an ACL's number of entries and, perhaps, the entries
+ * @owner:	whose owner and group are named in their entries
+ * @is_default:	mark the entries so
+ */
+void nfs_acl_encode(struct bytes_writer *w, const struct backend_acl *acl, const struct stat *owner, bool is_default,
+		    bool with_entries);
 
 /**
  * nfs3_status() - the protocol's word for an errno value

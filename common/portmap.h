@@ -30,7 +30,7 @@ struct portmap_row {
 	uint16_t port;
 };
 
-/* What a device serves: NFS and MOUNT at NFS_PORT and the port mapper, over TCP and UDP. */
+/* What a device serves: file service at NFS_PORT and the port mapper, over TCP and UDP. */
 extern const struct portmap_row portmap_services[];
 
 /**

@@ -104,6 +104,11 @@ static void count_files(struct slave *slave, json_t *table)
 		if (counters->nfs3[i])
 			device_counter(table, "nfs3", name, counters->nfs3[i]);
 	}
+	for (size_t i = 0; i < NFS_ACL_PROCEDURES; i++) {
+		snprintf(name, sizeof(name), "procedure_%zu", i);
+		if (counters->nfs_acl[i])
+			device_counter(table, "nfs_acl", name, counters->nfs_acl[i]);
+	}
 	device_counter(table, "files", "relayed", counters->relayed);
 	device_counter(table, "files", "bad_handle", counters->bad_handle);
 	device_counter(table, "files", "stale_handle", counters->stale_handle);

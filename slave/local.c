@@ -33,6 +33,9 @@ static const struct backend local_backend = {
 	.statfs = local_statfs,
 	.limits = local_limits,
 	.commit = local_commit,
+	.get_acl = local_get_acl,
+	.set_acl = local_set_acl,
+	.quota = local_quota,
 };
 
 static int root_open(const char *path)

@@ -9,6 +9,8 @@
  *	local_set.c		SETATTR, and dressing new objects
  *	local_make.c		CREATE, MKDIR, SYMLINK, MKNOD
  *	local_dir.c		LOOKUP, READDIR, and changes of entries that exist
+ *	local_acl.c		POSIX ACLs
+ *	local_quota.c		quotas
  *
  * The shape of an operation. An object is opened by its handle as root, without being read (O_PATH); the thread
  * becomes the client's user; the object is acted upon through that descriptor, so that the kernel checks permissions
@@ -202,5 +204,11 @@ int local_limits(struct volume *volume, const struct handle *object, struct back
 		 struct backend_attributes *after);
 int local_commit(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 		 uint64_t len, struct backend_change *change);
+int local_get_acl(struct volume *volume, const struct handle *object, enum backend_acl_kind kind,
+		  struct backend_acl *acl, struct backend_attributes *after);
+int local_set_acl(struct volume *volume, const struct credentials *who, const struct handle *object,
+		  const struct backend_acl *access, const struct backend_acl *default_acl,
+		  struct backend_attributes *after);
+int local_quota(struct volume *volume, enum backend_quota_kind kind, uint32_t id, struct backend_quota *quota);
 
 #endif

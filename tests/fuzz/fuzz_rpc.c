@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Calls as a client could send them: RPC, NFS, MOUNT and the port mapper over the virtual root and a volume in
- * memory.
+ * Calls as a client could send them: RPC, NFS, NFSACL, MOUNT, RQUOTA and the port mapper over the virtual root
+ * and a volume in memory.
  *
  * Input: byte 0 chooses the transport (enum rpc_transport, modulo 3); then records, each with its length in two
  * bytes before it. Since no fuzzer guesses a keyed hash, a handle in the input is written as its backend part:
@@ -14,7 +14,7 @@
  */
 #include "config.h"
 
-#include "common/file_service.h"
+#include "common/file_service_internal.h"
 #include "common/portmap.h"
 #include "tests/unit/fake_volume.h"
 
@@ -121,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct bytes_reader input = bytes_reader_init(data, size);
 	enum rpc_transport transport = bytes_get_u8(&input) % 3;
 	struct file_service_options options = { .self = 1, .find_volume = find_volume, .relay = relay };
-	struct rpc_program programs[4] = { 0 };
+	struct rpc_program programs[FILE_SERVICE_PROGRAMS + 2] = { 0 };
 	struct rpc_server server = { .programs = programs };
 	struct file_service *service;
 	size_t count;
@@ -132,8 +132,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	service = file_service_new(&options);
 	if (!service)
 		abort();
-	memcpy(programs, file_service_programs(service, &count), 2 * sizeof(programs[0]));
-	programs[2] = portmap_program(portmap_services);
+	memcpy(programs, file_service_programs(service, &count), FILE_SERVICE_PROGRAMS * sizeof(programs[0]));
+	programs[FILE_SERVICE_PROGRAMS] = portmap_program(portmap_services);
 	for (int i = 0; i < RECORDS_MAX && input.left; i++) {
 		size_t len = bytes_get_be16(&input);
 

@@ -11,11 +11,18 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Of few entries, so that a volume stays small. */
+struct fake_acl {
+	uint32_t count;
+	struct backend_acl_entry entries[FAKE_ACL_MAX];
+};
+
 struct node {
 	uint64_t id; /* 0: free. Never used again, so an old handle is stale */
 	struct stat st;
 	uint8_t data[FAKE_FILE_MAX]; /* a symbolic link's target too */
 	uint8_t verifier[8];
+	struct fake_acl acls[2]; /* by enum backend_acl_kind */
 };
 
 /* A name of a node in a directory. */
@@ -604,6 +611,69 @@ static int fake_commit(struct volume *volume, const struct credentials *who, con
 	return err;
 }
 
+static int fake_get_acl(struct volume *volume, const struct handle *object, enum backend_acl_kind kind,
+			struct backend_acl *acl, struct backend_attributes *after)
+{
+	static const enum backend_acl_tag tags[] = { BACKEND_ACL_USER_OBJ, BACKEND_ACL_GROUP_OBJ, BACKEND_ACL_OTHER };
+	struct node *node = node_of(volume, object);
+	const struct fake_acl *stored;
+
+	if (!node)
+		return -ESTALE;
+	note(after, node);
+	stored = &node->acls[kind];
+	acl->count = stored->count;
+	memcpy(acl->entries, stored->entries, sizeof(stored->entries));
+	if (stored->count || kind != BACKEND_ACL_ACCESS)
+		return 0;
+	for (unsigned int i = 0; i < 3; i++)
+		acl->entries[i] = (struct backend_acl_entry){ tags[i], node->st.st_mode >> (6 - 3 * i) & 7, 0 };
+	acl->count = 3;
+	return 0;
+}
+
+static int fake_set_acl(struct volume *volume, const struct credentials *who, const struct handle *object,
+			const struct backend_acl *access, const struct backend_acl *default_acl,
+			struct backend_attributes *after)
+{
+	const struct backend_acl *acls[] = { [BACKEND_ACL_ACCESS] = access, [BACKEND_ACL_DEFAULT] = default_acl };
+	struct node *node = node_of(volume, object);
+
+	if (!node)
+		return -ESTALE;
+	note(after, node);
+	if (who->uid && who->uid != node->st.st_uid)
+		return -EPERM;
+	for (size_t kind = 0; kind < 2; kind++)
+		if (acls[kind] && acls[kind]->count > FAKE_ACL_MAX)
+			return -ENOSPC;
+	for (size_t kind = 0; kind < 2; kind++) {
+		if (!acls[kind])
+			continue;
+		node->acls[kind].count = acls[kind]->count;
+		memcpy(node->acls[kind].entries, acls[kind]->entries, sizeof(node->acls[kind].entries));
+	}
+	touch(volume->state, node);
+	note(after, node);
+	return 0;
+}
+
+/* Users up to 1000 may have 1 GiB and 100 files; the others have no quota, nor do groups. */
+static int fake_quota(struct volume *volume, enum backend_quota_kind kind, uint32_t id, struct backend_quota *quota)
+{
+	if (kind != BACKEND_QUOTA_USER || id > 1000)
+		return -ESRCH;
+	*quota = (struct backend_quota){
+		.byte_hard = 1 << 30,
+		.byte_soft = 1 << 29,
+		.bytes = fake_volume_bytes(volume),
+		.file_hard = 100,
+		.files = id,
+		.file_grace_end = 1,
+	};
+	return 0;
+}
+
 static const struct backend fake_backend = {
 	.name = "fake",
 	.getattr = fake_getattr,
@@ -625,6 +695,9 @@ static const struct backend fake_backend = {
 	.statfs = fake_statfs,
 	.limits = fake_limits,
 	.commit = fake_commit,
+	.get_acl = fake_get_acl,
+	.set_acl = fake_set_acl,
+	.quota = fake_quota,
 };
 
 struct volume *fake_volume_new(void)

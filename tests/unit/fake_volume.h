@@ -19,7 +19,7 @@
 #include "common/backend.h"
 #include "common/namespace.h"
 
-enum { FAKE_FSID = 0x1234, FAKE_NODES_MAX = 64, FAKE_FILE_MAX = 4096, FAKE_ROOT = 100 };
+enum { FAKE_FSID = 0x1234, FAKE_NODES_MAX = 64, FAKE_FILE_MAX = 4096, FAKE_ROOT = 100, FAKE_ACL_MAX = 8 };
 
 /* The write verifier is 0x5678. */
 struct volume *fake_volume_new(void);

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/mount.h>
+#include <sys/quota.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -841,6 +842,147 @@ START_TEST(full_disk_says_so)
 }
 END_TEST
 
+/* --- access control lists and quotas --- */
+
+static int get_acl(const struct handle *handle, enum backend_acl_kind kind, struct backend_acl *acl)
+{
+	struct backend_attributes after;
+
+	return backend->get_acl(volume, handle, kind, acl, &after);
+}
+
+static int set_acl(const struct credentials *who, const struct handle *handle, const struct backend_acl *access,
+		   const struct backend_acl *default_acl)
+{
+	struct backend_attributes after;
+
+	return backend->set_acl(volume, who, handle, access, default_acl, &after);
+}
+
+static const struct backend_acl for_bob = { 5, {
+	{ BACKEND_ACL_USER_OBJ, 6, 0 },
+	{ BACKEND_ACL_USER, 4, BOB },
+	{ BACKEND_ACL_GROUP_OBJ, 0, 0 },
+	{ BACKEND_ACL_MASK, 4, 0 },
+	{ BACKEND_ACL_OTHER, 0, 0 },
+} };
+
+START_TEST(acls_are_obeyed)
+{
+	struct handle file = make_file("file", &alice, 0640);
+	static const struct backend_acl none;
+	struct backend_acl acl;
+
+	ck_assert_int_eq(get_acl(&file, BACKEND_ACL_ACCESS, &acl), 0);
+	ck_assert_uint_eq(acl.count, 3);
+	ck_assert_uint_eq(acl.entries[0].permissions, 6);
+	ck_assert_uint_eq(acl.entries[1].permissions, 4);
+	ck_assert_int_eq(read_any(&bob, &file), -EACCES);
+	ck_assert_int_eq(set_acl(&bob, &file, &for_bob, NULL), -EPERM);
+	sync_count = 0;
+	ck_assert_int_eq(set_acl(&alice, &file, &for_bob, NULL), 0);
+	ck_assert_int_gt(sync_count, 0);
+	ck_assert_int_eq(read_any(&bob, &file), 0);
+	ck_assert_int_eq(get_acl(&file, BACKEND_ACL_ACCESS, &acl), 0);
+	ck_assert_uint_eq(acl.count, 5);
+	ck_assert_int_eq(acl.entries[1].tag, BACKEND_ACL_USER);
+	ck_assert_uint_eq(acl.entries[1].id, BOB);
+	ck_assert_uint_eq(acl.entries[2].id, 0);
+	ck_assert_int_eq(attributes(&file).st_mode & 0777, 0640); /* the group's bits show the mask */
+	ck_assert_int_eq(set_acl(&alice, &file, &none, NULL), 0);
+	ck_assert_int_eq(set_acl(&alice, &file, &none, NULL), 0); /* none is there: not an error */
+	ck_assert_int_eq(read_any(&bob, &file), -EACCES);
+}
+END_TEST
+
+START_TEST(default_acls_are_inherited)
+{
+	struct handle dir = make_dir("dir", &alice, 0700), file;
+	static const struct backend_acl none;
+	struct backend_acl acl;
+
+	ck_assert_int_eq(get_acl(&dir, BACKEND_ACL_DEFAULT, &acl), 0);
+	ck_assert_uint_eq(acl.count, 0);
+	ck_assert_int_eq(set_acl(&alice, &dir, NULL, &for_bob), 0);
+	ck_assert_int_eq(get_acl(&dir, BACKEND_ACL_ACCESS, &acl), 0);
+	ck_assert_uint_eq(acl.count, 3);
+	file = make_file_in(&dir, "file", &alice, 0666);
+	ck_assert_int_eq(get_acl(&file, BACKEND_ACL_ACCESS, &acl), 0);
+	ck_assert_uint_eq(acl.count, 5);
+	ck_assert_int_eq(read_any(&bob, &file), 0);
+	ck_assert_int_eq(set_acl(&alice, &file, NULL, &none), 0); /* a file has no default ACL, so this is nothing */
+	ck_assert_int_eq(set_acl(&alice, &file, NULL, &for_bob), -EACCES);
+}
+END_TEST
+
+START_TEST(acls_that_the_kernel_refuses)
+{
+	struct handle file = make_file("file", &alice, 0640), link = make_symlink("link", "file", &alice);
+	static const struct backend_acl half = { 1, { { BACKEND_ACL_USER_OBJ, 6, 0 } } };
+	struct backend_acl acl;
+
+	ck_assert_int_eq(set_acl(&alice, &file, &half, NULL), -EINVAL);
+	ck_assert_int_eq(set_acl(&alice, &link, &for_bob, NULL), -EINVAL);
+	ck_assert_int_eq(get_acl(&link, BACKEND_ACL_ACCESS, &acl), 0);
+	ck_assert_uint_eq(acl.count, 3);
+	ck_assert_int_eq(get_acl(&file, BACKEND_ACL_ACCESS, &acl), 0);
+	ck_assert_uint_eq(acl.count, 3); /* the link was not followed */
+}
+END_TEST
+
+/* A small ext4 that keeps quotas, on the volume's directory; false if this machine can't. */
+static bool mount_with_quotas(void)
+{
+	char command[3 * PATH_MAX];
+
+	snprintf(command, sizeof(command),
+		 "image=$(mktemp) && truncate -s 8M $image && "
+		 "mkfs.ext4 -q -O quota -E quotatype=usrquota:grpquota $image 2>/dev/null && "
+		 "mount -o loop $image %s 2>/dev/null; status=$?; rm -f $image; exit $status", directory);
+	return private_mounts() && system(command) == 0;
+}
+
+START_TEST(quotas_are_those_of_the_file_system)
+{
+	struct dqblk limits = { .dqb_bhardlimit = 300, .dqb_bsoftlimit = 100, .dqb_ihardlimit = 10,
+				.dqb_valid = QIF_LIMITS };
+	static const char block[200000];
+	enum backend_stability stability = BACKEND_FILE_SYNC;
+	struct backend_change change;
+	struct backend_quota quota;
+	struct handle file;
+	size_t written;
+	int fd;
+
+	ck_assert_int_lt(backend->quota(volume, BACKEND_QUOTA_USER, 4242, &quota), 0);
+	if (!mount_with_quotas())
+		return;
+	local_close(volume);
+	volume_open(directory);
+	ck_assert_int_eq(chmod(directory, 0777), 0);
+	fd = open(directory, O_RDONLY | O_DIRECTORY);
+	ck_assert_int_eq(syscall(SYS_quotactl_fd, fd, QCMD(Q_QUOTAON, USRQUOTA), 0, NULL), 0);
+	ck_assert_int_eq(syscall(SYS_quotactl_fd, fd, QCMD(Q_SETQUOTA, USRQUOTA), ALICE, &limits), 0);
+	close(fd);
+	file = make_file("file", &alice, 0644);
+	ck_assert_int_eq(backend->write(volume, &alice, &file, 0, block, sizeof(block), &stability, &written, &change), 0);
+	ck_assert_int_eq(backend->quota(volume, BACKEND_QUOTA_USER, ALICE, &quota), 0);
+	ck_assert_uint_eq(quota.byte_hard, 300 * 1024);
+	ck_assert_uint_eq(quota.byte_soft, 100 * 1024);
+	ck_assert_uint_ge(quota.bytes, sizeof(block));
+	ck_assert_uint_eq(quota.file_hard, 10);
+	ck_assert_uint_eq(quota.file_soft, 0);
+	ck_assert_uint_eq(quota.files, 1);
+	ck_assert_uint_gt(quota.byte_grace_end, 0); /* more than the soft limit */
+	ck_assert_uint_eq(quota.file_grace_end, 0);
+	ck_assert_int_eq(backend->write(volume, &alice, &file, sizeof(block), block, sizeof(block), &stability, &written,
+					&change), -EDQUOT);
+	ck_assert_int_eq(backend->quota(volume, BACKEND_QUOTA_GROUP, ALICE, &quota), 0);
+	ck_assert_uint_eq(quota.byte_hard, 0);
+	umount2(directory, MNT_DETACH);
+}
+END_TEST
+
 /* --- making --- */
 
 static const struct {
@@ -1428,6 +1570,10 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, commit_is_for_anyone);
 	tcase_add_test(tc, lost_data_changes_the_verifier);
 	tcase_add_test(tc, full_disk_says_so);
+	tcase_add_test(tc, acls_are_obeyed);
+	tcase_add_test(tc, default_acls_are_inherited);
+	tcase_add_test(tc, acls_that_the_kernel_refuses);
+	tcase_add_test(tc, quotas_are_those_of_the_file_system);
 }
 
 static void add_directory(TCase *tc)

@@ -744,6 +744,8 @@ START_TEST(mount_points_are_crossed_both_ways)
 }
 END_TEST
 
+enum { OF_NFS_ACL = 0x100 }; /* of a procedure's number: it is NFSACL's */
+
 /* One call for each procedure, whose handles are zero to start with. */
 static const struct {
 	uint32_t number;
@@ -771,6 +773,8 @@ static const struct {
 	{ NFS3_FSINFO, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_FSINFO3res, false },
 	{ NFS3_PATHCONF, (xdrproc_t)xdr_nfs_fh3, (xdrproc_t)xdr_PATHCONF3res, false },
 	{ NFS3_COMMIT, (xdrproc_t)xdr_COMMIT3args, (xdrproc_t)xdr_COMMIT3res, false },
+	{ OF_NFS_ACL + NFS_ACL_GETACL, (xdrproc_t)xdr_GETACL3args, (xdrproc_t)xdr_GETACL3res, false },
+	{ OF_NFS_ACL + NFS_ACL_SETACL, (xdrproc_t)xdr_SETACL3args, (xdrproc_t)xdr_SETACL3res, true },
 };
 
 /* The status that @object draws; the failure must decode, whatever its facts. */
@@ -787,7 +791,8 @@ static nfsstat3 try_every(int i, nfs_fh3 object)
 		args.rename.to.dir = object;
 	if (every[i].number == NFS3_LINK)
 		args.link.link.dir = object;
-	call_xdr(NFS_PROGRAM, every[i].number, every[i].args, &args, every[i].res, &res, sizeof(res));
+	call_xdr(every[i].number < OF_NFS_ACL ? NFS_PROGRAM : NFS_ACL_PROGRAM, every[i].number % OF_NFS_ACL,
+		 every[i].args, &args, every[i].res, &res, sizeof(res));
 	status = res.status;
 	xdr_free(every[i].res, &res);
 	return status;
@@ -861,6 +866,92 @@ START_TEST(a_relayed_call_is_not_relayed_again)
 	ck_assert_int_eq(try_every(_i, other_volume(2)), NFS3ERR_JUKEBOX);
 	ck_assert_uint_eq(relayed_to, 0);
 	ck_assert_int_eq(try_every(_i, other_volume(3)), NFS3ERR_JUKEBOX); /* ours, not open */
+}
+END_TEST
+
+static nfsstat3 set_acl(nfs_fh3 object, uint32_t mask, nfs_acl_entry *entries, uint32_t count)
+{
+	SETACL3args args = { .object = object, .acl = { .mask = mask } };
+	SETACL3res res;
+
+	args.acl.access_count = args.acl.access.access_len = mask & NFS_ACL_ACCESS ? count : 0;
+	args.acl.access.access_val = entries;
+	args.acl.default_count = args.acl.default_.default__len = mask & NFS_ACL_DEFAULT ? count : 0;
+	args.acl.default_.default__val = entries;
+	call_xdr(NFS_ACL_PROGRAM, NFS_ACL_SETACL, (xdrproc_t)xdr_SETACL3args, &args, (xdrproc_t)xdr_SETACL3res, &res,
+		 sizeof(res));
+	ck_assert(res.status != NFS3_OK || res.attributes.attributes_follow);
+	return res.status;
+}
+
+static GETACL3res get_acl(nfs_fh3 object, uint32_t mask)
+{
+	GETACL3args args = { .object = object, .mask = mask };
+	GETACL3res res;
+
+	call_xdr(NFS_ACL_PROGRAM, NFS_ACL_GETACL, (xdrproc_t)xdr_GETACL3args, &args, (xdrproc_t)xdr_GETACL3res, &res,
+		 sizeof(res));
+	if (res.status == NFS3_OK) {
+		ck_assert(res.GETACL3res_u.resok.attributes.attributes_follow);
+		ck_assert_uint_eq(res.GETACL3res_u.resok.acl.mask, mask);
+	}
+	return res;
+}
+
+START_TEST(acls_are_set_and_shown)
+{
+	nfs_acl_entry entries[] = { { 1, 0, 7 }, { 2, 1001, 6 }, { 4, 0, 5 }, { 0x10, 0, 7 }, { 0x20, 0, 0 } };
+	nfs_fh3 object = volume_root();
+	const nfs_acl_attributes *acl;
+	GETACL3res res;
+
+	/* Without an ACL there is what the mode says, with Sun's mask. */
+	res = get_acl(object, NFS_ACL_ACCESS | NFS_ACL_DEFAULT);
+	acl = &res.GETACL3res_u.resok.acl;
+	ck_assert_uint_eq(acl->access_count, 4);
+	ck_assert_uint_eq(acl->access.access_len, 4);
+	ck_assert_uint_eq(acl->access.access_val[2].type, BACKEND_ACL_MASK);
+	ck_assert_uint_eq(acl->default_count, 0);
+	FORGET(GETACL3res, &res);
+
+	ck_assert_int_eq(set_acl(object, NFS_ACL_ACCESS, entries, 5), NFS3_OK);
+	ck_assert_int_eq(set_acl(object, NFS_ACL_DEFAULT, entries, 5), NFS3_OK);
+	ck_assert_int_eq(set_acl(object, NFS_ACL_ACCESS, NULL, 0), NFS3_OK); /* the default one stays */
+	res = get_acl(object, NFS_ACL_ACCESS_COUNT | NFS_ACL_DEFAULT);
+	acl = &res.GETACL3res_u.resok.acl;
+	ck_assert_uint_eq(acl->access_count, 4);
+	ck_assert_uint_eq(acl->access.access_len, 0); /* only how many was asked */
+	ck_assert_uint_eq(acl->default_count, 5);
+	ck_assert_uint_eq(acl->default_.default__val[1].type, NFS_ACL_TYPE_DEFAULT | BACKEND_ACL_USER);
+	ck_assert_uint_eq(acl->default_.default__val[1].id, 1001);
+	FORGET(GETACL3res, &res);
+	ck_assert_uint_eq(file_service_counters(service)->nfs_acl[NFS_ACL_GETACL], 2);
+}
+END_TEST
+
+START_TEST(acls_that_are_none)
+{
+	nfs_acl_entry entries[] = { { 1, 0, 8 } };
+	SETACL3args args = { .object = volume_root(), .acl = { .mask = NFS_ACL_ACCESS, .access_count = 1 } };
+	struct bytes_reader results;
+	GETACL3res got;
+	SETACL3res set;
+
+	ck_assert_int_eq(set_acl(volume_root(), NFS_ACL_ACCESS, entries, 1), NFS3ERR_INVAL);
+	ck_assert_int_eq(set_acl(volume_root(), 16, NULL, 0), NFS3ERR_INVAL);
+	call_xdr(NFS_ACL_PROGRAM, NFS_ACL_SETACL, (xdrproc_t)xdr_SETACL3args, &args, (xdrproc_t)xdr_SETACL3res, &set,
+		 sizeof(set));
+	ck_assert_int_eq(set.status, NFS3ERR_INVAL); /* two counts that differ */
+	got = get_acl(volume_root(), 16);
+	ck_assert_int_eq(got.status, NFS3ERR_INVAL);
+	got = get_acl(entry_fh(1), NFS_ACL_ACCESS);
+	ck_assert_int_eq(got.status, NFS3ERR_NOTSUPP);
+	client_uid = 1000;
+	ck_assert_int_eq(set_acl(volume_root(), NFS_ACL_ACCESS, NULL, 0), NFS3ERR_PERM);
+	ck_assert_uint_eq(call_bytes(NFS_ACL_PROGRAM, 3, NFS_ACL_NULL, "", 0, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(results.left, 0);
+	ck_assert_uint_eq(call_bytes(NFS_ACL_PROGRAM, 3, NFS_ACL_PROCEDURES, "", 0, &results), RPC_ACCEPT_PROC_UNAVAIL);
+	ck_assert_uint_eq(call_bytes(NFS_ACL_PROGRAM, 2, 0, "", 0, &results), RPC_ACCEPT_PROG_MISMATCH);
 }
 END_TEST
 
@@ -1264,6 +1355,13 @@ START_TEST(unreachable_knows_every_program)
 	call.procedure = 5;
 	file_service_unreachable(&call);
 	ck_assert_uint_eq(call.reply[RPC_REPLY_HEADROOM + 23], RPC_ACCEPT_SYSTEM_ERR);
+	call.program = RQUOTA_PROGRAM;
+	file_service_unreachable(&call);
+	ck_assert_uint_eq(call.reply[RPC_REPLY_HEADROOM + 23], RPC_ACCEPT_SYSTEM_ERR);
+	call.program = NFS_ACL_PROGRAM;
+	call.procedure = NFS_ACL_GETACL;
+	file_service_unreachable(&call);
+	ck_assert_uint_eq(call.reply[RPC_REPLY_HEADROOM + 23], RPC_ACCEPT_SUCCESS);
 	rpc_call_fini(&call);
 }
 END_TEST
@@ -1301,6 +1399,8 @@ int main(void)
 	tcase_add_loop_test(tc, the_virtual_root_is_never_changed, 0, sizeof(every) / sizeof(every[0]));
 	tcase_add_loop_test(tc, another_devices_volume_is_relayed, 0, sizeof(every) / sizeof(every[0]));
 	tcase_add_loop_test(tc, a_relayed_call_is_not_relayed_again, 0, sizeof(every) / sizeof(every[0]));
+	tcase_add_test(tc, acls_are_set_and_shown);
+	tcase_add_test(tc, acls_that_are_none);
 	tcase_add_test(tc, squashed_root_is_nobody);
 	tcase_add_test(tc, access_bits);
 	tcase_add_test(tc, directories_in_replies_of_any_size);
