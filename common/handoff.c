@@ -35,6 +35,9 @@ struct handoff {
 	/* Second device. */
 	const struct tch_message *message; /* borrowed while TCH_EV_HANDOFF is stepped */
 	struct flow_key restored;
+	uint32_t receive_next; /* of the restored flow, when it was frozen */
+	bool is_done;	       /* Done has come */
+	uint64_t done_by_ms;   /* monotonic clock */
 };
 
 /* A flow given away, still relayed by our kernel. */
@@ -395,6 +398,7 @@ static int handoff_import(struct handoff *handoff, const struct kernel_helper_st
 		return rc;
 	}
 	handoff->restored = kernel->flow;
+	handoff->receive_next = kernel->receive_next;
 	return 0;
 }
 
@@ -566,6 +570,19 @@ static void handoff_begin(struct handoff *handoff)
 	}
 }
 
+/* Done came. What it follows may still be in the hands of another CPU: then it is not true yet. */
+static void handoff_arrived(struct handoff *handoff)
+{
+	struct kernel_helper *helper = handoff->all->options.helper;
+	struct conn *conn = handoff_conn(handoff);
+
+	if (conn && clock_monotonic_ms() < handoff->done_by_ms &&
+	    kernel_helper_is_overtaken(helper, conn_fd(conn), &handoff->restored, handoff->receive_next))
+		timer_arm(handoff->timer, HANDOFF_ARRIVAL_POLL_MS);
+	else
+		handoff_event(handoff, TCH_EV_DONE, 0);
+}
+
 static void handoff_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct handoff *handoff = arg;
@@ -573,6 +590,8 @@ static void handoff_on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (handoff->tch.state == TCH_IDLE)
 		handoff_begin(handoff);
+	else if (handoff->is_done)
+		handoff_arrived(handoff);
 	else
 		handoff_event(handoff, TCH_EV_TIMEOUT, 0);
 }
@@ -663,6 +682,14 @@ static void handoffs_opened(struct handoffs *handoffs, uint32_t node, const stru
 		options->functions->send(node, &refusal, options->arg);
 }
 
+static void handoff_received_done(struct handoff *handoff, int duration_us)
+{
+	handoff_note_duration(handoff, duration_us);
+	handoff->is_done = true;
+	handoff->done_by_ms = clock_monotonic_ms() + TCH_ORDER_MS;
+	handoff_arrived(handoff);
+}
+
 void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tch_message *message)
 {
 	static const enum tch_event events[TCH_KIND_COUNT] = {
@@ -684,8 +711,10 @@ void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tc
 			  (int)message->kind);
 		return;
 	}
-	if (message->kind == TCH_KIND_DONE)
-		handoff_note_duration(handoff, message->result);
+	if (message->kind == TCH_KIND_DONE) {
+		handoff_received_done(handoff, message->result);
+		return;
+	}
 	handoff->message = message;
 	handoff->stepping = true; /* keeps it alive until `message` is taken back */
 	handoff_event(handoff, events[message->kind], message->result);

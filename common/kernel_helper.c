@@ -496,6 +496,15 @@ int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_help
 	return 0;
 }
 
+bool kernel_helper_is_overtaken(struct kernel_helper *helper, int fd, const struct flow_key *flow, uint32_t receive_next)
+{
+	uint32_t parked, received;
+
+	park_drain(helper->park);
+	return park_first_sequence(helper->park, flow, &parked) && !tcp_repair_received(fd, &received) &&
+	       (int32_t)(parked - receive_next - received) > 0;
+}
+
 void kernel_helper_take_direct(struct kernel_helper *helper, const struct flow_key *flow)
 {
 	struct node_order order = { .flow = *flow, .way = { .speaks = 1 }, .state = NODE_OPEN };

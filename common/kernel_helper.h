@@ -179,6 +179,17 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
 int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, const uint8_t *from_mac,
 			  int *fd);
 
+/**
+ * kernel_helper_is_overtaken() - would a parked packet overtake one that was relayed here?
+ * @fd:		the restored socket
+ * @receive_next: of the state that it was restored from
+ *
+ * What was relayed may have left the first device and still be in the hands of another CPU, or on the wire.
+ *
+ * Return: true if what the first parked packet follows has not all been received yet
+ */
+bool kernel_helper_is_overtaken(struct kernel_helper *helper, int fd, const struct flow_key *flow, uint32_t receive_next);
+
 /* Nothing is relayed to the restored connection any more: packets that were parked meanwhile, then all later ones. */
 void kernel_helper_take_direct(struct kernel_helper *helper, const struct flow_key *flow);
 

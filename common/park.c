@@ -279,7 +279,7 @@ static int read_ipv6(struct bytes_reader *r, struct flow_key *flow)
 	return 0;
 }
 
-int park_frame_flow(const uint8_t *frame, size_t len, struct flow_key *out)
+static int read_frame(const uint8_t *frame, size_t len, struct flow_key *out, uint32_t *sequence)
 {
 	struct bytes_reader r = bytes_reader_init(frame, len);
 	struct flow_key flow = { 0 };
@@ -298,10 +298,18 @@ int park_frame_flow(const uint8_t *frame, size_t len, struct flow_key *out)
 		return -EBADMSG;
 	flow.client_port = htons(bytes_get_be16(&r));
 	flow.vip_port = htons(bytes_get_be16(&r));
+	*sequence = bytes_get_be32(&r);
 	if (r.failed)
 		return -EBADMSG;
 	*out = flow;
 	return 0;
+}
+
+int park_frame_flow(const uint8_t *frame, size_t len, struct flow_key *out)
+{
+	uint32_t sequence;
+
+	return read_frame(frame, len, out, &sequence);
 }
 
 static void write_frame(struct park *park, const uint8_t *bytes, size_t len)
@@ -358,6 +366,16 @@ void park_drain(struct park *park)
 		if (len > 0)
 			sort_frame(park, (size_t)len);
 	}
+}
+
+bool park_first_sequence(struct park *park, const struct flow_key *flow, uint32_t *sequence)
+{
+	const size_t header = sizeof(struct virtio_net_hdr);
+	struct kept_flow *kept = find_flow(park, flow);
+	struct frame *frame = kept ? STAILQ_FIRST(&kept->frames) : NULL;
+	struct flow_key same;
+
+	return frame && read_frame(frame->bytes + header, frame->len - header, &same, sequence) == 0;
 }
 
 void park_write_back(struct park *park, const struct flow_key *flow)

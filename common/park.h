@@ -61,6 +61,9 @@ void park_drain(struct park *park);
 /* Write back what is kept of the flow, in order; the flow stays kept, with nothing. */
 void park_write_back(struct park *park, const struct flow_key *flow);
 
+/* The TCP sequence number of the first frame that is kept of the flow, in host byte order. False: there is none. */
+bool park_first_sequence(struct park *park, const struct flow_key *flow, uint32_t *sequence);
+
 /* Keep no more frames of the flow; those still kept are lost. A flow that is not kept is no error. */
 void park_forget(struct park *park, const struct flow_key *flow);
 
