@@ -82,7 +82,7 @@ const struct file_service_counters *file_service_counters(const struct file_serv
 
 bool file_service_runs_once(const struct rpc_call *call)
 {
-	return call->program == NFS_PROGRAM && nfs3_runs_once(call->procedure);
+	return (call->program == NFS_PROGRAM || call->program == NFS_ACL_PROGRAM) && nfs3_runs_once(call);
 }
 
 const struct duplicate_requests_counters *file_service_duplicates(const struct file_service *service,

@@ -41,8 +41,8 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void rquota_dispatch(const struct rpc_program *program, struct rpc_call *call);
 
-/* Whether a procedure changes what it would not find again. WRITE may be run again: it writes the same. */
-bool nfs3_runs_once(uint32_t procedure);
+/* Whether a call changes what it would not find again. WRITE may be run again: it writes the same. */
+bool nfs3_runs_once(const struct rpc_call *call);
 
 /* Answer a call whose volume's owner can't be reached. */
 void nfs3_unreachable(struct rpc_call *call);

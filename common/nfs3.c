@@ -345,9 +345,11 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 	args_free(op.procedure, &op.args);
 }
 
-bool nfs3_runs_once(uint32_t procedure)
+bool nfs3_runs_once(const struct rpc_call *call)
 {
-	return procedure < NFS3_PROCEDURES && procedures[procedure].modifies && !procedures[procedure].moves_data;
+	const struct nfs3_procedure *procedure = find_procedure(call);
+
+	return procedure && procedure->modifies && !procedure->moves_data;
 }
 
 void nfs3_unreachable(struct rpc_call *call)

@@ -73,7 +73,7 @@ int nfs3_name(const filename3 *wire, enum nfs3_name_use use, char out[static NFS
 		return -EINVAL;
 	is_dot = name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.'));
 	if (is_dot && use != NFS3_NAME_FIND)
-		return use == NFS3_NAME_MAKE ? -EEXIST : -EINVAL;
+		return use == NFS3_NAME_MAKE || (use == NFS3_NAME_RMDIR && len == 2) ? -EEXIST : -EINVAL;
 	memcpy(out, name, len);
 	out[len] = '\0';
 	return 0;

@@ -164,13 +164,14 @@ void nfs_acl_encode(struct bytes_writer *w, const struct backend_acl *acl, const
 nfsstat3 nfs3_status(int err);
 
 /* How a name is used: an existing one may be "." or "..". */
-enum nfs3_name_use { NFS3_NAME_FIND, NFS3_NAME_MAKE, NFS3_NAME_TAKE_AWAY };
+enum nfs3_name_use { NFS3_NAME_FIND, NFS3_NAME_MAKE, NFS3_NAME_TAKE_AWAY, NFS3_NAME_RMDIR };
 
 /**
  * nfs3_name() - check a name and terminate it
  *
- * Return: 0; -EINVAL (empty, '/' or NUL in it, "." or ".." to be taken away), -EEXIST ("." or ".." to be made),
- * -ENAMETOOLONG
+ * Return: 0; -EINVAL (empty, '/' or NUL in it, "." or ".." to be taken away), -EEXIST ("." or ".." to be made, ".." to be
+ * taken away by RMDIR), -ENAMETOOLONG
+ * Source: RFC 1813, 3.3.9, 3.3.13, 3.3.14
  */
 int nfs3_name(const filename3 *wire, enum nfs3_name_use use, char out[static NFS3_NAME_BYTES]);
 

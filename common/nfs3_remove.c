@@ -24,7 +24,7 @@ int nfs3_remove(struct nfs3_op *op)
 int nfs3_rmdir(struct nfs3_op *op)
 {
 	char name[NFS3_NAME_BYTES];
-	int err = nfs3_name(&op->args.remove.object.name, NFS3_NAME_TAKE_AWAY, name);
+	int err = nfs3_name(&op->args.remove.object.name, NFS3_NAME_RMDIR, name);
 
 	if (!err)
 		err = op->volume->backend->rmdir(op->volume, &op->who, &op->object, name, &op->change);

@@ -147,7 +147,7 @@ static int pseudo_read(struct volume *volume, const struct credentials *who, con
 	int err = attributes_after(volume, object, after);
 
 	(void)who, (void)offset, (void)data, (void)len, (void)got, (void)end;
-	return err ? err : -EISDIR;
+	return err ? err : -EINVAL;
 }
 
 /* The entries behind @cookie in the order of their cookies. Return: false if @entry_fn had enough */

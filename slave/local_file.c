@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -237,15 +239,43 @@ static uint64_t file_size_max(const struct statfs *fs)
 	return fs->f_type == EXT4_SUPER_MAGIC ? (uint64_t)UINT32_MAX * (uint64_t)fs->f_bsize : INT64_MAX;
 }
 
-static int read_limits(int fd, struct backend_limits *limits)
+/* The C library knows ext4 and XFS, and says 127 of all others. Without a limit of its own st_nlink is one. */
+static uint32_t link_max(int fd, const struct statfs *fs)
 {
-	long link_max = fpathconf(fd, _PC_LINK_MAX);
+	long known;
+
+	switch (fs->f_type) {
+	case BTRFS_SUPER_MAGIC:
+		return UINT16_MAX;
+	case TMPFS_MAGIC:
+		return UINT32_MAX;
+	default:
+		known = fpathconf(fd, _PC_LINK_MAX);
+		return known < 0 || known > UINT32_MAX ? UINT32_MAX : (uint32_t)known;
+	}
+}
+
+/* A directory of ext4 or f2fs may have been told to ignore case; what it can't be asked it has not. */
+static bool ignores_case(const struct local_object *object)
+{
+	int flags = 0, fd = S_ISDIR(object->st.st_mode) ? local_object_reopen(object, O_RDONLY | O_DIRECTORY) : -1;
+
+	if (fd < 0)
+		return false;
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags))
+		flags = 0;
+	close(fd);
+	return flags & FS_CASEFOLD_FL;
+}
+
+static int read_limits(const struct local_object *object, struct backend_limits *limits)
+{
 	struct statfs fs;
 
-	if (fstatfs(fd, &fs))
+	if (fstatfs(object->fd, &fs))
 		return -errno;
 	*limits = (struct backend_limits){
-		.link_max = link_max < 0 || link_max > UINT32_MAX ? UINT32_MAX : (uint32_t)link_max,
+		.link_max = link_max(object->fd, &fs),
 		.name_max = (uint32_t)fs.f_namelen,
 		.file_size_max = file_size_max(&fs),
 		.time_delta = { .tv_nsec = 1 },
@@ -253,6 +283,7 @@ static int read_limits(int fd, struct backend_limits *limits)
 		.has_symlinks = true,
 		.no_truncate = true,
 		.chown_restricted = true,
+		.case_insensitive = ignores_case(object),
 		.case_preserving = true,
 	};
 	return 0;
@@ -264,5 +295,5 @@ int local_limits(struct volume *volume, const struct handle *object, struct back
 	struct local_object opened;
 	int rc = local_begin(volume, &local_as_root, object, &opened, after);
 
-	return rc ? rc : local_end(&opened, after, read_limits(opened.fd, limits));
+	return rc ? rc : local_end(&opened, after, read_limits(&opened, limits));
 }

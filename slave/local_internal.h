@@ -94,7 +94,7 @@ int local_object_reopen(const struct local_object *object, int flags);
  */
 int local_object_reopen_as(const struct local_object *object, const struct credentials *who, int flags);
 
-/* 0 for a regular file; -EISDIR, or -EINVAL for everything else. */
+/* 0 for a regular file; -EINVAL, which RFC 1813, 3.3.6 and 3.3.7, want for directories, too. */
 int local_object_need_regular(const struct local_object *object);
 
 /**
@@ -146,6 +146,11 @@ int local_begin_change(struct volume *volume, const struct credentials *who, con
 int local_end(struct local_object *object, struct backend_attributes *after, int rc);
 
 /* --- local_set.c --- */
+
+static inline bool local_time_is(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
 
 bool local_set_is_empty(const struct backend_set *set);
 

@@ -181,7 +181,7 @@ struct creation {
 
 /*
  * An exclusive CREATE leaves its verifier in the times, where a repeated call finds it; the client sets the real ones
- * next. The high bits are dropped, as knfsd does: file systems with signed 32-bit times could not keep them.
+ * next. As seconds with a sign, of which every file system we know keeps 32 bits.
  */
 static struct backend_set verifier_encode(const uint8_t *verifier)
 {
@@ -189,16 +189,16 @@ static struct backend_set verifier_encode(const uint8_t *verifier)
 
 	return (struct backend_set){
 		.set_mtime = BACKEND_TIME_CLIENT,
-		.mtime.tv_sec = bytes_get_be32(&r) & INT32_MAX,
+		.mtime.tv_sec = (int32_t)bytes_get_be32(&r),
 		.set_atime = BACKEND_TIME_CLIENT,
-		.atime.tv_sec = bytes_get_be32(&r) & INT32_MAX,
+		.atime.tv_sec = (int32_t)bytes_get_be32(&r),
 	};
 }
 
 static bool has_verifier(const struct stat *st, const struct backend_set *verifier)
 {
-	return st->st_size == 0 && st->st_mtim.tv_sec == verifier->mtime.tv_sec &&
-	       st->st_atim.tv_sec == verifier->atime.tv_sec;
+	return st->st_size == 0 && local_time_is(&st->st_mtim, &verifier->mtime) &&
+	       local_time_is(&st->st_atim, &verifier->atime);
 }
 
 /* Made and opened in one step, so that what is dressed next is what was made, whatever happens to the name. */

@@ -118,9 +118,7 @@ int local_object_reopen_as(const struct local_object *object, const struct crede
 
 int local_object_need_regular(const struct local_object *object)
 {
-	if (S_ISREG(object->st.st_mode))
-		return 0;
-	return S_ISDIR(object->st.st_mode) ? -EISDIR : -EINVAL;
+	return S_ISREG(object->st.st_mode) ? 0 : -EINVAL;
 }
 
 uint64_t local_verifier_new(void)

@@ -122,11 +122,6 @@ int local_set_apply(const struct credentials *who, const struct local_object *ob
 	return rc;
 }
 
-static bool is_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 int local_setattr(struct volume *volume, const struct credentials *who, const struct handle *object,
 		  const struct backend_set *set, const struct timespec *guard, struct backend_change *change)
 {
@@ -136,7 +131,7 @@ int local_setattr(struct volume *volume, const struct credentials *who, const st
 	rc = local_begin_change(volume, who, object, &opened, change);
 	if (rc)
 		return rc;
-	if (guard && !is_time(guard, &opened.st.st_ctim))
+	if (guard && !local_time_is(guard, &opened.st.st_ctim))
 		rc = -EAGAIN;
 	else
 		rc = local_set_apply(who, &opened, set);

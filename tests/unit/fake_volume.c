@@ -229,8 +229,6 @@ static int file_of(struct volume *volume, const struct credentials *who, const s
 	*file = node_of(volume, object);
 	if (!*file)
 		return -ESTALE;
-	if (S_ISDIR((*file)->st.st_mode))
-		return -EISDIR;
 	return !S_ISREG((*file)->st.st_mode) ? -EINVAL : may(*file, who, wanted) ? 0 : -EACCES;
 }
 

@@ -715,8 +715,8 @@ START_TEST(data_needs_a_regular_file)
 
 	ck_assert_int_eq(backend->mknod(volume, &alice, &volume->root, "fifo", S_IFIFO, 0, 0, &no_set, &found, &change), 0);
 	fifo = found.handle;
-	ck_assert_int_eq(read_any(&alice, &dir), -EISDIR);
-	ck_assert_int_eq(write_as(&alice, &dir, 0, "x"), -EISDIR);
+	ck_assert_int_eq(read_any(&alice, &dir), -EINVAL);
+	ck_assert_int_eq(write_as(&alice, &dir, 0, "x"), -EINVAL);
 	ck_assert_int_eq(read_any(&alice, &fifo), -EINVAL);
 	ck_assert_int_eq(backend->write(volume, &alice, &fifo, 0, "x", 1, &stability, &written, &change), -EINVAL);
 	ck_assert(change.before.valid && change.after.valid);
@@ -1079,7 +1079,7 @@ END_TEST
 
 START_TEST(exclusive_create_may_be_repeated)
 {
-	static const uint8_t first[8] = { 0xff, 1, 2, 3, 0xfe, 5, 6, 7 }, second[8] = { 0xff, 1, 2, 3, 0xfe, 5, 6, 8 };
+	static const uint8_t first[8] = { 0xff, 1, 2, 3, 0x7e, 5, 6, 7 };
 	struct backend_set times = { .set_atime = BACKEND_TIME_CLIENT, .set_mtime = BACKEND_TIME_CLIENT };
 	struct backend_found found, again;
 	struct backend_change change;
@@ -1090,14 +1090,18 @@ START_TEST(exclusive_create_may_be_repeated)
 	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, first, &again,
 					 &change), 0);
 	ck_assert(is_same_handle(&found.handle, &again.handle));
-	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, second, &again,
-					 &change), -EEXIST);
+	for (int bit = 0; bit < 64; bit++) { /* all of them count */
+		uint8_t other[8];
+
+		memcpy(other, first, sizeof(other));
+		other[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, other,
+						 &again, &change), -EEXIST);
+	}
 
 	/* Used since, even if its times happen to match. */
 	times.atime = found.attributes.st.st_atim;
 	times.mtime = found.attributes.st.st_mtim;
-	ck_assert_int_le(times.atime.tv_sec, INT32_MAX);
-	ck_assert_int_le(times.mtime.tv_sec, INT32_MAX);
 	ck_assert_int_eq(write_as(&alice, &found.handle, 0, "used"), 0);
 	ck_assert_int_eq(set_as(&alice, &found.handle, &times), 0);
 	ck_assert_int_eq(backend->create(volume, &alice, root, "x", BACKEND_CREATE_EXCLUSIVE, &no_set, first, &again,
@@ -1430,7 +1434,7 @@ START_TEST(limits_are_those_of_the_file_system)
 	ck_assert_int_eq(backend->limits(volume, &volume->root, &limits, &after), 0);
 	ck_assert(after.valid && limits.has_links && limits.has_symlinks && !limits.case_insensitive);
 	ck_assert_uint_eq(limits.name_max, 255);
-	ck_assert_uint_gt(limits.link_max, 1);
+	ck_assert_uint_gt(limits.link_max, 127); /* what the C library says of file systems that it does not know */
 	ck_assert_uint_gt(limits.file_size_max, 1ull << 40);
 	ck_assert_int_eq(backend->statfs(volume, &bob, &volume->root, &facts, &after), 0);
 	ck_assert(after.valid);

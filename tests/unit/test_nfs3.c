@@ -339,18 +339,18 @@ END_TEST
 static const struct {
 	const char *name;
 	size_t len;
-	int found, made, taken_away;
+	int found, made, taken_away, rmdir;
 } names[] = {
-	{ "a", 1, 0, 0, 0 },
-	{ "...", 3, 0, 0, 0 },
-	{ ".a", 2, 0, 0, 0 },
-	{ "\xff\n", 2, 0, 0, 0 },
-	{ "", 0, -EINVAL, -EINVAL, -EINVAL },
-	{ ".", 1, 0, -EEXIST, -EINVAL },
-	{ "..", 2, 0, -EEXIST, -EINVAL },
-	{ "a/b", 3, -EINVAL, -EINVAL, -EINVAL },
-	{ "a\0b", 3, -EINVAL, -EINVAL, -EINVAL },
-	{ "\0", 1, -EINVAL, -EINVAL, -EINVAL },
+	{ "a", 1, 0, 0, 0, 0 },
+	{ "...", 3, 0, 0, 0, 0 },
+	{ ".a", 2, 0, 0, 0, 0 },
+	{ "\xff\n", 2, 0, 0, 0, 0 },
+	{ "", 0, -EINVAL, -EINVAL, -EINVAL, -EINVAL },
+	{ ".", 1, 0, -EEXIST, -EINVAL, -EINVAL },
+	{ "..", 2, 0, -EEXIST, -EINVAL, -EEXIST },
+	{ "a/b", 3, -EINVAL, -EINVAL, -EINVAL, -EINVAL },
+	{ "a\0b", 3, -EINVAL, -EINVAL, -EINVAL, -EINVAL },
+	{ "\0", 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL },
 };
 
 START_TEST(names_are_checked)
@@ -361,6 +361,7 @@ START_TEST(names_are_checked)
 	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_FIND, out), names[_i].found);
 	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_MAKE, out), names[_i].made);
 	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_TAKE_AWAY, out), names[_i].taken_away);
+	ck_assert_int_eq(nfs3_name(&wire, NFS3_NAME_RMDIR, out), names[_i].rmdir);
 }
 END_TEST
 
