@@ -19,6 +19,7 @@
  *   exports		which client may do what where
  *   file_service	NFSv3 and its side protocols: from a call to a volume's backend
  *   flow		flows, as BPF and user space see them
+ *   group_set		the groups that a user is in, looked up here
  *   handle		file handles
  *   handoff		moving sessions: the shell around tch
  *   kernel_helper	moving a connection out of and into this kernel: the door to the next five

@@ -20,6 +20,7 @@
 #ifndef VNAS_COMMON_BACKEND_H
 #define VNAS_COMMON_BACKEND_H
 
+#include "common/group_set.h"
 #include "common/handle.h"
 
 #include <stdbool.h>
@@ -37,6 +38,7 @@ struct credentials {
 	uint32_t gid;
 	uint32_t group_count;
 	uint32_t groups[CREDENTIALS_GROUPS_MAX];
+	const struct group_set *group_set; /* if not NULL, instead of `groups`; borrowed */
 };
 
 /* Attributes that may be missing. */

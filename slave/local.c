@@ -136,7 +136,7 @@ static int probe_capabilities(struct volume *volume, const char **why)
 	local_object_close(&root);
 
 	rc = local_identity_assume(&nobody);
-	local_identity_drop();
+	local_identity_end();
 	if (rc) {
 		*why = "vnasd can't act for its clients' users; it needs CAP_SETUID and CAP_SETGID";
 		return -EPERM;

@@ -8,7 +8,8 @@
  *
  * Needs CAP_DAC_READ_SEARCH (open_by_handle_at) and CAP_SETUID, CAP_SETGID.
  *
- * Threads: a volume may be used from several threads at once.
+ * Threads: a volume may be used from several threads at once. A thread other than the process's first one keeps the
+ * identity of its last operation: it must do nothing else.
  */
 #ifndef VNAS_SLAVE_LOCAL_H
 #define VNAS_SLAVE_LOCAL_H

@@ -143,7 +143,7 @@ int local_set_acl(struct volume *volume, const struct credentials *who, const st
 		rc = acl_write(&opened, BACKEND_ACL_ACCESS, access);
 	if (!rc && default_acl && (default_acl->count || S_ISDIR(opened.st.st_mode)))
 		rc = acl_write(&opened, BACKEND_ACL_DEFAULT, default_acl);
-	local_identity_drop();
+	local_identity_root();
 	if (!rc)
 		rc = local_object_sync(volume, &opened);
 	return local_end(&opened, after, rc);

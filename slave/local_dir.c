@@ -31,7 +31,7 @@ int local_lookup(struct volume *volume, const struct credentials *who, const str
 /* The end of a change of a directory's entries: durable before the reply. */
 static int end_change(struct volume *volume, struct local_object *dir, struct backend_change *change, int rc)
 {
-	local_identity_drop();
+	local_identity_root();
 	if (!rc)
 		rc = local_object_sync(volume, dir);
 	return local_end(dir, &change->after, rc);
@@ -77,7 +77,7 @@ static int rename_to(struct volume *volume, const struct credentials *who, const
 	if (rc)
 		return rc;
 	rc = renameat(from.fd, from_name, to->fd, to_name) ? -errno : 0;
-	local_identity_drop();
+	local_identity_root();
 	if (!rc && !is_same(&from.st, &to->st))
 		rc = local_object_sync(volume, to);
 	return end_change(volume, &from, from_change, rc);

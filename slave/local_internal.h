@@ -14,7 +14,7 @@
  *
  * The shape of an operation. An object is opened by its handle as root, without being read (O_PATH); the thread
  * becomes the client's user; the object is acted upon through that descriptor, so that the kernel checks permissions
- * and no path is walked twice; the thread is root again; what has changed is made durable; the attributes after the
+ * and no path is walked twice; the thread has root's powers again; what has changed is made durable; the attributes after the
  * operation are read; the object is closed. local_begin() and local_end() are the two ends of it.
  */
 #ifndef VNAS_SLAVE_LOCAL_INTERNAL_H
@@ -42,19 +42,27 @@ struct local_object {
 
 /* --- local_identity.c --- */
 
-/* Whom an operation acts as that needs no permission beyond the handle. */
+/* Whom an operation acts as that needs no permission beyond the handle, and makes nothing. Known by its address. */
 extern const struct credentials local_as_root;
 
 /**
  * local_identity_assume() - let the calling thread, and no other, act as a client's user
- * @who:	after squashing; root stays root and costs nothing
+ * @who:	after squashing; costs next to nothing if the thread acted as the same user last
  *
- * Return: 0; -EACCES if the kernel does not take the identity, and then the thread is still root
+ * The thread then has no capability, unless the user is an unsquashed root.
+ *
+ * Return: 0; -EACCES if the kernel does not take the identity, and then the thread is root
  */
 int local_identity_assume(const struct credentials *who);
 
-/* The calling thread is root again; does nothing if it is. */
-void local_identity_drop(void);
+/* The calling thread has root's powers again, for what the client's user may not. It still has the user's ids. */
+void local_identity_root(void);
+
+/*
+ * The operation is over. The process's first thread is root again, as if nothing had been. Others stay what they are:
+ * they do nothing but operations, each of which assumes an identity before it matters.
+ */
+void local_identity_end(void);
 
 /* --- local_object.c --- */
 
@@ -67,7 +75,7 @@ void local_identity_drop(void);
  */
 int local_handle_get(int fd, struct local_root *out);
 
-/* Only as root. -ESTALE if the object is gone or the handle is not of this volume. The place for a cache. */
+/* Takes root's powers. -ESTALE if the object is gone or the handle is not of this volume. The place for a cache. */
 int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object);
 void local_object_close(struct local_object *object);
 
@@ -142,7 +150,7 @@ int local_begin(struct volume *volume, const struct credentials *who, const stru
 int local_begin_change(struct volume *volume, const struct credentials *who, const struct handle *handle,
 		       struct local_object *object, struct backend_change *change);
 
-/* Be root again, read the attributes, close. Returns @rc, so that an operation can end with it. */
+/* End acting as the client's user, read the attributes, close. Returns @rc, so that an operation can end with it. */
 int local_end(struct local_object *object, struct backend_attributes *after, int rc);
 
 /* --- local_set.c --- */

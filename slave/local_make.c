@@ -60,7 +60,7 @@ static int site_end(struct volume *volume, struct site *site, const struct local
 		    struct backend_change *change, int rc)
 {
 	umask(site->umask);
-	local_identity_drop();
+	local_identity_root();
 	if (!rc && has_attributes)
 		rc = local_object_sync(volume, made);
 	if (!rc)

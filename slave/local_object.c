@@ -62,6 +62,7 @@ int local_object_open(struct volume *volume, const struct handle *handle, struct
 
 	if (handle->type != HANDLE_LOCAL || handle->volume != volume->id || handle->backend_len > HANDLE_BACKEND_MAX)
 		return -ESTALE;
+	local_identity_root();
 	opened.fd = open_by_handle(volume->state, handle);
 	if (opened.fd < 0)
 		return opened.fd;
@@ -108,7 +109,7 @@ int local_object_reopen_as(const struct local_object *object, const struct crede
 		return fd;
 
 	/* Only opening is root's. Writing must be the user's, for quotas, reserved blocks and the setuid bit. */
-	local_identity_drop();
+	local_identity_root();
 	fd = local_object_reopen(object, flags);
 	rc = local_identity_assume(who);
 	if (rc && fd >= 0)
@@ -276,7 +277,7 @@ int local_begin_change(struct volume *volume, const struct credentials *who, con
 
 int local_end(struct local_object *object, struct backend_attributes *after, int rc)
 {
-	local_identity_drop();
+	local_identity_end();
 	local_attributes_get(object->fd, after);
 	local_object_close(object);
 	return rc;

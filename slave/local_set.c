@@ -87,7 +87,7 @@ static int set_times_as_writer(const struct credentials *who, const struct local
 
 	if (faccessat(object->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS))
 		return -errno;
-	local_identity_drop();
+	local_identity_root();
 	rc = utimensat(object->fd, "", times, AT_EMPTY_PATH) ? -errno : 0;
 	error = local_identity_assume(who);
 	return rc ? rc : error;
@@ -135,7 +135,7 @@ int local_setattr(struct volume *volume, const struct credentials *who, const st
 		rc = -EAGAIN;
 	else
 		rc = local_set_apply(who, &opened, set);
-	local_identity_drop();
+	local_identity_root();
 	if (!rc && !local_set_is_empty(set))
 		rc = local_object_sync(volume, &opened);
 	return local_end(&opened, &change->after, rc);
