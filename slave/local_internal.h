@@ -108,8 +108,8 @@ int local_object_need_regular(const struct local_object *object);
 /**
  * local_object_sync() - make all that is known of an object durable
  *
- * Only as root. A directory's entries are part of it. Symbolic links and special files can't be opened for
- * fsync(2), so for these the whole file system is synchronized.
+ * Only as root. A directory's entries are part of it. With a symbolic link or a special file, which can't be opened for
+ * fsync(2), goes more: all changes of metadata before it (ext4, XFS, Btrfs), or the whole file system (others).
  */
 int local_object_sync(struct volume *volume, const struct local_object *object);
 

@@ -9,11 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/btrfs.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* A kernel handle with room for what our handles can carry. */
@@ -158,12 +162,59 @@ static int sync_file_system(struct volume *volume)
 	return syncfs(local->root_fd) ? sync_failed(volume, -errno) : 0;
 }
 
+/* What was changed before is durable with a new file: the journal of ext4 and the log of XFS keep the order of changes. */
+static int sync_with_new_file(struct volume *volume)
+{
+	struct local_volume *local = volume->state;
+	int rc, fd = openat(local->root_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return sync_file_system(volume); /* no room for a file */
+	rc = local_fd_sync(volume, fd, false);
+	close(fd);
+	return rc;
+}
+
+/* A transaction without the data of files, which syncfs(2) would wait for, too. */
+static int sync_btrfs(struct volume *volume)
+{
+	struct local_volume *local = volume->state;
+	__u64 transaction;
+
+	if (ioctl(local->root_fd, BTRFS_IOC_START_SYNC, &transaction) ||
+	    ioctl(local->root_fd, BTRFS_IOC_WAIT_SYNC, &transaction))
+		return sync_failed(volume, -errno);
+	return 0;
+}
+
+/*
+ * Symbolic links and special files can't be opened for fsync(2). syncfs(2), which would do everywhere, writes
+ * whatever any client has written; so these clients would wait for each other. Source: tests/platform/test_metadata_order
+ */
+static int sync_unopenable(struct volume *volume)
+{
+	struct local_volume *local = volume->state;
+	struct statfs fs;
+
+	if (fstatfs(local->root_fd, &fs))
+		return -errno;
+	switch (fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+		return sync_with_new_file(volume);
+	case BTRFS_SUPER_MAGIC:
+		return sync_btrfs(volume);
+	default:
+		return sync_file_system(volume);
+	}
+}
+
 int local_object_sync(struct volume *volume, const struct local_object *object)
 {
 	int fd, rc;
 
 	if (!S_ISREG(object->st.st_mode) && !S_ISDIR(object->st.st_mode))
-		return sync_file_system(volume);
+		return sync_unopenable(volume);
 	fd = local_object_reopen(object, O_RDONLY);
 	if (fd < 0)
 		return fd;
