@@ -35,6 +35,8 @@
  *   nasctl		the administrator's command
  *   nfs3, nfs3_*	the NFSv3 protocol: its messages, and one file per group of procedures
  *   nfs_acl		the NFSACL protocol: POSIX ACLs beside it
+ *   output		what is to be written to a stream
+ *   page_pipe		bytes of a file on their way to a socket, without being copied
  *   placement		where a session should be
  *   portmap		the port mapper, our own or the machine's
  *   pseudo		the virtual root's backend

@@ -133,6 +133,7 @@ struct backend_quota {
 	uint64_t byte_grace_end, file_grace_end; /* seconds since 1970; 0: no grace time runs */
 };
 
+struct page_pipe; /* common/page_pipe.h */
 struct volume;
 
 /* A backend may lack what is said to be optional: the engine answers for it that it is not supported. */
@@ -159,6 +160,13 @@ struct backend {
 	/* @got: out: bytes read into @data, fewer than @len only at the end of file; @end: out: end of file reached */
 	int (*read)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 		    void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after);
+
+	/*
+	 * The same into an empty pipe, for page_pipe_fits() @offset and @len. NULL if this backend can't.
+	 */
+	int (*read_pages)(struct volume *volume, const struct credentials *who, const struct handle *object,
+			  uint64_t offset, struct page_pipe *pages, size_t len, size_t *got, bool *end,
+			  struct backend_attributes *after);
 
 	/* @written: out: at least 1 unless @len is 0; @stability: in: wanted, out: reached (never less) */
 	int (*write)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,

@@ -5,10 +5,10 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/output.h"
 #include "common/record.h"
 
 #include <errno.h>
-#include <event2/buffer.h>
 #include <event2/event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -24,17 +24,21 @@ enum {
 	ACCEPTS_PER_TURN = 64,
 	READS_PER_TURN = 4,
 	ACCEPT_PAUSE_MS = 100, /* after running out of descriptors */
+	SPARE_CALLS_MAX = 1024,
+	SPARE_REPLY_MAX = 4096, /* what a spare call keeps for its next reply */
 };
 
 enum conn_phase { CONN_SERVING, CONN_QUIESCING, CONN_QUIET, CONN_CLOSED };
 
-/* One call of a connection; lives until it is answered, perhaps longer than the connection. */
+/* One call of a connection; lives until its answer is sent, or is there and the connection is gone. */
 struct conn_call {
 	struct rpc_call rpc;
-	LIST_ENTRY(conn_call) link;
-	struct conn *conn; /* NULL: the connection is gone */
+	struct output_piece reply;
+	LIST_ENTRY(conn_call) link; /* of those in progress, or of the spare ones */
+	struct conn_server *server; /* NULL if the connection is gone, as the next */
+	struct conn *conn;
 	size_t expected; /* bytes of file data in the answer to come */
-	bool dispatching, answered;
+	bool dispatching, answered, is_queued;
 };
 
 struct conn {
@@ -45,7 +49,7 @@ struct conn {
 	bool movable, parsing;
 	struct event *on_read, *on_write, *on_kick;
 	struct record_reader input;
-	struct evbuffer *output;
+	struct output output;
 	LIST_HEAD(, conn_call) calls;
 	size_t call_count;
 	size_t expected; /* of all calls */
@@ -75,6 +79,9 @@ struct conn_server {
 	size_t count;
 	struct event *on_bury;
 	uint32_t next_session;
+	LIST_HEAD(, conn_call) spare_calls; /* so that a call needs no allocation */
+	size_t spare_count;
+	uint8_t scratch[RECORD_READ_MIN]; /* what comes is read here, and copied if it is not whole */
 };
 
 static void conn_parse(struct conn *conn);
@@ -89,8 +96,7 @@ static void conn_free(struct conn *conn)
 		event_free(conn->on_write);
 	if (conn->on_kick)
 		event_free(conn->on_kick);
-	if (conn->output)
-		evbuffer_free(conn->output);
+	output_fini(&conn->output);
 	record_reader_fini(&conn->input);
 	free(conn);
 }
@@ -119,6 +125,7 @@ static void conn_retire(struct conn *conn)
 	while ((call = LIST_FIRST(&conn->calls))) {
 		LIST_REMOVE(call, link);
 		call->conn = NULL;
+		call->server = NULL;
 	}
 	conn->phase = CONN_CLOSED;
 	conn->fd = -1;
@@ -154,22 +161,16 @@ int conn_surrender(struct conn *conn)
 
 static void conn_flush(struct conn *conn)
 {
-	while (evbuffer_get_length(conn->output)) {
-		if (evbuffer_write(conn->output, conn->fd) >= 0)
-			continue;
-		if (errno == EAGAIN || errno == EINTR)
-			break;
+	if (output_send(&conn->output, conn->fd))
 		conn_close(conn, false);
-		return;
-	}
-	if (evbuffer_get_length(conn->output))
+	else if (conn->output.len)
 		event_add(conn->on_write, NULL);
 }
 
 /* What the client does not take yet is left in its requests: a handoff has to carry the answers. */
 static bool conn_may_read(const struct conn *conn)
 {
-	size_t output = evbuffer_get_length(conn->output);
+	size_t output = conn->output.len;
 
 	return conn->phase == CONN_SERVING && conn->call_count < CONN_CALLS_MAX && output < CONN_OUTPUT_ENOUGH &&
 	       output + conn->expected < CONN_OUTPUT_MAX;
@@ -206,31 +207,63 @@ static void conn_became_quiet(struct conn *conn)
 		on_quiet(conn, conn->on_quiet_arg);
 }
 
-static void reply_release(const void *data, size_t len, void *reply)
-{
-	(void)data, (void)len;
-	free(reply);
-}
-
-static int conn_queue_reply(struct conn *conn, struct rpc_call *rpc)
-{
-	size_t len;
-	uint8_t *reply = rpc_reply_take(rpc, &len);
-
-	_Static_assert((int)RPC_REPLY_HEADROOM == (int)RECORD_MARK_BYTES, "the mark fits the headroom");
-	record_mark_put(reply, len);
-	if (evbuffer_add_reference(conn->output, reply, len + RECORD_MARK_BYTES, reply_release, reply) == 0)
-		return 0;
-	free(reply);
-	return -ENOMEM;
-}
-
 /* Calls */
 
-static void call_free(struct conn_call *call)
+static struct conn_call *call_new(struct conn_server *server)
 {
+	struct conn_call *call = LIST_FIRST(&server->spare_calls);
+
+	if (!call)
+		return calloc(1, sizeof(*call));
+	LIST_REMOVE(call, link);
+	server->spare_count--;
+	return call;
+}
+
+/* What is kept is the memory of the reply, if it is an ordinary one. */
+static void call_free(struct conn_server *server, struct conn_call *call)
+{
+	uint8_t *reply = call->rpc.reply;
+	size_t room = call->rpc.reply_room;
+
+	if (!server || server->spare_count >= SPARE_CALLS_MAX || room > SPARE_REPLY_MAX) {
+		rpc_call_fini(&call->rpc);
+		free(call);
+		return;
+	}
+	call->rpc.reply = NULL;
 	rpc_call_fini(&call->rpc);
-	free(call);
+	*call = (struct conn_call){ .rpc = { .reply = reply, .reply_room = room } };
+	LIST_INSERT_HEAD(&server->spare_calls, call, link);
+	server->spare_count++;
+}
+
+static void reply_release(struct output_piece *piece)
+{
+	struct conn_call *call = (struct conn_call *)((char *)piece - offsetof(struct conn_call, reply));
+
+	call_free(call->server, call);
+}
+
+/* The call goes to the output with its reply. */
+static void conn_queue_reply(struct conn *conn, struct conn_call *call)
+{
+	struct rpc_call *rpc = &call->rpc;
+	size_t pages_len = rpc->pages ? page_pipe_len(rpc->pages) : 0, pad = -pages_len & 3;
+
+	_Static_assert((int)RPC_REPLY_HEADROOM == (int)RECORD_MARK_BYTES, "the mark fits the headroom");
+	record_mark_put(rpc->reply, rpc->reply_len + pages_len + pad);
+	call->is_queued = true;
+	call->reply = (struct output_piece){
+		.bytes = rpc->reply,
+		.len = RECORD_MARK_BYTES + rpc->reply_len,
+		.pages = rpc->pages,
+		.pages_len = pages_len,
+		.pad = pad,
+		.release = reply_release,
+	};
+	rpc->pages = NULL;
+	output_add(&conn->output, &call->reply);
 }
 
 static struct conn_share *facts_share(struct conn_facts *facts, uint32_t volume)
@@ -258,6 +291,7 @@ static void conn_account(struct conn *conn, const struct rpc_call *rpc)
 	share->bytes += rpc->data_bytes;
 }
 
+/* If it is queued, the output releases the call: not before the next conn_flush(). */
 static void call_answered(struct conn_call *call)
 {
 	struct conn *conn = call->conn;
@@ -268,10 +302,11 @@ static void call_answered(struct conn_call *call)
 	conn->expected -= call->expected;
 	call->conn = NULL;
 	conn_account(conn, &call->rpc);
-	if (call->rpc.reply_len == 0 || conn_queue_reply(conn, &call->rpc) < 0) {
+	if (call->rpc.reply_len == 0) {
 		conn_close(conn, false);
 		return;
 	}
+	conn_queue_reply(conn, call);
 	options->handlers->on_work(conn, &call->rpc, options->arg);
 	if (conn->parsing || conn->phase == CONN_CLOSED)
 		return;
@@ -285,40 +320,51 @@ static void call_answered(struct conn_call *call)
 static void conn_on_reply(struct rpc_call *rpc)
 {
 	struct conn_call *call = rpc->transport_state;
+	bool dispatching = call->dispatching, is_alone = !call->conn;
 
-	if (call->conn)
+	call->answered = true;
+	if (!is_alone) {
+		is_alone = rpc->reply_len == 0;
 		call_answered(call);
-	if (call->dispatching)
-		call->answered = true;
-	else
-		call_free(call);
+	}
+	if (is_alone && !dispatching)
+		call_free(call->server, call);
+}
+
+/* Only while the record is the reader's. */
+static uint8_t *conn_give_record(struct rpc_call *rpc)
+{
+	struct conn_call *call = rpc->transport_state;
+
+	return call->conn && call->dispatching ? record_give(&call->conn->input) : NULL;
 }
 
 static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 {
-	struct conn_call *call = calloc(1, sizeof(*call));
+	struct conn_call *call = call_new(conn->server);
 
 	if (!call) {
 		conn_close(conn, false);
 		return;
 	}
 	call->conn = conn;
-	call->rpc = (struct rpc_call){
-		.record = record,
-		.record_len = len,
-		.transport = RPC_TCP,
-		.client = conn->client,
-		.server = conn->local,
-		.done = conn_on_reply,
-		.transport_state = call,
-	};
+	call->server = conn->server;
+	call->rpc.record = record;
+	call->rpc.record_len = len;
+	call->rpc.transport = RPC_TCP;
+	call->rpc.takes_pages = true;
+	call->rpc.client = conn->client;
+	call->rpc.server = conn->local;
+	call->rpc.done = conn_on_reply;
+	call->rpc.give_record = conn_give_record;
+	call->rpc.transport_state = call;
 	LIST_INSERT_HEAD(&conn->calls, call, link);
 	conn->call_count++;
 	call->dispatching = true;
 	rpc_dispatch(conn->server->options.rpc, &call->rpc);
 	call->dispatching = false;
-	if (call->answered) {
-		call_free(call);
+	if (call->answered && !call->is_queued) {
+		call_free(call->server, call);
 	} else if (call->conn) {
 		call->expected = call->rpc.reply_bytes;
 		conn->expected += call->expected;
@@ -379,21 +425,30 @@ static ssize_t conn_fill(struct conn *conn, size_t *room)
 	return got;
 }
 
-static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
+static void conn_read(struct conn *conn)
 {
-	struct conn *conn = arg;
-
-	(void)fd, (void)what;
 	for (int i = 0; i < READS_PER_TURN && conn_may_read(conn); i++) {
 		size_t room;
-		ssize_t got = conn_fill(conn, &room);
+		ssize_t got;
 
+		record_lend(&conn->input, conn->server->scratch, sizeof(conn->server->scratch));
+		got = conn_fill(conn, &room);
 		if (got <= 0)
 			return;
 		conn_parse(conn);
 		if ((size_t)got < room)
 			return;
 	}
+}
+
+static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *conn = arg;
+
+	(void)fd, (void)what;
+	conn_read(conn);
+	if (record_settle(&conn->input) < 0)
+		conn_close(conn, false);
 }
 
 static void conn_on_kick(evutil_socket_t fd, short what, void *arg)
@@ -418,11 +473,11 @@ static struct conn *conn_new(struct conn_server *server, int fd)
 	conn->server = server;
 	conn->fd = fd;
 	LIST_INIT(&conn->calls);
-	conn->output = evbuffer_new();
+	output_init(&conn->output);
 	conn->on_read = event_new(base, fd, EV_READ | EV_PERSIST, conn_on_readable, conn);
 	conn->on_write = event_new(base, fd, EV_WRITE, conn_on_writable, conn);
 	conn->on_kick = event_new(base, -1, 0, conn_on_kick, conn);
-	if (!conn->output || !conn->on_read || !conn->on_write || !conn->on_kick) {
+	if (!conn->on_read || !conn->on_write || !conn->on_kick) {
 		conn_free(conn);
 		return NULL;
 	}
@@ -554,6 +609,7 @@ struct conn_server *conn_server_new(const struct conn_server_options *options)
 		return NULL;
 	server->options = *options;
 	LIST_INIT(&server->listeners);
+	LIST_INIT(&server->spare_calls);
 	TAILQ_INIT(&server->conns);
 	TAILQ_INIT(&server->graveyard);
 	server->on_bury = event_new(options->base, -1, 0, server_bury, server);
@@ -570,6 +626,7 @@ struct conn_server *conn_server_new(const struct conn_server_options *options)
 void conn_server_free(struct conn_server *server)
 {
 	struct conn_listener *listener;
+	struct conn_call *call;
 	struct conn *conn;
 
 	if (!server)
@@ -581,6 +638,11 @@ void conn_server_free(struct conn_server *server)
 	while ((conn = TAILQ_FIRST(&server->conns)))
 		conn_close(conn, false);
 	server_bury(-1, 0, server);
+	while ((call = LIST_FIRST(&server->spare_calls))) {
+		LIST_REMOVE(call, link);
+		rpc_call_fini(&call->rpc);
+		free(call);
+	}
 	event_free(server->on_bury);
 	free(server);
 }
@@ -654,7 +716,7 @@ size_t conn_restored_len(const struct conn *conn)
 
 size_t conn_output_len(const struct conn *conn)
 {
-	return evbuffer_get_length(conn->output);
+	return conn->output.len;
 }
 
 /* Moving */
@@ -688,17 +750,19 @@ int conn_export(struct conn *conn, struct conn_state *out)
 {
 	struct conn_state state = { .facts = conn->facts };
 	const uint8_t *input = record_pending(&conn->input, &state.input_len);
+	int rc = -ENOMEM;
 
-	state.output_len = evbuffer_get_length(conn->output);
+	state.output_len = conn->output.len;
 	state.input = malloc(state.input_len + 1);
 	state.output = malloc(state.output_len + 1);
-	if (!state.input || !state.output) {
+	if (state.input && state.output)
+		rc = output_copy(&conn->output, state.output);
+	if (rc) {
 		conn_state_fini(&state);
-		return -ENOMEM;
+		return rc;
 	}
 	if (state.input_len)
 		memcpy(state.input, input, state.input_len);
-	evbuffer_copyout(conn->output, state.output, state.output_len);
 	*out = state;
 	return 0;
 }
@@ -708,6 +772,26 @@ void conn_state_fini(struct conn_state *state)
 	free(state->input);
 	free(state->output);
 	memset(state, 0, sizeof(*state));
+}
+
+static void restored_release(struct output_piece *piece)
+{
+	free(piece);
+}
+
+static int conn_queue_restored(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	struct output_piece *piece;
+
+	if (len == 0)
+		return 0;
+	piece = malloc(sizeof(*piece) + len);
+	if (!piece)
+		return -ENOMEM;
+	memcpy(piece + 1, bytes, len);
+	*piece = (struct output_piece){ .bytes = (uint8_t *)(piece + 1), .len = len, .release = restored_release };
+	output_add(&conn->output, piece);
+	return 0;
 }
 
 int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
@@ -727,7 +811,7 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 	conn->movable = true;
 	flow_to_sockets(flow, &conn->client, &conn->local);
 	if (record_append(&conn->input, state->input, state->input_len) < 0 ||
-	    evbuffer_add(conn->output, state->output, state->output_len) < 0) {
+	    conn_queue_restored(conn, state->output, state->output_len) < 0) {
 		conn_free(conn);
 		return -ENOMEM;
 	}

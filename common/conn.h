@@ -127,7 +127,7 @@ struct conn_state {
 	size_t sent_len; /* conn_import() only: bytes the kernel was given as sent, but not acknowledged */
 };
 
-/* Copy the state out. 0; -ENOMEM. Free with conn_state_fini(). */
+/* Copy the state out. 0; -ENOMEM, -EMFILE (for pages). Free with conn_state_fini(). */
 int conn_export(struct conn *conn, struct conn_state *out);
 void conn_state_fini(struct conn_state *state);
 

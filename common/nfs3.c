@@ -15,6 +15,7 @@
 
 #include "common/duplicate_requests.h"
 #include "common/nfs3_internal.h"
+#include "common/page_pipe.h"
 #include "common/workers.h"
 
 #include <errno.h>
@@ -183,7 +184,13 @@ static int reply_begin(struct nfs3_op *op, int err)
 {
 	const struct nfs3_procedure *procedure = op->procedure;
 
-	return rpc_reply_begin(op->call, !err && procedure->room ? procedure->room(op) : NFS3_ROOM, &op->out);
+	int rc = rpc_reply_begin(op->call, !err && procedure->room ? procedure->room(op) : NFS3_ROOM, &op->out);
+
+	if (rc) {
+		page_pipe_put(op->pages);
+		op->pages = NULL;
+	}
+	return rc;
 }
 
 /* Run the procedure, unless it failed before, and write its results. Returns how it went. */

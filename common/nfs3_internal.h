@@ -115,6 +115,7 @@ struct nfs3_op {
 	struct backend_change to_change;
 
 	struct handle_key key;	 /* of the handles that are made */
+	struct page_pipe *pages; /* for READ's data, or NULL; nfs3_read_room() gets it, nfs3_read() passes it on */
 	struct bytes_writer out; /* behind the status */
 };
 
@@ -127,7 +128,7 @@ struct nfs3_procedure {
 	bool waits;					     /* for a disk: runs on a worker */
 	bool moves_data;				     /* for the placement of the session */
 	enum nfs3_facts facts;
-	size_t (*room)(const struct nfs3_op *op);	     /* for the results; NULL: NFS3_ROOM is enough */
+	size_t (*room)(struct nfs3_op *op);		     /* for the results; NULL: NFS3_ROOM is enough */
 	int (*run)(struct nfs3_op *op);			     /* 0 or a negative errno value */
 };
 
@@ -222,9 +223,9 @@ bool nfs3_read_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_write_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_handle_decode(struct bytes_reader *r, nfs_fh3 *out); /* borrows the record */
 
-size_t nfs3_readlink_room(const struct nfs3_op *op);
-size_t nfs3_read_room(const struct nfs3_op *op);
-size_t nfs3_readdir_room(const struct nfs3_op *op);
-size_t nfs3_readdirplus_room(const struct nfs3_op *op);
+size_t nfs3_readlink_room(struct nfs3_op *op);
+size_t nfs3_read_room(struct nfs3_op *op);
+size_t nfs3_readdir_room(struct nfs3_op *op);
+size_t nfs3_readdirplus_room(struct nfs3_op *op);
 
 #endif

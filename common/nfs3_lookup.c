@@ -69,7 +69,7 @@ int nfs3_lookup(struct nfs3_op *op)
 	return 0;
 }
 
-size_t nfs3_readlink_room(const struct nfs3_op *op)
+size_t nfs3_readlink_room(struct nfs3_op *op)
 {
 	(void)op;
 	return 4 + NFS3_POST_OP_BYTES + 4 + PATH_MAX;

@@ -113,12 +113,12 @@ static size_t room(size_t results)
 	return 4 + (results < HEAD_BYTES + TAIL_BYTES ? HEAD_BYTES + TAIL_BYTES : results);
 }
 
-size_t nfs3_readdir_room(const struct nfs3_op *op)
+size_t nfs3_readdir_room(struct nfs3_op *op)
 {
 	return room(results_max(op, op->args.readdir.count));
 }
 
-size_t nfs3_readdirplus_room(const struct nfs3_op *op)
+size_t nfs3_readdirplus_room(struct nfs3_op *op)
 {
 	return room(results_max(op, op->args.readdirplus.maxcount));
 }

@@ -138,7 +138,7 @@ void nfs_acl_encode(struct bytes_writer *w, const struct backend_acl *acl, const
 
 /* The procedures */
 
-static size_t getacl_room(const struct nfs3_op *op)
+static size_t getacl_room(struct nfs3_op *op)
 {
 	(void)op;
 	return 4 + NFS3_POST_OP_BYTES + 4 + 2 * ACL_BYTES;

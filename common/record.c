@@ -12,29 +12,124 @@
 
 static const uint32_t LAST_FRAGMENT = 0x80000000u;
 
+static uint32_t mark_at(const struct record_reader *reader, size_t offset)
+{
+	struct bytes_reader r = bytes_reader_init(reader->data + reader->start + offset, RECORD_MARK_BYTES);
+
+	return bytes_get_be32(&r);
+}
+
+static void reader_compact(struct record_reader *reader)
+{
+	size_t used = reader->end - reader->start;
+
+	if (!reader->start)
+		return;
+	memmove(reader->data, reader->data + reader->start, used);
+	reader->start = 0;
+	reader->end = used;
+}
+
+/* Memory of its own, of this size. Lent memory keeps what is in it until that was copied. */
+static int reader_resize(struct record_reader *reader, size_t capacity)
+{
+	size_t used = reader->end - reader->start;
+	uint8_t *data;
+
+	if (!reader->is_lent) {
+		reader_compact(reader);
+		data = realloc(reader->data, capacity);
+	} else {
+		data = malloc(capacity);
+	}
+	if (!data)
+		return -ENOMEM;
+	if (reader->is_lent)
+		memcpy(data, reader->data + reader->start, used);
+	reader->data = data;
+	reader->start = 0;
+	reader->end = used;
+	reader->capacity = capacity;
+	reader->is_lent = false;
+	return 0;
+}
+
 static int reader_grow(struct record_reader *reader, size_t room)
 {
 	size_t used = reader->end - reader->start, capacity = reader->capacity;
-	uint8_t *data;
 
-	if (reader->start) {
-		memmove(reader->data, reader->data + reader->start, used);
-		reader->start = 0;
-		reader->end = used;
-	}
-	if (capacity - used >= room)
+	if (capacity - used >= room) {
+		reader_compact(reader);
 		return 0;
-	capacity = used + room > 2 * capacity ? used + room : 2 * capacity;
-	data = realloc(reader->data, capacity);
-	if (!data)
-		return -ENOMEM;
-	reader->data = data;
-	reader->capacity = capacity;
-	return 0;
+	}
+	return reader_resize(reader, used + room > 2 * capacity ? used + room : 2 * capacity);
+}
+
+void record_lend(struct record_reader *reader, uint8_t *memory, size_t len)
+{
+	size_t used = reader->end - reader->start;
+
+	if (reader->is_lent || used >= RECORD_READ_MIN / 2 || used >= len || reader->raw_len)
+		return;
+	if (used)
+		memcpy(memory, reader->data + reader->start, used);
+	free(reader->data);
+	reader->data = memory;
+	reader->start = 0;
+	reader->end = used;
+	reader->capacity = len;
+	reader->is_lent = true;
+}
+
+int record_settle(struct record_reader *reader)
+{
+	int rc;
+
+	if (!reader->is_lent)
+		return 0;
+	rc = reader->start == reader->end ? -ENODATA : reader_resize(reader, reader->end - reader->start);
+	if (rc)
+		record_reader_fini(reader);
+	return rc == -ENODATA ? 0 : rc;
+}
+
+/* Bytes that the fragment at the front still lacks, if its mark is here; record_next() has looked at it before. */
+static size_t reader_lacks(const struct record_reader *reader)
+{
+	size_t have = reader->end - reader->start, whole;
+
+	if (reader->raw_len || have < reader->scanned + RECORD_MARK_BYTES)
+		return 0;
+	whole = reader->scanned + RECORD_MARK_BYTES + (mark_at(reader, reader->scanned) & ~LAST_FRAGMENT);
+	return whole > have ? whole - have : 0;
+}
+
+/*
+ * A record that is longer than what usually comes at once gets memory as it arrives, twice as much each time: whoever
+ * only announces a megabyte gets no megabyte. The last step is exact.
+ */
+static size_t long_room(struct record_reader *reader, size_t lacks)
+{
+	size_t used = reader->end - reader->start;
+	size_t room = reader->capacity - reader->end;
+
+	if (room < lacks && room < RECORD_READ_MIN) {
+		room = lacks < 3 * used ? lacks : used;
+		if (reader_grow(reader, room) < 0)
+			return 0;
+		room = reader->capacity - reader->end;
+	}
+	return room < lacks ? room : lacks;
 }
 
 uint8_t *record_room(struct record_reader *reader, size_t *room)
 {
+	size_t lacks = reader_lacks(reader);
+
+	if (lacks && reader->end - reader->start >= RECORD_READ_MIN / 2) {
+		*room = long_room(reader, lacks);
+		return *room ? reader->data + reader->end : NULL;
+	}
 	if (reader->capacity - reader->end < RECORD_READ_MIN / 2 && reader_grow(reader, RECORD_READ_MIN) < 0)
 		return NULL;
 	*room = reader->capacity - reader->end;
@@ -57,13 +152,6 @@ int record_append(struct record_reader *reader, const void *bytes, size_t len)
 	memcpy(reader->data + reader->end, bytes, len);
 	reader->end += len;
 	return 0;
-}
-
-static uint32_t mark_at(const struct record_reader *reader, size_t offset)
-{
-	struct bytes_reader r = bytes_reader_init(reader->data + reader->start + offset, RECORD_MARK_BYTES);
-
-	return bytes_get_be32(&r);
 }
 
 /* Step over the marks that are here. 1 if the record is complete, 0 if not, -EMSGSIZE. */
@@ -122,6 +210,23 @@ int record_next(struct record_reader *reader, size_t max, const uint8_t **record
 	return 1;
 }
 
+uint8_t *record_give(struct record_reader *reader)
+{
+	uint8_t *given = reader->data, *rest = NULL;
+	size_t at = reader->start + reader->raw_len, rest_len = reader->end - at;
+
+	if (reader->is_lent || reader->raw_len < RECORD_READ_MIN / 2 || rest_len > reader->raw_len / 4)
+		return NULL;
+	if (rest_len) {
+		rest = malloc(rest_len);
+		if (!rest)
+			return NULL;
+		memcpy(rest, given + at, rest_len);
+	}
+	*reader = (struct record_reader){ .data = rest, .end = rest_len, .capacity = rest_len };
+	return given;
+}
+
 void record_consume(struct record_reader *reader)
 {
 	reader->start += reader->raw_len;
@@ -138,6 +243,7 @@ const uint8_t *record_pending(const struct record_reader *reader, size_t *len)
 
 void record_reader_fini(struct record_reader *reader)
 {
-	free(reader->data);
+	if (!reader->is_lent)
+		free(reader->data);
 	memset(reader, 0, sizeof(*reader));
 }

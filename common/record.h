@@ -8,12 +8,14 @@
  * Bytes stay as they came until their record is complete, so that what is pending can be carried to another device at
  * any moment (record_pending()).
  *
- * Ownership: a record borrows the reader's memory; it is valid until record_consume(). An empty reader holds no memory.
+ * Ownership: a record borrows the reader's memory; it is valid until record_consume(). An empty reader holds no memory,
+ * and one that is lent some (record_lend()) needs none for records that come whole.
  * Threads: no shared state; call from anywhere.
  */
 #ifndef VNAS_COMMON_RECORD_H
 #define VNAS_COMMON_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +31,7 @@ struct record_reader {
 	/* Progress in the record at `start`: marks seen, the next mark's offset from start, payload bytes so far. */
 	size_t marks, scanned, payload;
 	size_t raw_len; /* of the complete record at `start`, marks included; 0 if it is not complete */
+	bool is_lent;	/* data is not ours */
 };
 
 static inline void record_mark_put(uint8_t mark[static RECORD_MARK_BYTES], size_t len)
@@ -40,10 +43,22 @@ static inline void record_mark_put(uint8_t mark[static RECORD_MARK_BYTES], size_
 }
 
 /**
+ * record_lend() - memory to read into, for a while
+ * @memory:	@len bytes, RECORD_READ_MIN or more; many readers may use it in turn
+ *
+ * Does nothing while a long record is being read, which has memory of its own.
+ */
+void record_lend(struct record_reader *reader, uint8_t *memory, size_t len);
+
+/* The memory that was lent is wanted back: what is pending there is copied out. 0; -ENOMEM: what was pending is lost */
+int record_settle(struct record_reader *reader);
+
+/**
  * record_room() - memory to read into
  * @room:	out: its size in bytes, at least 1
  *
- * Follow with record_filled(). Return: the memory; NULL if there is none
+ * Where a long record has begun that is all: as much as it still lacks, so that it can be given away when it is
+ * complete. Follow with record_filled(). Return: the memory; NULL if there is none
  */
 uint8_t *record_room(struct record_reader *reader, size_t *room);
 void record_filled(struct record_reader *reader, size_t len);
@@ -59,6 +74,15 @@ int record_append(struct record_reader *reader, const void *bytes, size_t len);
  * Return: 1; 0 if it is not complete; -EMSGSIZE if it is longer than @max or has too many fragments
  */
 int record_next(struct record_reader *reader, size_t max, const uint8_t **record, size_t *len);
+
+/**
+ * record_give() - give away the memory of the record that record_next() gave
+ *
+ * For records that are long and alone in it; the record itself stays where it is. Follow with record_consume().
+ *
+ * Return: to be freed; NULL if copying the record is cheaper
+ */
+uint8_t *record_give(struct record_reader *reader);
 
 /* Done with the record that record_next() gave. */
 void record_consume(struct record_reader *reader);

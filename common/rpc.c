@@ -4,6 +4,7 @@
 #include "common/rpc.h"
 
 #include "common/log.h"
+#include "common/page_pipe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,12 +34,25 @@ static uint8_t *padded(struct bytes_reader *r, size_t len)
 	return (uint8_t *)bytes_take(r, (len + 3) / 4 * 4);
 }
 
-/* Room for a message of @max bytes; on -ENOMEM the call is done, unanswered. */
+/* Room for a message of @max bytes, in what is there if it is enough. 0; -ENOMEM */
+static int reply_reserve(struct rpc_call *call, size_t max)
+{
+	size_t room = RPC_REPLY_HEADROOM + max;
+
+	page_pipe_put(call->pages);
+	call->pages = NULL;
+	if (call->reply_room >= room)
+		return 0;
+	free(call->reply);
+	call->reply = malloc(room);
+	call->reply_room = call->reply ? room : 0;
+	return call->reply ? 0 : -ENOMEM;
+}
+
+/* On -ENOMEM the call is done, unanswered. */
 static int message_begin(struct rpc_call *call, size_t max, struct bytes_writer *out)
 {
-	free(call->reply);
-	call->reply = malloc(RPC_REPLY_HEADROOM + max);
-	if (!call->reply) {
+	if (reply_reserve(call, max)) {
 		rpc_done(call, 0);
 		return -ENOMEM;
 	}
@@ -58,16 +72,13 @@ static void put_accepted(struct bytes_writer *out, enum rpc_accept status)
 
 int rpc_reply_begin(struct rpc_call *call, size_t results_max, struct bytes_writer *out)
 {
-	uint8_t *reply = malloc(RPC_REPLY_HEADROOM + ACCEPTED_BYTES + results_max);
 	struct bytes_writer header;
 
-	if (!reply) {
+	if (reply_reserve(call, ACCEPTED_BYTES + results_max)) {
 		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
 		return -ENOMEM;
 	}
-	free(call->reply);
-	call->reply = reply;
-	header = bytes_writer_init(reply + RPC_REPLY_HEADROOM, ACCEPTED_BYTES);
+	header = bytes_writer_init(call->reply + RPC_REPLY_HEADROOM, ACCEPTED_BYTES);
 	bytes_put_be32(&header, call->xid);
 	bytes_put_be32(&header, MESSAGE_REPLY);
 	put_accepted(&header, RPC_ACCEPT_SUCCESS);
@@ -126,15 +137,11 @@ static void deny_credentials(struct rpc_call *call, uint32_t why)
 
 void rpc_reply_whole(struct rpc_call *call, const void *message, size_t len)
 {
-	uint8_t *reply = malloc(RPC_REPLY_HEADROOM + len);
-
-	if (!reply) {
+	if (reply_reserve(call, len)) {
 		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
 		return;
 	}
-	memcpy(reply + RPC_REPLY_HEADROOM, message, len);
-	free(call->reply);
-	call->reply = reply;
+	memcpy(call->reply + RPC_REPLY_HEADROOM, message, len);
 	rpc_done(call, len);
 }
 
@@ -143,19 +150,11 @@ void rpc_reply_nothing(struct rpc_call *call)
 	rpc_done(call, 0);
 }
 
-uint8_t *rpc_reply_take(struct rpc_call *call, size_t *message_len)
-{
-	uint8_t *reply = call->reply;
-
-	*message_len = call->reply_len;
-	call->reply = NULL;
-	call->reply_len = 0;
-	return reply;
-}
-
 int rpc_call_keep(struct rpc_call *call)
 {
 	if (call->kept)
+		return 0;
+	if (call->give_record && (call->kept = call->give_record(call)))
 		return 0;
 	call->kept = malloc(call->record_len);
 	if (!call->kept)
@@ -171,9 +170,11 @@ void rpc_call_fini(struct rpc_call *call)
 {
 	free(call->kept);
 	call->kept = NULL;
+	page_pipe_put(call->pages);
+	call->pages = NULL;
 	free(call->reply);
 	call->reply = NULL;
-	call->reply_len = 0;
+	call->reply_len = call->reply_room = 0;
 }
 
 /* AUTH_SYS, RFC 5531, appendix A. Return: 0; -EBADMSG */

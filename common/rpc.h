@@ -9,7 +9,7 @@
  * Ownership: the transport makes the call and borrows it to rpc_dispatch() until `done` is called, exactly once, perhaps
  * before rpc_dispatch() returns. `record` stays valid until
  * rpc_dispatch() returns, or longer after rpc_call_keep(). The reply belongs to the call; rpc_call_fini()
- * frees it, or the transport takes it with rpc_reply_take().
+ * frees it.
  * Threads: a call is used by one thread at a time.
  */
 #ifndef VNAS_COMMON_RPC_H
@@ -49,9 +49,11 @@ struct rpc_call {
 	const uint8_t *record; /* the call message, without record mark */
 	size_t record_len;
 	enum rpc_transport transport;
+	bool takes_pages; /* a part of the reply may be in a pipe: common/page_pipe.h */
 	struct sockaddr_storage client; /* who called; for a relayed call the client itself, not the device between */
 	struct sockaddr_storage server; /* the address it was sent to */
 	void (*done)(struct rpc_call *call); /* a reply is there; or reply_len is 0: answer nothing */
+	uint8_t *(*give_record)(struct rpc_call *call); /* the memory that `record` is in, to be freed; or NULL */
 	void *transport_state;
 
 	/* Filled by rpc_dispatch(). */
@@ -60,11 +62,13 @@ struct rpc_call {
 	struct credentials who; /* as the client says, before squashing; AUTH_NONE: 65534 */
 	struct bytes_reader args;
 
-	uint8_t *kept; /* the record's copy after rpc_call_keep() */
+	uint8_t *kept; /* the record's memory after rpc_call_keep() */
 
-	/* The reply: RPC_REPLY_HEADROOM bytes of room, then reply_len bytes of message. */
+	/* The reply: RPC_REPLY_HEADROOM bytes of room, then reply_len bytes of message, then what is in `pages`. */
 	uint8_t *reply;
+	size_t reply_room; /* bytes at `reply`; kept for the next call if the transport uses the struct again */
 	size_t reply_len;
+	struct page_pipe *pages; /* of a transport that says it takes_pages; XDR's padding follows them; or NULL */
 
 	/* For common/duplicate_requests.h: called when there is a reply, or is none, just before `done`. */
 	void (*on_reply)(struct rpc_call *call, void *arg);
@@ -127,12 +131,10 @@ void rpc_reply_nothing(struct rpc_call *call);
  * rpc_call_keep() - copy the record, which a stream transport takes back when rpc_dispatch() returns
  *
  * For a call that is answered later and still needs its record or arguments: `record` and `args` point into the copy
- * afterwards. Does nothing the second time. Return: 0; -ENOMEM
+ * afterwards. A transport that has the record in memory of its own gives that away instead (`give_record`): a long WRITE
+ * is not copied. Does nothing the second time. Return: 0; -ENOMEM
  */
 int rpc_call_keep(struct rpc_call *call);
-
-/* Take the reply's memory (headroom included); the caller frees it. */
-uint8_t *rpc_reply_take(struct rpc_call *call, size_t *message_len);
 
 void rpc_call_fini(struct rpc_call *call);
 

@@ -20,6 +20,7 @@ static const struct backend local_backend = {
 	.access = local_access,
 	.readlink = local_readlink,
 	.read = local_read,
+	.read_pages = local_read_pages,
 	.write = local_write,
 	.create = local_create,
 	.mkdir = local_mkdir,

@@ -3,6 +3,8 @@
 
 #include "slave/local_internal.h"
 
+#include "common/page_pipe.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -106,8 +108,15 @@ static ssize_t read_all(int fd, uint64_t offset, char *data, size_t len)
 	return (ssize_t)got;
 }
 
-static ssize_t read_file(const struct local_object *file, const struct credentials *who, uint64_t offset, void *data,
-			 size_t len)
+/* Where the data goes: one of the two. */
+struct destination {
+	void *memory;
+	struct page_pipe *pages;
+	size_t len;
+};
+
+static ssize_t read_file(const struct local_object *file, const struct credentials *who, uint64_t offset,
+			 const struct destination *to)
 {
 	int fd, rc = local_object_need_regular(file);
 	ssize_t n;
@@ -117,13 +126,13 @@ static ssize_t read_file(const struct local_object *file, const struct credentia
 	fd = local_object_reopen_as(file, who, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	n = read_all(fd, offset, data, len);
+	n = to->pages ? page_pipe_fill(to->pages, fd, offset, to->len) : read_all(fd, offset, to->memory, to->len);
 	close(fd);
 	return n;
 }
 
-int local_read(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
-	       void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after)
+static int read_to(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+		   const struct destination *to, size_t *got, bool *end, struct backend_attributes *after)
 {
 	struct local_object file;
 	ssize_t n;
@@ -132,15 +141,32 @@ int local_read(struct volume *volume, const struct credentials *who, const struc
 	rc = local_begin(volume, who, object, &file, after);
 	if (rc)
 		return rc;
-	n = read_file(&file, who, offset, data, len);
+	n = read_file(&file, who, offset, to);
 	rc = local_end(&file, after, n < 0 ? (int)n : 0);
 	if (rc)
 		return rc;
 	*got = (size_t)n;
 	/* A short read met the end. Else ask the size, with care for sums: it may also have been cut since. */
-	*end = (size_t)n < len || !after->valid || offset >= (uint64_t)after->st.st_size ||
+	*end = (size_t)n < to->len || !after->valid || offset >= (uint64_t)after->st.st_size ||
 	       (uint64_t)n >= (uint64_t)after->st.st_size - offset;
 	return 0;
+}
+
+int local_read(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
+	       void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after)
+{
+	struct destination to = { .memory = data, .len = len };
+
+	return read_to(volume, who, object, offset, &to, got, end, after);
+}
+
+int local_read_pages(struct volume *volume, const struct credentials *who, const struct handle *object,
+		     uint64_t offset, struct page_pipe *pages, size_t len, size_t *got, bool *end,
+		     struct backend_attributes *after)
+{
+	struct destination to = { .pages = pages, .len = len };
+
+	return read_to(volume, who, object, offset, &to, got, end, after);
 }
 
 static ssize_t write_some(int fd, uint64_t offset, const void *data, size_t len)

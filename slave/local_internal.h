@@ -184,6 +184,9 @@ int local_readlink(struct volume *volume, const struct credentials *who, const s
 		   struct backend_attributes *after);
 int local_read(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 	       void *data, size_t len, size_t *got, bool *end, struct backend_attributes *after);
+int local_read_pages(struct volume *volume, const struct credentials *who, const struct handle *object,
+		     uint64_t offset, struct page_pipe *pages, size_t len, size_t *got, bool *end,
+		     struct backend_attributes *after);
 int local_write(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 		const void *data, size_t len, enum backend_stability *stability, size_t *written,
 		struct backend_change *change);

@@ -61,6 +61,7 @@ static int drain(struct record_reader *reader, struct bytes_reader *simple)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
+	static uint8_t memory[RECORD_READ_MIN];
 	struct bytes_reader simple;
 	struct record_reader reader = { 0 };
 	uint8_t wanted[MAX];
@@ -72,9 +73,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	pieces = bytes[0] ? bytes[0] : len;
 	simple = bytes_reader_init(bytes + 1, len - 1);
 	while (at < len && rc == 0) {
-		uint8_t *into = record_room(&reader, &room);
 		size_t piece = len - at < pieces ? len - at : pieces;
+		uint8_t *into;
 
+		if (at % 2)
+			record_lend(&reader, memory, sizeof(memory));
+		into = record_room(&reader, &room);
 		if (!into)
 			abort();
 		piece = piece < room ? piece : room;
@@ -82,6 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		record_filled(&reader, piece);
 		at += piece;
 		rc = drain(&reader, &simple);
+		if (record_settle(&reader))
+			abort();
+		memset(memory, 0xee, sizeof(memory));
 	}
 	if (simple_next(&simple, wanted, &room) != rc)
 		abort();

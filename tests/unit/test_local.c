@@ -9,6 +9,8 @@
 
 #include "slave/local.h"
 
+#include "common/page_pipe.h"
+
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
@@ -702,6 +704,40 @@ START_TEST(read_knows_the_end)
 	ck_assert_int_eq(end, read_cases[_i].end);
 	if (got)
 		ck_assert_mem_eq(data, text + read_cases[_i].offset, got);
+}
+END_TEST
+
+/* READ without copying says the same as READ. */
+START_TEST(pages_are_what_read_reads)
+{
+	struct handle file = make_file("file", &alice, 0600);
+	struct page_pipe *pages = page_pipe_get();
+	struct backend_attributes after;
+	char text[9000], data[9000], copy[9000];
+	size_t got, pages_got;
+	bool end, pages_end;
+
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	text[4096] = 'y';
+	ck_assert_int_eq(write_as(&alice, &file, 0, text), 0);
+	for (uint64_t offset = 0; offset <= 3 * 4096; offset += 4096) {
+		for (size_t len = 1; len <= sizeof(data); len += 1000) {
+			ck_assert_int_eq(read_as(&alice, &file, offset, data, len, &got, &end), 0);
+			ck_assert_int_eq(backend->read_pages(volume, &alice, &file, offset, pages, len, &pages_got,
+							     &pages_end, &after), 0);
+			ck_assert_uint_eq(pages_got, got);
+			ck_assert_int_eq(pages_end, end);
+			ck_assert_uint_eq(page_pipe_len(pages), got);
+			ck_assert_int_eq(page_pipe_copy(pages, (uint8_t *)copy), 0);
+			ck_assert(memcmp(copy, data, got) == 0);
+			page_pipe_put(pages);
+			pages = page_pipe_get();
+		}
+	}
+	ck_assert_int_eq(backend->read_pages(volume, &bob, &file, 0, pages, 10, &got, &end, &after), -EACCES);
+	ck_assert_int_eq(backend->read_pages(volume, &alice, &file, 0, pages, 10, &got, &end, &after), 0);
+	page_pipe_put(pages); /* not empty: it is closed, and no descriptor stays */
 }
 END_TEST
 
@@ -1568,6 +1604,7 @@ static void add_file(TCase *tc)
 	tcase_add_loop_test(tc, data_is_for_whom_it_is, 0, COUNT(data_cases));
 	tcase_add_test(tc, writing_takes_the_setuid_bit);
 	tcase_add_loop_test(tc, read_knows_the_end, 0, COUNT(read_cases));
+	tcase_add_test(tc, pages_are_what_read_reads);
 	tcase_add_test(tc, data_needs_a_regular_file);
 	tcase_add_test(tc, files_are_sparse_and_large);
 	tcase_add_loop_test(tc, write_is_as_stable_as_asked, 0, COUNT(stability_cases));

@@ -149,6 +149,90 @@ START_TEST(byte_by_byte)
 }
 END_TEST
 
+/* Many connections read into the same memory in turn: what one leaves there is its own when the next comes. */
+START_TEST(lent_memory)
+{
+	static uint8_t memory[RECORD_READ_MIN];
+	struct wanted *wanted = wanted_new(&streams[_i]);
+
+	for (size_t split = 0; split <= wanted->len; split++) {
+		const size_t parts[] = { split, wanted->len - split };
+		struct record_reader reader = { 0 };
+		size_t seen = 0, at = 0, len;
+
+		for (size_t part = 0; part < 2; at += parts[part++]) {
+			record_lend(&reader, memory, sizeof(memory));
+			feed(&reader, wanted->bytes + at, parts[part]);
+			seen = drain(&reader, wanted, seen);
+			ck_assert_int_eq(record_settle(&reader), 0);
+			ck_assert(record_pending(&reader, &len) < memory ||
+				  record_pending(&reader, &len) >= memory + sizeof(memory));
+			memset(memory, 0xee, sizeof(memory));
+		}
+		ck_assert_uint_eq(seen, streams[_i].records);
+		expect_empty(&reader);
+	}
+	free(wanted);
+}
+END_TEST
+
+/*
+ * A WRITE's record goes on without being copied, and whoever sends half of one, or only its mark, holds no more memory than
+ * a few times what was sent.
+ */
+START_TEST(long_records_are_given_away)
+{
+	enum { LONG = 1 << 20 };
+	static uint8_t memory[RECORD_READ_MIN];
+	uint8_t mark[RECORD_MARK_BYTES], *into, *given;
+	struct record_reader reader = { 0 };
+	const uint8_t *record;
+	size_t room, len, sent;
+
+	record_mark_put(mark, LONG);
+	for (int round = 0; round < 3; round++) {
+		record_lend(&reader, memory, sizeof(memory));
+		feed(&reader, mark, sizeof(mark));
+		ck_assert_int_eq(record_next(&reader, LONG, &record, &len), 0);
+		for (sent = 0; sent < LONG; sent += room) {
+			record_lend(&reader, memory, sizeof(memory));
+			into = record_room(&reader, &room);
+			ck_assert_ptr_nonnull(into);
+			room = room < 9999 ? room : 9999;
+			memset(into, round + 1, room);
+			record_filled(&reader, room);
+			ck_assert_int_eq(record_settle(&reader), 0);
+			ck_assert_uint_le(reader.capacity, 4 * (sent + room) + RECORD_READ_MIN);
+			ck_assert_int_eq(record_next(&reader, LONG, &record, &len), sent + room == LONG);
+		}
+		ck_assert_uint_eq(sent, LONG);
+		given = record_give(&reader);
+		ck_assert_ptr_nonnull(given);
+		record_consume(&reader);
+		expect_empty(&reader);
+		ck_assert(record >= given && record + len <= given + LONG + RECORD_MARK_BYTES);
+		ck_assert(record[0] == round + 1 && memcmp(record, record + 1, LONG - 1) == 0);
+		free(given);
+	}
+}
+END_TEST
+
+/* Short ones, and those with much behind them, are cheaper to copy: nothing happens to them. */
+START_TEST(short_records_stay)
+{
+	struct wanted *wanted = wanted_new(&streams[7]);
+	struct record_reader reader = { 0 };
+	const uint8_t *record;
+	size_t len;
+
+	feed(&reader, wanted->bytes, wanted->len);
+	ck_assert_int_eq(record_next(&reader, MAX, &record, &len), 1);
+	ck_assert_ptr_null(record_give(&reader));
+	ck_assert_uint_eq(drain(&reader, wanted, 0), streams[7].records);
+	free(wanted);
+}
+END_TEST
+
 /* A handoff can come at any byte: what is pending, put into another device's reader, goes on as if nothing had been. */
 START_TEST(pending_bytes_continue_elsewhere)
 {
@@ -281,6 +365,9 @@ int main(void)
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(tcase, every_split, 0, STREAMS);
 	tcase_add_loop_test(tcase, byte_by_byte, 0, STREAMS);
+	tcase_add_loop_test(tcase, lent_memory, 0, STREAMS);
+	tcase_add_test(tcase, long_records_are_given_away);
+	tcase_add_test(tcase, short_records_stay);
 	tcase_add_loop_test(tcase, pending_bytes_continue_elsewhere, 0, STREAMS);
 	tcase_add_test(tcase, asking_again_changes_nothing);
 	tcase_add_loop_test(tcase, too_long_is_seen_at_the_mark, 0, sizeof(too_long) / sizeof(too_long[0]));
