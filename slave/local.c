@@ -76,6 +76,8 @@ int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out
 		.backend = &local_backend,
 		.state = local,
 	};
+	for (size_t i = 0; i < LOCAL_LOCKS; i++)
+		pthread_mutex_init(&local->changing[i], NULL);
 	local->root_fd = root_open(path);
 	rc = local->root_fd < 0 ? local->root_fd : root_fill(local);
 	if (rc) {
@@ -95,6 +97,8 @@ void local_close(struct volume *volume)
 	local = volume->state;
 	if (local->root_fd >= 0)
 		close(local->root_fd);
+	for (size_t i = 0; i < LOCAL_LOCKS; i++)
+		pthread_mutex_destroy(&local->changing[i]);
 	free(local);
 }
 

@@ -37,15 +37,34 @@ static int end_change(struct volume *volume, struct local_object *dir, struct ba
 	return local_end(dir, &change->after, rc);
 }
 
+/*
+ * The last name of a large file takes its blocks along, which takes time. As long as the object is open it stays, so that
+ * the directory is not locked for it. Return: a descriptor, or -1: nothing to keep
+ */
+static int keep_object(const struct local_object *dir, const char *name)
+{
+	return openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static void let_go(int kept)
+{
+	if (kept >= 0)
+		close(kept);
+}
+
 static int remove_entry(struct volume *volume, const struct credentials *who, const struct handle *dir,
 			const char *name, int flags, struct backend_change *dir_change)
 {
 	struct local_object parent;
-	int rc = local_begin_change(volume, who, dir, &parent, dir_change);
+	int kept, rc = local_begin_change(volume, who, dir, &parent, dir_change);
 
 	if (rc)
 		return rc;
+	kept = keep_object(&parent, name);
+	local_change_begin(volume, &parent, dir_change);
 	rc = unlinkat(parent.fd, name, flags) ? -errno : 0;
+	local_change_end(volume, &parent, dir_change);
+	let_go(kept);
 	return end_change(volume, &parent, dir_change, rc);
 }
 
@@ -66,17 +85,34 @@ static bool is_same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+static int rename_entry(struct volume *volume, const struct local_object *from, const char *from_name,
+			const struct local_object *to, const char *to_name, struct backend_change *from_change,
+			struct backend_change *to_change)
+{
+	int kept = keep_object(to, to_name), rc;
+
+	local_change_lock(volume, from, to);
+	local_attributes_get(from->fd, &from_change->before);
+	local_attributes_get(to->fd, &to_change->before);
+	rc = renameat(from->fd, from_name, to->fd, to_name) ? -errno : 0;
+	local_attributes_get(from->fd, &from_change->after);
+	local_attributes_get(to->fd, &to_change->after);
+	local_change_unlock(volume, from, to);
+	let_go(kept);
+	return rc;
+}
+
 /* With @to open: the new entry is made durable first, so that a crash may leave both names but never none. */
 static int rename_to(struct volume *volume, const struct credentials *who, const struct handle *from_dir,
 		     const char *from_name, const struct local_object *to, const char *to_name,
-		     struct backend_change *from_change)
+		     struct backend_change *from_change, struct backend_change *to_change)
 {
 	struct local_object from;
 	int rc = local_begin_change(volume, who, from_dir, &from, from_change);
 
 	if (rc)
 		return rc;
-	rc = renameat(from.fd, from_name, to->fd, to_name) ? -errno : 0;
+	rc = rename_entry(volume, &from, from_name, to, to_name, from_change, to_change);
 	local_identity_root();
 	if (!rc && !is_same(&from.st, &to->st))
 		rc = local_object_sync(volume, to);
@@ -94,7 +130,7 @@ int local_rename(struct volume *volume, const struct credentials *who, const str
 	rc = local_begin_change(volume, &local_as_root, to_dir, &to, to_change);
 	if (rc)
 		return rc;
-	rc = rename_to(volume, who, from_dir, from_name, &to, to_name, from_change);
+	rc = rename_to(volume, who, from_dir, from_name, &to, to_name, from_change, to_change);
 	return local_end(&to, &to_change->after, rc);
 }
 
@@ -122,8 +158,12 @@ int local_link(struct volume *volume, const struct credentials *who, const struc
 	if (rc)
 		return rc;
 	rc = local_begin_change(volume, who, dir, &parent, dir_change);
-	if (!rc)
-		rc = end_change(volume, &parent, dir_change, link_entry(&source, &parent, name));
+	if (!rc) {
+		local_change_begin(volume, &parent, dir_change);
+		rc = link_entry(&source, &parent, name);
+		local_change_end(volume, &parent, dir_change);
+		rc = end_change(volume, &parent, dir_change, rc);
+	}
 	return local_end(&source, after, rc);
 }
 

@@ -14,7 +14,7 @@
  *	CLIENT	the client's ids; no effective capability at all, so that nothing is allowed but what the kernel allows
  *		that user: no reserved blocks and no more than the quota (CAP_SYS_RESOURCE), no override of modes
  *		(CAP_DAC_*, CAP_FOWNER), no setuid bit that survives a write (CAP_FSETID), no devices (CAP_MKNOD)
- *	RAISED	the client's ids with root's powers: to open by a handle and to sync. It makes no file
+ *	RAISED	the client's ids with root's powers: to open by a handle and to sync. It makes no file that has a name
  *
  * The process's first thread, which has all else to do, ends each operation as ROOT (supplementary groups may stay; they mean
  * nothing to root). Others do nothing but operations: they

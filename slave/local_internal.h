@@ -14,24 +14,30 @@
  *
  * The shape of an operation. An object is opened by its handle as root, without being read (O_PATH); the thread
  * becomes the client's user; the object is acted upon through that descriptor, so that the kernel checks permissions
- * and no path is walked twice; the thread has root's powers again; what has changed is made durable; the attributes after the
- * operation are read; the object is closed. local_begin() and local_end() are the two ends of it.
+ * and no path is walked twice; the thread has root's powers again; what has changed is made durable; the attributes after
+ * the operation are read; the object is closed. local_begin() and local_end() are the two ends of it. What changes entries or
+ * attributes reads them before and after under a lock of the object, local_change_begin() and local_change_end(), before it
+ * is made durable.
  */
 #ifndef VNAS_SLAVE_LOCAL_INTERNAL_H
 #define VNAS_SLAVE_LOCAL_INTERNAL_H
 
 #include "common/backend.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 
 struct local_root;
+
+enum { LOCAL_LOCKS = 256 };
 
 struct local_volume {
 	struct volume volume;
 	int root_fd; /* open for reading: open_by_handle_at(2) refuses O_PATH here */
 	dev_t root_dev;
 	ino_t root_ino;
+	pthread_mutex_t changing[LOCAL_LOCKS]; /* by inode number; local_change_lock() */
 };
 
 /* An open object: a descriptor good for *at() calls with AT_EMPTY_PATH, not for data. */
@@ -150,7 +156,27 @@ int local_begin(struct volume *volume, const struct credentials *who, const stru
 int local_begin_change(struct volume *volume, const struct credentials *who, const struct handle *handle,
 		       struct local_object *object, struct backend_change *change);
 
-/* End acting as the client's user, read the attributes, close. Returns @rc, so that an operation can end with it. */
+/**
+ * local_change_lock() - be alone in changing entries or attributes
+ * @a:		a directory, or an object that is dressed
+ * @b:		another one, or the same, or NULL
+ *
+ * What the client is told of an object before and after an operation is to be of this operation alone, or it would take a
+ * change by somebody else for its own; RFC 1813, 2.6, wcc_data. The kernel keeps its lock for as long as one call
+ * lasts, so ours is around the call and the two readings. It says nothing of what programs on this machine do. Not
+ * to be held while something is made durable.
+ */
+void local_change_lock(struct volume *volume, const struct local_object *a, const struct local_object *b);
+void local_change_unlock(struct volume *volume, const struct local_object *a, const struct local_object *b);
+
+/* Of one object: lock it and read its attributes; read its attributes and unlock it. */
+void local_change_begin(struct volume *volume, const struct local_object *object, struct backend_change *change);
+void local_change_end(struct volume *volume, const struct local_object *object, struct backend_change *change);
+
+/*
+ * End acting as the client's user, read the attributes unless they are there, close. Returns @rc, so that an operation can
+ * end with it.
+ */
 int local_end(struct local_object *object, struct backend_attributes *after, int rc);
 
 /* --- local_set.c --- */

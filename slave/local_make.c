@@ -49,7 +49,10 @@ static int site_begin(struct volume *volume, const struct credentials *who, cons
 	if (rc)
 		return rc;
 	rc = umask_clear(&site->umask);
-	return rc ? local_end(&site->dir, &change->after, rc) : 0;
+	if (rc)
+		return local_end(&site->dir, &change->after, rc);
+	local_change_begin(volume, &site->dir, change);
+	return 0;
 }
 
 /*
@@ -59,6 +62,7 @@ static int site_begin(struct volume *volume, const struct credentials *who, cons
 static int site_end(struct volume *volume, struct site *site, const struct local_object *made, bool has_attributes,
 		    struct backend_change *change, int rc)
 {
+	local_change_end(volume, &site->dir, change);
 	umask(site->umask);
 	local_identity_root();
 	if (!rc && has_attributes)

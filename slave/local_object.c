@@ -326,10 +326,51 @@ int local_begin_change(struct volume *volume, const struct credentials *who, con
 	return rc;
 }
 
+static pthread_mutex_t *lock_of(struct volume *volume, const struct local_object *object)
+{
+	struct local_volume *local = volume->state;
+
+	return object ? &local->changing[object->st.st_ino % LOCAL_LOCKS] : NULL;
+}
+
+/* Two in the order of their addresses, or two renames in opposite directions would wait for each other. */
+void local_change_lock(struct volume *volume, const struct local_object *a, const struct local_object *b)
+{
+	pthread_mutex_t *one = lock_of(volume, a), *other = lock_of(volume, b);
+
+	if (other && other < one)
+		pthread_mutex_lock(other);
+	pthread_mutex_lock(one);
+	if (other && other > one)
+		pthread_mutex_lock(other);
+}
+
+void local_change_unlock(struct volume *volume, const struct local_object *a, const struct local_object *b)
+{
+	pthread_mutex_t *one = lock_of(volume, a), *other = lock_of(volume, b);
+
+	if (other && other != one)
+		pthread_mutex_unlock(other);
+	pthread_mutex_unlock(one);
+}
+
+void local_change_begin(struct volume *volume, const struct local_object *object, struct backend_change *change)
+{
+	local_change_lock(volume, object, NULL);
+	local_attributes_get(object->fd, &change->before);
+}
+
+void local_change_end(struct volume *volume, const struct local_object *object, struct backend_change *change)
+{
+	local_attributes_get(object->fd, &change->after);
+	local_change_unlock(volume, object, NULL);
+}
+
 int local_end(struct local_object *object, struct backend_attributes *after, int rc)
 {
 	local_identity_end();
-	local_attributes_get(object->fd, after);
+	if (!after->valid)
+		local_attributes_get(object->fd, after);
 	local_object_close(object);
 	return rc;
 }

@@ -131,10 +131,12 @@ int local_setattr(struct volume *volume, const struct credentials *who, const st
 	rc = local_begin_change(volume, who, object, &opened, change);
 	if (rc)
 		return rc;
-	if (guard && !local_time_is(guard, &opened.st.st_ctim))
+	local_change_begin(volume, &opened, change);
+	if (guard && !local_time_is(guard, &change->before.st.st_ctim))
 		rc = -EAGAIN;
 	else
 		rc = local_set_apply(who, &opened, set);
+	local_change_end(volume, &opened, change);
 	local_identity_root();
 	if (!rc && !local_set_is_empty(set))
 		rc = local_object_sync(volume, &opened);

@@ -1541,6 +1541,87 @@ static void *work(void *arg)
 }
 
 /* The identity belongs to the thread: users served side by side don't mix. */
+enum { MAKERS = 4, DIRECTORIES = 25 };
+
+struct maker {
+	char name;
+	int wrong;
+};
+
+/* Each new directory is one more link of its parent, so what others made in between would be seen. */
+static void *make_directories(void *arg)
+{
+	struct maker *maker = arg;
+	struct backend_change change;
+	struct backend_found found;
+	char name[16];
+
+	for (int i = 0; i < DIRECTORIES; i++) {
+		snprintf(name, sizeof(name), "%c%d", maker->name, i);
+		maker->wrong += backend->mkdir(volume, &alice, &volume->root, name, &no_set, &found, &change) != 0;
+		maker->wrong += change.after.st.st_nlink != change.before.st.st_nlink + 1;
+		maker->wrong += backend->rmdir(volume, &alice, &volume->root, name, &change) != 0;
+		maker->wrong += change.after.st.st_nlink != change.before.st.st_nlink - 1;
+	}
+	return NULL;
+}
+
+START_TEST(attributes_before_and_after_are_of_one_operation)
+{
+	struct maker makers[MAKERS];
+	pthread_t threads[MAKERS];
+	nlink_t links = attributes(&volume->root).st_nlink;
+
+	make_dir("one", &alice, 0755);
+	if (attributes(&volume->root).st_nlink == links) {
+		fprintf(stderr, "test_local: this file system does not count links of directories, a part is left out\n");
+		return;
+	}
+	for (int i = 0; i < MAKERS; i++) {
+		makers[i] = (struct maker){ .name = (char)('a' + i) };
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, make_directories, &makers[i]), 0);
+	}
+	for (int i = 0; i < MAKERS; i++) {
+		pthread_join(threads[i], NULL);
+		ck_assert_int_eq(makers[i].wrong, 0);
+	}
+}
+END_TEST
+
+enum { RENAMES = 50 };
+
+struct renamer {
+	struct handle from, to;
+	int done;
+};
+
+static void *rename_there(void *arg)
+{
+	struct renamer *renamer = arg;
+	struct backend_change from, to;
+
+	for (int i = 0; i < RENAMES; i++)
+		renamer->done += backend->rename(volume, &root_user, &renamer->from, "x", &renamer->to, "x", &from, &to) == 0;
+	return NULL;
+}
+
+/* In opposite directions: nobody waits for ever. */
+START_TEST(renames_cross)
+{
+	struct renamer there = { .from = make_dir("a", &alice, 0755), .to = make_dir("b", &alice, 0755) };
+	struct renamer back = { .from = there.to, .to = there.from };
+	pthread_t threads[2];
+
+	make_file_in(&there.from, "x", &alice, 0644);
+	ck_assert_int_eq(pthread_create(&threads[0], NULL, rename_there, &there), 0);
+	ck_assert_int_eq(pthread_create(&threads[1], NULL, rename_there, &back), 0);
+	pthread_join(threads[0], NULL);
+	pthread_join(threads[1], NULL);
+	ck_assert_int_gt(there.done, 0);
+	ck_assert_int_le(abs(there.done - back.done), 1);
+}
+END_TEST
+
 START_TEST(threads_have_identities_of_their_own)
 {
 	struct worker workers[2] = { { .who = &alice }, { .who = &bob } };
@@ -1642,6 +1723,8 @@ static void add_identity(TCase *tc)
 	tcase_add_test(tc, impossible_identities_are_refused);
 	tcase_add_test(tc, nothing_of_a_client_stays_behind);
 	tcase_add_test(tc, umask_is_the_threads_own);
+	tcase_add_test(tc, attributes_before_and_after_are_of_one_operation);
+	tcase_add_test(tc, renames_cross);
 	tcase_add_test(tc, threads_have_identities_of_their_own);
 	tcase_add_test(tc, root_in_another_group);
 }
