@@ -14,9 +14,13 @@ tests_libtests_a_SOURCES = tests/fuzz/replay.c tests/platform/cluster.c tests/pl
 	tests/unit/fake_volume.c tests/unit/fake_volume.h tests/unit/golden_hex.h
 
 # By hand, or by tests/lab and tests/guest.
-EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load
+EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load tests/client/posix_suite
 tests_client_nfs_load_CFLAGS = $(AM_CFLAGS) $(NFS_CFLAGS)
 tests_client_nfs_load_LDADD = $(NFS_LIBS)
+# Runs in a guest, where no shared library is.
+tests_client_posix_suite_CFLAGS = -std=gnu17 $(WARNING_CFLAGS)
+tests_client_posix_suite_LDFLAGS = -static
+tests_client_posix_suite_LDADD =
 clients: $(EXTRA_PROGRAMS)
 .PHONY: clients
 

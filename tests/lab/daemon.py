@@ -48,7 +48,8 @@ def prepare(plan, name):
         return
     for directory in ("state_dir", "run_dir", "bpffs", "storage"):
         if directory in host:
-            os.makedirs(host[directory])
+            # A test may have mounted something there.
+            os.makedirs(host[directory], exist_ok=directory == "storage")
     os.makedirs(os.path.dirname(host["config"]))
     with open(host["config"], "w", encoding="ascii") as out:
         out.write(planning.config(plan, name))
