@@ -25,6 +25,7 @@
  *   kernel_helper	moving a connection out of and into this kernel: the door to the next five
  *   node, node_map	the BPF program on every device's interfaces, and its maps
  *   park		the TAP that keeps packets of held flows
+ *   packet_orders	the order of packets in a flow that has just come here
  *   tc_program		attaching BPF programs
  *   tcp_repair		reading and restoring sockets
  *   log		lines for people

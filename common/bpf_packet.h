@@ -39,7 +39,8 @@ enum { TCP_FLAG_FIN = 0x01, TCP_FLAG_SYN = 0x02, TCP_FLAG_RST = 0x04, TCP_FLAG_A
 
 struct packet {
 	struct flow_key flow;
-	__u8 tcp_flags; /* 0 for UDP */
+	__u8 tcp_flags; /* 0 for UDP, as the two below */
+	__u32 sequence, sequence_len; /* the bytes it carries, and FIN, in TCP's numbers (RFC 9293, 3.4) */
 };
 
 struct packet_macs {
@@ -54,6 +55,12 @@ struct packet_ports {
 	__u8 offset, flags;
 } __attribute__((packed));
 
+/* Where TCP or UDP begin, and how long they are: the frame may be padded, or larger than IP can say. */
+struct packet_place {
+	__u32 offset;
+	__s32 len;
+};
+
 static __always_inline void packet_map_ipv4(__u8 address[16], __be32 ipv4)
 {
 	__builtin_memset(address, 0, 10);
@@ -63,7 +70,7 @@ static __always_inline void packet_map_ipv4(__u8 address[16], __be32 ipv4)
 }
 
 static __always_inline enum packet_kind packet_read_ipv4(struct __sk_buff *skb, enum packet_direction direction,
-							 struct flow_key *flow, __u32 *ports_offset)
+							 struct flow_key *flow, struct packet_place *place)
 {
 	struct iphdr ip;
 
@@ -76,12 +83,13 @@ static __always_inline enum packet_kind packet_read_ipv4(struct __sk_buff *skb, 
 	packet_map_ipv4(flow->client, direction == PACKET_FROM_CLIENT ? ip.saddr : ip.daddr);
 	packet_map_ipv4(flow->vip, direction == PACKET_FROM_CLIENT ? ip.daddr : ip.saddr);
 	flow->protocol = ip.protocol;
-	*ports_offset = ETH_HLEN + ip.ihl * 4;
+	place->offset = ETH_HLEN + ip.ihl * 4;
+	place->len = bpf_ntohs(ip.tot_len) - ip.ihl * 4;
 	return PACKET_SESSION;
 }
 
 static __always_inline enum packet_kind packet_read_ipv6(struct __sk_buff *skb, enum packet_direction direction,
-							 struct flow_key *flow, __u32 *ports_offset)
+							 struct flow_key *flow, struct packet_place *place)
 {
 	struct ipv6hdr ip;
 
@@ -94,25 +102,38 @@ static __always_inline enum packet_kind packet_read_ipv6(struct __sk_buff *skb, 
 	__builtin_memcpy(flow->client, direction == PACKET_FROM_CLIENT ? &ip.saddr : &ip.daddr, 16);
 	__builtin_memcpy(flow->vip, direction == PACKET_FROM_CLIENT ? &ip.daddr : &ip.saddr, 16);
 	flow->protocol = ip.nexthdr;
-	*ports_offset = ETH_HLEN + sizeof(ip);
+	place->offset = ETH_HLEN + sizeof(ip);
+	place->len = bpf_ntohs(ip.payload_len);
 	return PACKET_SESSION;
 }
 
+static __always_inline void packet_read_sequence(struct __sk_buff *skb, const struct packet_place *place,
+						 const struct packet_ports *ports, struct packet *p)
+{
+	__s32 len = place->len > 0 ? place->len : (__s32)(skb->len - place->offset);
+
+	len -= (ports->offset >> 4) * 4;
+	p->sequence = bpf_ntohl(ports->sequence);
+	p->sequence_len = (len > 0 ? len : 0) + !!(ports->flags & TCP_FLAG_FIN);
+}
+
 static __always_inline enum packet_kind packet_read_ports(struct __sk_buff *skb, enum packet_direction direction,
-							  __u32 offset, struct packet *p)
+							  const struct packet_place *place, struct packet *p)
 {
 	struct packet_ports ports = {};
 	long failed;
 
 	if (p->flow.protocol == IPPROTO_TCP)
-		failed = bpf_skb_load_bytes(skb, offset, &ports, sizeof(ports));
+		failed = bpf_skb_load_bytes(skb, place->offset, &ports, sizeof(ports));
 	else
-		failed = bpf_skb_load_bytes(skb, offset, &ports, offsetof(struct packet_ports, sequence));
+		failed = bpf_skb_load_bytes(skb, place->offset, &ports, offsetof(struct packet_ports, sequence));
 	if (failed)
 		return PACKET_SHORT;
 	p->flow.client_port = direction == PACKET_FROM_CLIENT ? ports.source : ports.dest;
 	p->flow.vip_port = direction == PACKET_FROM_CLIENT ? ports.dest : ports.source;
 	p->tcp_flags = ports.flags;
+	if (p->flow.protocol == IPPROTO_TCP)
+		packet_read_sequence(skb, place, &ports, p);
 	return PACKET_SESSION;
 }
 
@@ -121,18 +142,18 @@ static __always_inline enum packet_kind packet_read(struct __sk_buff *skb, enum 
 						    struct packet *p)
 {
 	enum packet_kind kind = PACKET_OTHER;
-	__u32 ports_offset = 0;
+	struct packet_place place = {};
 
 	__builtin_memset(p, 0, sizeof(*p));
 	if (skb->vlan_present)
 		return PACKET_OTHER;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		kind = packet_read_ipv4(skb, direction, &p->flow, &ports_offset);
+		kind = packet_read_ipv4(skb, direction, &p->flow, &place);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		kind = packet_read_ipv6(skb, direction, &p->flow, &ports_offset);
+		kind = packet_read_ipv6(skb, direction, &p->flow, &place);
 	if (kind != PACKET_SESSION)
 		return kind;
-	return packet_read_ports(skb, direction, ports_offset, p);
+	return packet_read_ports(skb, direction, &place, p);
 }
 
 /* A SYN without ACK: the client opens a new connection, whatever the maps say about the old one. */
@@ -144,15 +165,6 @@ static __always_inline int packet_opens(const struct packet *p)
 static __always_inline long packet_get_macs(struct __sk_buff *skb, struct packet_macs *macs)
 {
 	return bpf_skb_load_bytes(skb, 0, macs, sizeof(*macs));
-}
-
-static __always_inline int packet_same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
-{
-	__u16 x[3], y[3];
-
-	__builtin_memcpy(x, a, sizeof(x));
-	__builtin_memcpy(y, b, sizeof(y));
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
 static __always_inline long packet_set_macs(struct __sk_buff *skb, const struct packet_macs *macs)

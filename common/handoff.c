@@ -32,12 +32,8 @@ struct handoff {
 	handoff_done_fn on_done;
 	void *on_done_arg;
 
-	/* Second device. */
-	const struct tch_message *message; /* borrowed while TCH_EV_HANDOFF is stepped */
-	struct flow_key restored;
-	uint32_t receive_next; /* of the restored flow, when it was frozen */
-	bool is_done;	       /* Done has come */
-	uint64_t done_by_ms;   /* monotonic clock */
+	/* Second device: borrowed while TCH_EV_HANDOFF is stepped. */
+	const struct tch_message *message;
 };
 
 /* A flow given away, still relayed by our kernel. */
@@ -142,7 +138,6 @@ static void relayed_start(struct handoff *handoff, const struct flow_key *flow, 
 	relayed_ask(relayed);
 }
 
-/* It comes to the second device after the last packet that was relayed there. */
 static void relayed_send_done(const struct relayed_flow *relayed)
 {
 	const struct handoffs_options *options = &relayed->all->options;
@@ -378,16 +373,12 @@ static int handoff_import(struct handoff *handoff, const struct kernel_helper_st
 		.output_len = message->unsent_len,
 		.sent_len = message->sent_len,
 	};
-	uint8_t mac[6];
-	bool has_mac;
 	struct conn *conn;
-	unsigned int ifindex;
 	int fd, rc;
 
 	if (conn_find(options->conns, facts->session))
 		return -EEXIST;
-	has_mac = options->functions->find_node(handoff->node, mac, &ifindex, options->arg) == 0;
-	rc = kernel_helper_restore(options->helper, kernel, has_mac ? mac : NULL, &fd);
+	rc = kernel_helper_restore(options->helper, kernel, &fd);
 	if (rc < 0)
 		return rc;
 	relayed_cancel(handoff->all, &kernel->flow);
@@ -395,11 +386,8 @@ static int handoff_import(struct handoff *handoff, const struct kernel_helper_st
 	if (rc < 0) {
 		kernel_helper_forget(options->helper, &kernel->flow);
 		kernel_helper_silence(options->helper, fd);
-		return rc;
 	}
-	handoff->restored = kernel->flow;
-	handoff->receive_next = kernel->receive_next;
-	return 0;
+	return rc;
 }
 
 static void handoff_restore(struct handoff *handoff)
@@ -436,11 +424,10 @@ static void handoff_note_duration(struct handoff *handoff, int duration_us)
 }
 
 /* The session may go on to a third device now. */
-static void handoff_take_direct(struct handoff *handoff)
+static void handoff_arrive(struct handoff *handoff)
 {
 	struct handoff *next;
 
-	kernel_helper_take_direct(handoff->all->options.helper, &handoff->restored);
 	LIST_FOREACH(next, &handoff->all->list, link)
 		if (next->session == handoff->session && next->tch.role == TCH_FIRST_DEVICE &&
 		    next->tch.state == TCH_IDLE)
@@ -491,8 +478,8 @@ static void handoff_perform(struct handoff *handoff, const struct tch_out *out, 
 		handoff_send(handoff, TCH_KIND_ACKNOWLEDGMENT, TCH_FLAG_SET, 0);
 	if (actions & TCH_DO_COMMIT)
 		handoff_commit(handoff);
-	if (actions & TCH_DO_TAKE_DIRECT)
-		handoff_take_direct(handoff);
+	if (actions & TCH_DO_ARRIVE)
+		handoff_arrive(handoff);
 	if (actions & TCH_DO_SEND_FAIL)
 		handoff_send(handoff, TCH_KIND_FAIL, 0, result < 0 ? result : out->result);
 	if (actions & TCH_DO_UNFREEZE)
@@ -537,7 +524,7 @@ static void handoff_event(struct handoff *handoff, enum tch_event event, int res
 		handoff_free(handoff);
 }
 
-/* Packets that are held or relayed here must not be overtaken by those that will go the next device's way. */
+/* The switch does not know yet that it is here. */
 static bool is_arriving(const struct handoffs *handoffs, uint64_t session)
 {
 	const struct handoff *handoff;
@@ -552,7 +539,8 @@ static bool is_arriving(const struct handoffs *handoffs, uint64_t session)
 static bool is_settled(const struct handoff *handoff, const struct conn *conn)
 {
 	return !is_arriving(handoff->all, handoff->session) &&
-	       kernel_helper_is_settled(handoff->all->options.helper, conn_fd(conn), conn_restored_len(conn));
+	       kernel_helper_is_settled(handoff->all->options.helper, conn_fd(conn), conn_flow(conn),
+					conn_restored_len(conn));
 }
 
 /* The session is served as before until it is settled. A client that does not answer at all must not hold it for ever. */
@@ -570,19 +558,6 @@ static void handoff_begin(struct handoff *handoff)
 	}
 }
 
-/* Done came. What it follows may still be in the hands of another CPU: then it is not true yet. */
-static void handoff_arrived(struct handoff *handoff)
-{
-	struct kernel_helper *helper = handoff->all->options.helper;
-	struct conn *conn = handoff_conn(handoff);
-
-	if (conn && clock_monotonic_ms() < handoff->done_by_ms &&
-	    kernel_helper_is_overtaken(helper, conn_fd(conn), &handoff->restored, handoff->receive_next))
-		timer_arm(handoff->timer, HANDOFF_ARRIVAL_POLL_MS);
-	else
-		handoff_event(handoff, TCH_EV_DONE, 0);
-}
-
 static void handoff_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct handoff *handoff = arg;
@@ -590,8 +565,6 @@ static void handoff_on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (handoff->tch.state == TCH_IDLE)
 		handoff_begin(handoff);
-	else if (handoff->is_done)
-		handoff_arrived(handoff);
 	else
 		handoff_event(handoff, TCH_EV_TIMEOUT, 0);
 }
@@ -682,14 +655,6 @@ static void handoffs_opened(struct handoffs *handoffs, uint32_t node, const stru
 		options->functions->send(node, &refusal, options->arg);
 }
 
-static void handoff_received_done(struct handoff *handoff, int duration_us)
-{
-	handoff_note_duration(handoff, duration_us);
-	handoff->is_done = true;
-	handoff->done_by_ms = clock_monotonic_ms() + TCH_ORDER_MS;
-	handoff_arrived(handoff);
-}
-
 void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tch_message *message)
 {
 	static const enum tch_event events[TCH_KIND_COUNT] = {
@@ -711,10 +676,8 @@ void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tc
 			  (int)message->kind);
 		return;
 	}
-	if (message->kind == TCH_KIND_DONE) {
-		handoff_received_done(handoff, message->result);
-		return;
-	}
+	if (message->kind == TCH_KIND_DONE)
+		handoff_note_duration(handoff, message->result);
 	handoff->message = message;
 	handoff->stepping = true; /* keeps it alive until `message` is taken back */
 	handoff_event(handoff, events[message->kind], message->result);

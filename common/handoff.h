@@ -27,7 +27,6 @@ enum {
 	HANDOFF_ASK_MS = 1000,
 	HANDOFF_SETTLE_MS = 2000, /* longest wait for kernel_helper_is_settled() */
 	HANDOFF_SETTLE_POLL_MS = 5,
-	HANDOFF_ARRIVAL_POLL_MS = 1,
 };
 
 struct handoff_functions {

@@ -10,6 +10,7 @@
 #include "common/bare_ack.h"
 #include "common/log.h"
 #include "common/node_map.h"
+#include "common/packet_orders.h"
 #include "common/park.h"
 #include "common/tc_program.h"
 #include "common/tcp_repair.h"
@@ -54,8 +55,11 @@ enum {
 	PARK_NCOUNTERS = sizeof(park_counter_fields) / sizeof(park_counter_fields[0]),
 	NCOUNTERS = NODE_NCOUNTERS + PARK_NCOUNTERS,
 
-	/* Attempts to end a hold, of some microseconds each. From the one on milder conditions, from the other on none. */
-	END_HOLD_MILDLY = 4,
+	/*
+	 * Attempts to end a hold, of some microseconds each. From the one on the last parked packet ends it on its way, and
+	 * a packet that another CPU works on at that very moment may overtake it; from the other on, unconditionally.
+	 */
+	END_HOLD_BY_LAST = 100,
 	END_HOLD_NOW = 1000,
 
 	/* How long an earlier run's flows are still relayed: the switch, too, may have been away. */
@@ -68,6 +72,7 @@ struct kernel_helper {
 	int control; /* for interface ioctls in our network namespace */
 	struct park *park;
 	struct event *on_parked;
+	struct packet_orders *orders;
 	char *pin_dir;
 	size_t interface_count;
 	unsigned int interfaces[KERNEL_HELPER_INTERFACES_MAX];
@@ -236,6 +241,7 @@ static void on_parked(evutil_socket_t fd __attribute__((unused)), short what __a
 	struct kernel_helper *helper = arg;
 
 	park_drain(helper->park);
+	packet_orders_check(helper->orders);
 }
 
 static int watch_park(struct kernel_helper *helper, struct event_base *base)
@@ -268,6 +274,8 @@ static int start(struct kernel_helper *helper, struct event_base *base, const st
 	err = park_open(options->park_name, options->interfaces[0], &helper->park);
 	if (!err)
 		err = attach_program(helper);
+	if (!err)
+		err = packet_orders_new(base, helper->park, helper->flows_fd, helper->command_fd, &helper->orders);
 	return err ? err : watch_park(helper, base);
 }
 
@@ -308,6 +316,7 @@ void kernel_helper_free(struct kernel_helper *helper, bool for_good)
 		event_free(helper->on_parked);
 	if (helper->on_inherited)
 		event_free(helper->on_inherited);
+	packet_orders_free(helper->orders);
 	free(helper->inherited);
 	park_close(helper->park, for_good);
 	bpf_object__close(helper->object);
@@ -324,8 +333,7 @@ int kernel_helper_adopt(struct kernel_helper *helper __attribute__((unused)), in
 
 static int command(struct kernel_helper *helper, struct node_order *order)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = order, .ctx_size_in = sizeof(*order));
-	int err = bpf_prog_test_run_opts(helper->command_fd, &opts);
+	int err = tc_run(helper->command_fd, order, sizeof(*order));
 
 	return err ? err : order->error;
 }
@@ -336,14 +344,9 @@ static void write_back_parked(struct kernel_helper *helper, const struct flow_ke
 	park_write_back(helper->park, flow);
 }
 
-bool kernel_helper_is_settled(struct kernel_helper *helper __attribute__((unused)), int fd, size_t restored_len)
-{
-	return tcp_repair_is_settled(fd, restored_len);
-}
-
 static enum node_when when_to_end_hold(int attempt)
 {
-	if (attempt < END_HOLD_MILDLY)
+	if (attempt < END_HOLD_BY_LAST)
 		return NODE_AFTER_LAST;
 	return attempt < END_HOLD_NOW ? NODE_AT_LAST : NODE_NOW;
 }
@@ -373,11 +376,19 @@ static int end_hold(struct kernel_helper *helper, struct node_order *order)
 	return 0;
 }
 
+bool kernel_helper_is_settled(struct kernel_helper *helper, int fd, const struct flow_key *flow, size_t restored_len)
+{
+	uint32_t first;
+
+	return !park_first_sequence(helper->park, flow, &first) && tcp_repair_is_settled(fd, restored_len);
+}
+
 int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow)
 {
 	struct node_flow entry = { .gate = NODE_HOLD, .park_ifindex = park_ifindex(helper->park) };
 	int err;
 
+	packet_orders_end(helper->orders, flow);
 	disinherit(helper, flow);
 	err = park_keep(helper->park, flow);
 	if (err)
@@ -403,13 +414,6 @@ void kernel_helper_state_fini(struct kernel_helper_state *state)
 	state->sent_len = state->unsent_len = state->received_len = 0;
 }
 
-/* Parked packets into our own stack; then there is nothing to know about the flow. */
-static void let_in(struct kernel_helper *helper, struct node_order *order)
-{
-	end_hold(helper, order);
-	bpf_map_delete_elem(helper->flows_fd, &order->flow);
-}
-
 /* The answers to parked packets may pass at once, while new packets still queue behind. */
 void kernel_helper_release(struct kernel_helper *helper, int fd, const struct flow_key *flow)
 {
@@ -421,7 +425,8 @@ void kernel_helper_release(struct kernel_helper *helper, int fd, const struct fl
 		log_warn("kernel_helper", "flow=\"%s\" not thawed: %s", flow_text(flow, text), strerror(-err));
 	command(helper, &order);
 	tcp_repair_push(fd);
-	let_in(helper, &order);
+	end_hold(helper, &order);
+	bpf_map_delete_elem(helper->flows_fd, flow);
 }
 
 static int interface_mac(struct kernel_helper *helper, unsigned int ifindex, uint8_t mac[static ETH_ALEN])
@@ -461,55 +466,26 @@ void kernel_helper_reset(struct kernel_helper *helper, int fd, const struct flow
 void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *flow)
 {
 	bpf_map_delete_elem(helper->flows_fd, flow);
+	packet_orders_forget(helper->orders, flow);
 	park_drain(helper->park);
 	park_forget(helper->park, flow);
-}
-
-static int hold_direct(struct kernel_helper *helper, const struct flow_key *flow, const uint8_t from_mac[static ETH_ALEN])
-{
-	struct node_flow entry = {
-		.gate = NODE_HOLD_DIRECT,
-		.park_ifindex = park_ifindex(helper->park),
-		.way = { .speaks = 1 },
-	};
-	int err = park_keep(helper->park, flow);
-
-	memcpy(entry.relayed_by, from_mac, ETH_ALEN);
-	disinherit(helper, flow);
-	return err ? err : bpf_map_update_elem(helper->flows_fd, flow, &entry, BPF_ANY);
 }
 
 /*
  * The old entry goes last. Until then a packet that comes here is relayed, at worst back to the first device, which
  * parks it; without socket and entry our stack would answer it with RST.
  */
-int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, const uint8_t *from_mac,
-			  int *fd)
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd)
 {
 	int err = tcp_repair_restore(state, fd);
 
 	if (err)
 		return err;
-	/* If it can't be held, the client may send a packet twice. */
-	if (!from_mac || hold_direct(helper, &state->flow, from_mac))
+	/* Without an order the client may send a packet twice; nothing else happens. */
+	disinherit(helper, &state->flow);
+	if (packet_orders_start(helper->orders, &state->flow, state->receive_next))
 		kernel_helper_forget(helper, &state->flow);
 	return 0;
-}
-
-bool kernel_helper_is_overtaken(struct kernel_helper *helper, int fd, const struct flow_key *flow, uint32_t receive_next)
-{
-	uint32_t parked, received;
-
-	park_drain(helper->park);
-	return park_first_sequence(helper->park, flow, &parked) && !tcp_repair_received(fd, &received) &&
-	       (int32_t)(parked - receive_next - received) > 0;
-}
-
-void kernel_helper_take_direct(struct kernel_helper *helper, const struct flow_key *flow)
-{
-	struct node_order order = { .flow = *flow, .way = { .speaks = 1 }, .state = NODE_OPEN };
-
-	let_in(helper, &order);
 }
 
 void kernel_helper_acknowledge(struct kernel_helper *helper __attribute__((unused)),

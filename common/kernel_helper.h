@@ -10,7 +10,7 @@
  *	kernel_helper_hold -> kernel_helper_freeze -> (send) -> kernel_helper_relay -> kernel_helper_silence
  *	-> ... grace time ... -> kernel_helper_forget
  * or, if the second device says no: kernel_helper_release.
- * At the second device: kernel_helper_restore -> (nothing is relayed any more) -> kernel_helper_take_direct.
+ * At the second device: kernel_helper_restore.
  *
  * Without BPF, the TAP or CAP_NET_ADMIN, kernel_helper_new() fails and the device relays only.
  *
@@ -104,7 +104,7 @@ void kernel_helper_free(struct kernel_helper *helper, bool for_good);
 int kernel_helper_adopt(struct kernel_helper *helper, int fd, struct kernel_helper_static *out);
 
 /**
- * kernel_helper_is_settled() - does this kernel not know of anything that it sent to the client in vain?
+ * kernel_helper_is_settled() - does nothing wait to be sent again, or to come in?
  * @fd:		its socket, not frozen
  * @restored_len: how much was `sent` when it was restored here; 0 if it was accepted here
  *
@@ -112,9 +112,10 @@ int kernel_helper_adopt(struct kernel_helper *helper, int fd, struct kernel_help
  * retransmission timeout, a second later. So a connection that moves again before that, and again, never gets over a
  * loss.
  *
- * Return: false while something is being sent again, or what was sent before the restore is not acknowledged
+ * Return: false while something is being sent again, or what was sent before the restore is not acknowledged, or a packet
+ * from the client is parked because earlier ones have not come
  */
-bool kernel_helper_is_settled(struct kernel_helper *helper, int fd, size_t restored_len);
+bool kernel_helper_is_settled(struct kernel_helper *helper, int fd, const struct flow_key *flow, size_t restored_len);
 
 /* Park incoming packets of the flow, drop outgoing ones. Return: 0 or a negative errno value. */
 int kernel_helper_hold(struct kernel_helper *helper, const struct flow_key *flow);
@@ -165,33 +166,18 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
  * kernel_helper_restore() - bring a connection to life here
  * @state:	as frozen elsewhere; borrowed. `unsent` and `received` are not restored: the caller sends the one and
  *		treats the other as read (handoff.md 3.5, 3.11)
- * @from_mac:	MAC address of the device that relays earlier packets; NULL: all are taken as they come
  * @fd:		out: a non-blocking socket that speaks from now on; untouched on failure
  *
- * Packets that do not come from @from_mac are parked until kernel_helper_take_direct(): earlier ones may still be on their
- * way through that device, and a packet that overtakes another is a loss to the client.
+ * For a while packets come in in the order of their bytes: while the first device relays earlier ones the switch may send later
+ * ones directly, and a packet that overtakes another is a loss to the client. One that is too early is parked until the
+ * missing ones have come, 20 ms at most.
  * Replaces the flow's own old entry last: until the socket is there a packet is better relayed than answered with RST.
  * Called in the network namespace of the VIP.
  *
  * Return: 0; -EINVAL if @state is inconsistent; -EADDRNOTAVAIL if the VIP is not on this machine; or what the kernel
  * said
  */
-int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, const uint8_t *from_mac,
-			  int *fd);
-
-/**
- * kernel_helper_is_overtaken() - would a parked packet overtake one that was relayed here?
- * @fd:		the restored socket
- * @receive_next: of the state that it was restored from
- *
- * What was relayed may have left the first device and still be in the hands of another CPU, or on the wire.
- *
- * Return: true if what the first parked packet follows has not all been received yet
- */
-bool kernel_helper_is_overtaken(struct kernel_helper *helper, int fd, const struct flow_key *flow, uint32_t receive_next);
-
-/* Nothing is relayed to the restored connection any more: packets that were parked meanwhile, then all later ones. */
-void kernel_helper_take_direct(struct kernel_helper *helper, const struct flow_key *flow);
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd);
 
 /*
  * Say to the client what the frozen connection had received. Its own acknowledgment may have been delayed (RFC 9293,

@@ -16,8 +16,9 @@
  * So a packet of a held flow is counted in the same atomic operation that tells it the flow's state (struct node_flow,
  * gate), and the state changes only if as many packets have been written back as were counted.
  *
- * HOLD_DIRECT is the second device's HOLD: packets that the first device relays go to the stack, later ones that the switch
- * already sends here wait until there is nothing left to relay.
+ * ORDER is for a while after a flow has come here: earlier packets are still relayed by the old owner when the switch sends
+ * later ones already. Those park until the earlier ones are in the stack, and all others park behind them. The kernel
+ * helper puts them in order.
  *
  * Everything else continues with TC_ACT_UNSPEC: the switch's fabric runs before on the same hook, others may follow.
  */
@@ -79,13 +80,30 @@ static __always_inline __u32 not_ours(enum packet_kind kind, const struct packet
 	return p->flow.protocol == IPPROTO_TCP ? 0 : 1 + NODE_COUNT_in_other;
 }
 
-/* Without counting: nothing of what the old owner relays is parked. */
-static __always_inline int is_from_old_owner(struct __sk_buff *skb, const struct node_flow *entry)
+static __always_inline int is_before(__u32 a, __u32 b)
 {
-	struct packet_macs macs;
+	return (__s32)(a - b) < 0;
+}
 
-	return NODE_GATE_STATE(entry->gate) == NODE_HOLD_DIRECT && !packet_get_macs(skb, &macs) &&
-	       packet_same_mac(macs.from, entry->relayed_by);
+/* Notes what the stack gets. */
+static __always_inline void note_received(struct node_flow *entry, __u32 next_sequence)
+{
+	if (is_before(entry->next_sequence, next_sequence))
+		entry->next_sequence = next_sequence;
+}
+
+/* In ORDER: nothing waits, and nothing is missing before it. One without bytes may come at any time. */
+static __always_inline int is_next(struct node_flow *entry, const struct packet *p)
+{
+	__u64 gate = entry->gate;
+
+	if (NODE_GATE_STATE(gate) != NODE_ORDER || NODE_GATE_PACKETS(gate) > entry->returned)
+		return 0;
+	if (p->sequence_len && is_before(entry->next_sequence, p->sequence))
+		return 0;
+	if (p->sequence_len)
+		note_received(entry, p->sequence + p->sequence_len);
+	return 1;
 }
 
 SEC("tc")
@@ -107,13 +125,13 @@ int node_ingress(struct __sk_buff *skb)
 		bpf_map_delete_elem(&NODE_FLOWS, &p.flow);
 		return count(NODE_COUNT_in_reopened, TC_ACT_UNSPEC);
 	}
-	if (is_from_old_owner(skb, entry))
-		return count(NODE_COUNT_in_from_old_owner, TC_ACT_UNSPEC);
+	if (is_next(entry, &p))
+		return count(NODE_COUNT_in_next, TC_ACT_UNSPEC);
 	switch (NODE_GATE_STATE(__sync_fetch_and_add(&entry->gate, NODE_GATE_PACKET))) {
 	case NODE_HOLD:
 		return count(NODE_COUNT_in_parked, bpf_redirect(entry->park_ifindex, 0));
-	case NODE_HOLD_DIRECT:
-		return count(NODE_COUNT_in_parked_direct, bpf_redirect(entry->park_ifindex, 0));
+	case NODE_ORDER:
+		return count(NODE_COUNT_in_too_early, bpf_redirect(entry->park_ifindex, 0));
 	case NODE_RELAY:
 		return relay(skb, entry, NODE_COUNT_in_relayed);
 	case NODE_OPEN:
@@ -158,8 +176,8 @@ static __always_inline int change_after_last(struct node_flow *entry, __u32 stat
 static __always_inline void note_returned(struct node_flow *entry)
 {
 	entry->returned++;
-	if (entry->next)
-		change_after_last(entry, entry->next);
+	if (entry->next && !change_after_last(entry, entry->next))
+		count(NODE_COUNT_order_by_last, 0);
 }
 
 /* A parked frame that the kernel helper wrote back. Held here again it would go round for ever. */
@@ -171,7 +189,7 @@ int node_park(struct __sk_buff *skb)
 
 	if (packet_read(skb, PACKET_FROM_CLIENT, &p) == PACKET_SESSION)
 		entry = bpf_map_lookup_elem(&NODE_FLOWS, &p.flow);
-	if (entry)
+	if (entry && NODE_GATE_STATE(entry->gate) != NODE_ORDER)
 		note_returned(entry);
 	if (entry && entry->way.relay_ifindex)
 		return relay(skb, entry, NODE_COUNT_park_relayed);
@@ -190,6 +208,11 @@ int node_park_guard(struct __sk_buff *skb)
 
 static __always_inline int obey(struct node_flow *entry, const struct node_order *order)
 {
+	if (order->when == NODE_LATER) {
+		entry->returned += order->returned;
+		note_received(entry, order->next_sequence);
+		return 0;
+	}
 	entry->way = order->way;
 	entry->next = order->when == NODE_AT_LAST ? order->state : 0;
 	if (order->when != NODE_NOW)

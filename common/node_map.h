@@ -13,8 +13,8 @@
 
 #include <linux/types.h>
 
-#define NODE_FLOWS node_flows_3
-#define NODE_COUNTS node_counts_2
+#define NODE_FLOWS node_flows_4
+#define NODE_COUNTS node_counts_3
 
 enum { NODE_FLOWS_MAX = 65536 };
 
@@ -22,7 +22,7 @@ enum node_state {
 	NODE_HOLD = 1,	/* in: park; out: drop */
 	NODE_RELAY = 2, /* in: to the new owner; out: drop */
 	NODE_OPEN = 3,	/* as if there were no entry, which is about to go */
-	NODE_HOLD_DIRECT = 4, /* as HOLD, but what the old owner relays comes in */
+	NODE_ORDER = 4,	/* in: to our stack what follows what has come in, else park; out: pass */
 };
 
 /* Where parked packets go, and later ones follow. */
@@ -41,18 +41,18 @@ struct node_way {
 /* The value of NODE_FLOWS; its key is struct flow_key. */
 struct node_flow {
 	__u64 gate;	    /* a packet is counted and learns the state in one go */
-	__u64 returned;	    /* parked packets that were written back */
+	__u64 returned;	    /* parked packets that were written back; in ORDER, those that our stack has, too */
 	__u32 park_ifindex; /* the parking TAP */
 	__u32 next;	    /* enum node_state: what the last of the parked packets changes to; 0: nothing */
 	struct node_way way;
-	__u8 relayed_by[6]; /* HOLD_DIRECT: the old owner's MAC */
-	__u8 zero[6];
+	__u32 next_sequence; /* ORDER: the first byte that has not come in */
 };
 
 enum node_when {
 	NODE_AFTER_LAST = 0, /* if all parked packets have been written back, else -EAGAIN */
 	NODE_AT_LAST = 1,    /* the same, but the last one, when written back, will do it */
 	NODE_NOW = 2,	     /* in any case */
+	NODE_LATER = 3,	     /* the state stays ORDER: only take note of what has come in */
 };
 
 /* What the kernel helper has the program do with a held flow: send it on its way, and change its state. */
@@ -61,6 +61,8 @@ struct node_order {
 	struct node_way way;
 	__u32 state; /* enum node_state */
 	__u32 when;  /* enum node_when */
+	__u32 returned; /* NODE_LATER: so many parked packets more */
+	__u32 next_sequence; /* NODE_LATER: our stack has what is before it */
 	__s32 error; /* out: 0; -EAGAIN: not yet, all else is done; -ENOENT: no such flow */
 };
 
@@ -76,8 +78,8 @@ struct node_order {
 	X(in_local)	    /* no entry: the stack's */                              \
 	X(in_reopened)	    /* SYN removed an entry */                               \
 	X(in_parked)	    /* HOLD */                                               \
-	X(in_parked_direct) /* HOLD_DIRECT, and not from the old owner */            \
-	X(in_from_old_owner) /* HOLD_DIRECT: relayed to us, the stack's */           \
+	X(in_next)	    /* ORDER: it was this packet's turn */                   \
+	X(in_too_early)	    /* ORDER: parked, earlier ones have not come yet */      \
 	X(in_relayed)	    /* RELAY */                                              \
 	X(out_other)	    /* not TCP, fragments, forwarded for somebody else */    \
 	X(out_local)	    /* no entry, or it may speak: sent */                    \
@@ -85,6 +87,7 @@ struct node_order {
 	X(park_relayed)	    /* a parked packet went on to the new owner */           \
 	X(park_returned)    /* a parked packet went into our own stack */            \
 	X(park_foreign)	    /* our stack tried to send by the TAP: dropped */        \
+	X(order_by_last)    /* the last parked packet ended a hold on its way back */         \
 	X(order_forced)	    /* a hold ended before all parked packets were back */   \
 	X(relay_hop_limit)  /* dropped: relayed too often */                         \
 	X(relay_failed)	    /* dropped: could not be rewritten */                    \
@@ -94,7 +97,7 @@ struct node_order {
 enum node_counter { NODE_COUNTERS(NODE_COUNTER_ENUM) NODE_NCOUNTERS };
 #undef NODE_COUNTER_ENUM
 
-_Static_assert(sizeof(struct node_flow) == 56, "NODE_FLOWS value");
-_Static_assert(sizeof(struct node_order) == 72, "as node_command() takes it");
+_Static_assert(sizeof(struct node_flow) == 48, "NODE_FLOWS value");
+_Static_assert(sizeof(struct node_order) == 80, "as node_command() takes it");
 
 #endif

@@ -14,6 +14,7 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,8 @@ enum {
 
 /* As read from the TAP: struct virtio_net_hdr, then Ethernet. Written back unchanged, so offloads survive. */
 struct frame {
-	STAILQ_ENTRY(frame) next;
+	TAILQ_ENTRY(frame) next;
+	uint32_t sequence, sequence_end; /* host byte order */
 	size_t len;
 	uint8_t bytes[];
 };
@@ -38,7 +40,7 @@ struct frame {
 struct kept_flow {
 	LIST_ENTRY(kept_flow) next;
 	struct flow_key flow;
-	STAILQ_HEAD(, frame) frames;
+	TAILQ_HEAD(frames, frame) frames;
 };
 
 /* Few flows are held at any time, for some 100 us each: a list will do. */
@@ -172,8 +174,8 @@ static void drop_frames(struct park *park, struct kept_flow *kept)
 {
 	struct frame *frame;
 
-	while ((frame = STAILQ_FIRST(&kept->frames))) {
-		STAILQ_REMOVE_HEAD(&kept->frames, next);
+	while ((frame = TAILQ_FIRST(&kept->frames))) {
+		TAILQ_REMOVE(&kept->frames, frame, next);
 		park->kept_bytes -= frame->len;
 		park->counters.discarded++;
 		free(frame);
@@ -237,7 +239,7 @@ int park_keep(struct park *park, const struct flow_key *flow)
 	if (!kept)
 		return -ENOMEM;
 	kept->flow = *flow;
-	STAILQ_INIT(&kept->frames);
+	TAILQ_INIT(&kept->frames);
 	LIST_INSERT_HEAD(&park->flows, kept, next);
 	return 0;
 }
@@ -250,10 +252,18 @@ void park_forget(struct park *park, const struct flow_key *flow)
 		drop_flow(park, kept);
 }
 
-static int read_ipv4(struct bytes_reader *r, struct flow_key *flow)
+/* What a frame is of, and where its bytes lie in the client's stream. */
+struct facts {
+	struct flow_key flow;
+	uint32_t sequence, sequence_end;
+};
+
+/* Both return how long TCP is: a frame may be padded, and longer than IP can say (then what there is). */
+static int read_ipv4(struct bytes_reader *r, struct flow_key *flow, size_t *tcp_len)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	const uint8_t *ip = bytes_take(r, 20);
+	size_t header, total;
 
 	if (!ip || (ip[0] & 0x0f) < 5 || !bytes_take(r, (ip[0] & 0x0fu) * 4 - 20))
 		return -EBADMSG;
@@ -264,10 +274,13 @@ static int read_ipv4(struct bytes_reader *r, struct flow_key *flow)
 	memcpy(flow->vip, mapped, 12);
 	memcpy(flow->vip + 12, ip + 16, 4);
 	flow->protocol = ip[9];
+	header = (ip[0] & 0x0fu) * 4;
+	total = (size_t)ip[2] << 8 | ip[3];
+	*tcp_len = total > header ? total - header : r->left;
 	return 0;
 }
 
-static int read_ipv6(struct bytes_reader *r, struct flow_key *flow)
+static int read_ipv6(struct bytes_reader *r, struct flow_key *flow, size_t *tcp_len)
 {
 	const uint8_t *ip = bytes_take(r, 40);
 
@@ -276,40 +289,64 @@ static int read_ipv6(struct bytes_reader *r, struct flow_key *flow)
 	memcpy(flow->client, ip + 8, 16);
 	memcpy(flow->vip, ip + 24, 16);
 	flow->protocol = ip[6];
+	*tcp_len = (size_t)ip[4] << 8 | ip[5];
+	if (*tcp_len == 0)
+		*tcp_len = r->left;
 	return 0;
 }
 
-static int read_frame(const uint8_t *frame, size_t len, struct flow_key *out, uint32_t *sequence)
+static int read_tcp(struct bytes_reader *r, size_t tcp_len, struct facts *facts)
+{
+	size_t header;
+	uint8_t flags;
+
+	facts->flow.client_port = htons(bytes_get_be16(r));
+	facts->flow.vip_port = htons(bytes_get_be16(r));
+	facts->sequence = bytes_get_be32(r);
+	bytes_get_be32(r); /* acknowledgment */
+	header = (bytes_get_u8(r) >> 4) * 4u;
+	flags = bytes_get_u8(r);
+	if (r->failed)
+		return -EBADMSG;
+	facts->sequence_end = facts->sequence + (uint32_t)(tcp_len > header ? tcp_len - header : 0) + !!(flags & TH_FIN);
+	return 0;
+}
+
+static int read_frame(const uint8_t *frame, size_t len, struct facts *out)
 {
 	struct bytes_reader r = bytes_reader_init(frame, len);
-	struct flow_key flow = { 0 };
+	struct facts facts = { 0 };
+	size_t tcp_len = 0;
 	int err = -EBADMSG;
 
 	bytes_take(&r, 2 * ETH_ALEN);
 	switch (bytes_get_be16(&r)) {
 	case ETHERTYPE_IP:
-		err = read_ipv4(&r, &flow);
+		err = read_ipv4(&r, &facts.flow, &tcp_len);
 		break;
 	case ETHERTYPE_IPV6:
-		err = read_ipv6(&r, &flow);
+		err = read_ipv6(&r, &facts.flow, &tcp_len);
 		break;
 	}
-	if (err || flow.protocol != IPPROTO_TCP)
+	if (err || facts.flow.protocol != IPPROTO_TCP || read_tcp(&r, tcp_len, &facts))
 		return -EBADMSG;
-	flow.client_port = htons(bytes_get_be16(&r));
-	flow.vip_port = htons(bytes_get_be16(&r));
-	*sequence = bytes_get_be32(&r);
-	if (r.failed)
-		return -EBADMSG;
-	*out = flow;
+	*out = facts;
 	return 0;
 }
 
 int park_frame_flow(const uint8_t *frame, size_t len, struct flow_key *out)
 {
-	uint32_t sequence;
+	struct facts facts;
+	int err = read_frame(frame, len, &facts);
 
-	return read_frame(frame, len, out, &sequence);
+	if (!err)
+		*out = facts.flow;
+	return err;
+}
+
+static bool is_after(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
 }
 
 static void write_frame(struct park *park, const uint8_t *bytes, size_t len)
@@ -320,7 +357,20 @@ static void write_frame(struct park *park, const uint8_t *bytes, size_t len)
 		park->counters.write_failed++;
 }
 
-static void keep_frame(struct park *park, struct kept_flow *kept, size_t len)
+/* Mostly at the end. */
+static void insert_frame(struct kept_flow *kept, struct frame *frame)
+{
+	struct frame *before;
+
+	TAILQ_FOREACH_REVERSE(before, &kept->frames, frames, next)
+		if (!is_after(before->sequence, frame->sequence)) {
+			TAILQ_INSERT_AFTER(&kept->frames, before, frame, next);
+			return;
+		}
+	TAILQ_INSERT_HEAD(&kept->frames, frame, next);
+}
+
+static void keep_frame(struct park *park, struct kept_flow *kept, const struct facts *facts, size_t len)
 {
 	struct frame *frame = NULL;
 
@@ -330,9 +380,11 @@ static void keep_frame(struct park *park, struct kept_flow *kept, size_t len)
 		park->counters.overflowed++;
 		return;
 	}
+	frame->sequence = facts->sequence;
+	frame->sequence_end = facts->sequence_end;
 	frame->len = len;
 	memcpy(frame->bytes, park->buffer, len);
-	STAILQ_INSERT_TAIL(&kept->frames, frame, next);
+	insert_frame(kept, frame);
 	park->kept_bytes += len;
 	park->counters.kept++;
 }
@@ -342,15 +394,15 @@ static void sort_frame(struct park *park, size_t len)
 {
 	const size_t header = sizeof(struct virtio_net_hdr);
 	struct kept_flow *kept;
-	struct flow_key flow;
+	struct facts facts;
 
-	if (len < header || park_frame_flow(park->buffer + header, len - header, &flow)) {
+	if (len < header || read_frame(park->buffer + header, len - header, &facts)) {
 		park->counters.unreadable++;
 		return;
 	}
-	kept = find_flow(park, &flow);
+	kept = find_flow(park, &facts.flow);
 	if (kept)
-		keep_frame(park, kept, len);
+		keep_frame(park, kept, &facts, len);
 	else
 		write_frame(park, park->buffer, len);
 }
@@ -370,23 +422,43 @@ void park_drain(struct park *park)
 
 bool park_first_sequence(struct park *park, const struct flow_key *flow, uint32_t *sequence)
 {
-	const size_t header = sizeof(struct virtio_net_hdr);
 	struct kept_flow *kept = find_flow(park, flow);
-	struct frame *frame = kept ? STAILQ_FIRST(&kept->frames) : NULL;
-	struct flow_key same;
+	struct frame *frame = kept ? TAILQ_FIRST(&kept->frames) : NULL;
 
-	return frame && read_frame(frame->bytes + header, frame->len - header, &same, sequence) == 0;
+	if (frame)
+		*sequence = frame->sequence;
+	return frame;
+}
+
+static void write_first(struct park *park, struct kept_flow *kept)
+{
+	struct frame *frame = TAILQ_FIRST(&kept->frames);
+
+	TAILQ_REMOVE(&kept->frames, frame, next);
+	park->kept_bytes -= frame->len;
+	write_frame(park, frame->bytes, frame->len);
+	free(frame);
 }
 
 void park_write_back(struct park *park, const struct flow_key *flow)
 {
 	struct kept_flow *kept = find_flow(park, flow);
-	struct frame *frame;
 
-	while (kept && (frame = STAILQ_FIRST(&kept->frames))) {
-		STAILQ_REMOVE_HEAD(&kept->frames, next);
-		park->kept_bytes -= frame->len;
-		write_frame(park, frame->bytes, frame->len);
-		free(frame);
+	while (kept && !TAILQ_EMPTY(&kept->frames))
+		write_first(park, kept);
+}
+
+unsigned int park_write_next(struct park *park, const struct flow_key *flow, uint32_t *next_sequence)
+{
+	struct kept_flow *kept = find_flow(park, flow);
+	struct frame *frame;
+	unsigned int written = 0;
+
+	while (kept && (frame = TAILQ_FIRST(&kept->frames)) && !is_after(frame->sequence, *next_sequence)) {
+		if (is_after(frame->sequence_end, *next_sequence))
+			*next_sequence = frame->sequence_end;
+		write_first(park, kept);
+		written++;
 	}
+	return written;
 }

@@ -3,7 +3,7 @@
  * common/park.h - the parking TAP: packets of held flows wait here, in order
  *
  * The node program redirects packets of held flows out of a TAP device, where they queue in its ring; this module takes
- * them out, keeps them per flow, and writes them back to the same TAP. What happens to a frame that is written back (to
+ * them out, keeps them per flow in the order of their bytes, and writes them back to the same TAP. What happens to a frame that is written back (to
  * the new owner, or into our own stack) is the node program's affair. One TAP serves all flows.
  *
  * Part of the kernel helper. Threads: the control loop's.
@@ -60,6 +60,14 @@ void park_drain(struct park *park);
 
 /* Write back what is kept of the flow, in order; the flow stays kept, with nothing. */
 void park_write_back(struct park *park, const struct flow_key *flow);
+
+/**
+ * park_write_next() - write back what is kept of the flow as long as it leaves no gap
+ * @next_sequence: what comes next in the client's stream (host byte order); moves with what was written
+ *
+ * Return: how many frames
+ */
+unsigned int park_write_next(struct park *park, const struct flow_key *flow, uint32_t *next_sequence);
 
 /* The TCP sequence number of the first frame that is kept of the flow, in host byte order. False: there is none. */
 bool park_first_sequence(struct park *park, const struct flow_key *flow, uint32_t *sequence);

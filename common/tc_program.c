@@ -359,3 +359,10 @@ void tc_sum_counters(int map_fd, uint64_t *sums, uint32_t count)
 	}
 	free(per_cpu);
 }
+
+int tc_run(int program_fd, void *context, size_t len)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = context, .ctx_size_in = (__u32)len);
+
+	return bpf_prog_test_run_opts(program_fd, &opts);
+}

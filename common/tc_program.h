@@ -97,6 +97,9 @@ int tc_map_fd(struct bpf_object *object, const char *map);
 
 int tc_program_fd(struct bpf_object *object, const char *program);
 
+/* Run a program of type "syscall" once; @context comes back as it left it. Return: 0 or what the kernel said */
+int tc_run(int program_fd, void *context, size_t len);
+
 /* Sum an array per CPU of 64-bit counters; unreadable ones count as 0. */
 void tc_sum_counters(int map_fd, uint64_t *sums, uint32_t count);
 

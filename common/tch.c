@@ -25,8 +25,8 @@
  *                                                                   | timeout            (lingers for a late Fail)
  *                                                                   +------------------> DONE
  *
- * In WAIT the second device serves, but packets that did not come by the first device wait: the switch may send some here
- * while earlier ones are still on the longer way. Done says that there are none any more.
+ * In WAIT the second device serves, but does not hand the session on: the switch learns of one owner after the other, and
+ * what is relayed makes no more than one detour. Done says that the switch knows.
  *
  * The flow is held from TCH_DO_FREEZE until TCH_DO_COMMIT, TCH_DO_UNFREEZE or TCH_DO_RESET. Before the commit point
  * every way out un-freezes the socket; after it none does. A timeout in WAIT is on neither side of it: the second
@@ -162,7 +162,7 @@ static struct tch_out second_active(struct tch *tch, enum tch_event event, int r
 		return (struct tch_out){ .actions = TCH_DO_RESTORE, .timer_ms = TCH_ACTIVE_MS };
 	case TCH_EV_RESTORED:
 		tch_move(tch, TCH_WAIT, event);
-		return (struct tch_out){ .actions = TCH_DO_SEND_ACKNOWLEDGMENT, .timer_ms = TCH_ORDER_MS };
+		return (struct tch_out){ .actions = TCH_DO_SEND_ACKNOWLEDGMENT, .timer_ms = TCH_ARRIVE_MS };
 	case TCH_EV_RESTORE_FAILED:
 		return tch_fail(tch, event, TCH_DO_SEND_FAIL, failure(event, result));
 	case TCH_EV_FAIL:
@@ -177,13 +177,13 @@ static struct tch_out second_wait(struct tch *tch, enum tch_event event, int res
 {
 	switch (event) {
 	case TCH_EV_FAIL:
-		return tch_fail(tch, event, TCH_DO_TAKE_DIRECT | TCH_DO_RESET_RESTORED, failure(event, result));
-	case TCH_EV_TIMEOUT: /* the switch is slow or away: then nothing is sent here but by the first device */
+		return tch_fail(tch, event, TCH_DO_ARRIVE | TCH_DO_RESET_RESTORED, failure(event, result));
+	case TCH_EV_TIMEOUT: /* the switch is slow or away */
 		tch_move(tch, TCH_DONE_STATE, event);
-		return (struct tch_out){ .actions = TCH_DO_TAKE_DIRECT, .timer_ms = TCH_LINGER_MS };
+		return (struct tch_out){ .actions = TCH_DO_ARRIVE, .timer_ms = TCH_LINGER_MS };
 	default:
 		tch_move(tch, TCH_DONE_STATE, event);
-		return (struct tch_out){ .actions = TCH_DO_TAKE_DIRECT | TCH_DO_FINISH };
+		return (struct tch_out){ .actions = TCH_DO_ARRIVE | TCH_DO_FINISH };
 	}
 }
 

@@ -64,7 +64,7 @@ enum tch_event {
 	TCH_EV_RESTORED,       /* the connection lives here */
 	TCH_EV_RESTORE_FAILED,
 	TCH_EV_ACKNOWLEDGMENT,
-	TCH_EV_DONE,	       /* the switch sends the client's packets here, and nothing is relayed any more */
+	TCH_EV_DONE,	       /* the switch sends the client's packets here */
 	TCH_EV_FAIL,	       /* received Fail */
 	TCH_EV_TIMEOUT,
 	TCH_EV_PEER_LOST,      /* no session with the other device any more */
@@ -82,7 +82,7 @@ enum tch_action {
 	TCH_DO_RESTORE = 1 << 5,	  /* then TCH_EV_RESTORED or TCH_EV_RESTORE_FAILED */
 	TCH_DO_SEND_ACKNOWLEDGMENT = 1 << 6,
 	TCH_DO_COMMIT = 1 << 7,		  /* relay, tell the switch, close silently; when the switch has confirmed, send Done */
-	TCH_DO_TAKE_DIRECT = 1 << 8,	  /* second device: what came not by the first one may follow what did */
+	TCH_DO_ARRIVE = 1 << 8,	  /* second device: the session may be handed on */
 	TCH_DO_SEND_FAIL = 1 << 9,
 	TCH_DO_UNFREEZE = 1 << 10,	  /* parked packets back into our own stack */
 	TCH_DO_RESUME = 1 << 11,	  /* go on serving */
@@ -108,7 +108,7 @@ enum {
 	TCH_OPEN_MS = 1000,
 	TCH_ACTIVE_MS = 2000,
 	TCH_WAIT_MS = 2000,
-	TCH_ORDER_MS = 200, /* second device in WAIT: the least that a client's TCP waits before it sends again */
+	TCH_ARRIVE_MS = 200, /* second device in WAIT */
 	TCH_LINGER_MS = 5000,
 };
 

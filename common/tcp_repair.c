@@ -497,16 +497,6 @@ void tcp_repair_push(int fd)
 }
 
 /* The kernel counts acknowledged bytes from the restore on. */
-int tcp_repair_received(int fd, uint32_t *bytes)
-{
-	struct tcp_info info;
-	int err = get_info(fd, &info);
-
-	if (!err)
-		*bytes = (uint32_t)info.tcpi_bytes_received;
-	return err;
-}
-
 bool tcp_repair_is_settled(int fd, size_t restored_len)
 {
 	struct tcp_info info;

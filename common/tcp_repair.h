@@ -29,9 +29,6 @@ int tcp_repair_thaw(int fd);
  */
 void tcp_repair_push(int fd);
 
-/* How many bytes have come in since the socket was restored, modulo 2^32. Return: 0 or a negative errno value */
-int tcp_repair_received(int fd, uint32_t *bytes);
-
 /* See kernel_helper_is_settled(). */
 bool tcp_repair_is_settled(int fd, size_t restored_len);
 

@@ -82,6 +82,15 @@ static __always_inline int is_member(const __u8 mac[ETH_ALEN])
 	return bpf_map_lookup_elem(&FABRIC_MACS, &key) != NULL;
 }
 
+static __always_inline int same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
+{
+	__u16 x[3], y[3];
+
+	__builtin_memcpy(x, a, sizeof(x));
+	__builtin_memcpy(y, b, sizeof(y));
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
 /* The time of the last packet counts, so that a half closed connection is not forgotten while it is in use. */
 static __always_inline void follow_close(struct fabric_entry *entry, __u8 tcp_flags)
 {
@@ -94,8 +103,8 @@ static __always_inline void follow_close(struct fabric_entry *entry, __u8 tcp_fl
 static __always_inline void learn_client(struct fabric_entry *entry, struct __sk_buff *skb,
 					 const struct packet_macs *macs)
 {
-	if (entry->client_ifindex == skb->ifindex && packet_same_mac(entry->client_mac, macs->from) &&
-	    packet_same_mac(entry->port_mac, macs->to))
+	if (entry->client_ifindex == skb->ifindex && same_mac(entry->client_mac, macs->from) &&
+	    same_mac(entry->port_mac, macs->to))
 		return;
 	__builtin_memcpy(entry->client_mac, macs->from, ETH_ALEN);
 	__builtin_memcpy(entry->port_mac, macs->to, ETH_ALEN);
@@ -156,7 +165,7 @@ static __always_inline int on_device_packet(struct __sk_buff *skb, const struct 
 		device = entry->device;
 		host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
 	}
-	if (!host || !packet_same_mac(host->mac, macs.from)) {
+	if (!host || !same_mac(host->mac, macs.from)) {
 		if (!is_member(macs.from))
 			return count(FABRIC_COUNT_device_fenced, TC_ACT_SHOT);
 		counter = FABRIC_COUNT_device_not_owner;
@@ -268,7 +277,7 @@ int fabric_command(struct fabric_order *order)
 			make_entry(&flow, order);
 		return 0;
 	}
-	if (order->old_device && entry->device != order->old_device) {
+	if (order->old_device && entry->device != order->old_device && entry->device != order->device) {
 		order->error = -ESTALE;
 		return 0;
 	}

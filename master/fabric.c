@@ -300,26 +300,42 @@ void fabric_device_remove(struct fabric *fabric, uint32_t device)
 /* Has the BPF program change an entry in place; the maps offer replacement only. */
 static int command(struct fabric *fabric, struct fabric_order *order)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = order, .ctx_size_in = sizeof(*order));
-	int err = bpf_prog_test_run_opts(fabric->command_fd, &opts);
+	int err = tc_run(fabric->command_fd, order, sizeof(*order));
 
 	return err ? err : order->error;
+}
+
+static int set_flow(struct fabric *fabric, struct fabric_order *order, uint32_t *generation)
+{
+	int err;
+
+	if (order->device == 0 || order->device >= FABRIC_DEVICES_MAX)
+		return -ENODEV;
+	if (order->device != FABRIC_SWITCH && get_host(fabric, order->device).ifindex == 0)
+		return -ENODEV;
+	err = command(fabric, order);
+	if (err)
+		return err == -E2BIG ? -ENOSPC : err;
+	*generation = order->generation;
+	return 0;
 }
 
 int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t device, uint32_t *generation)
 {
 	struct fabric_order order = { .flow = *flow, .device = device };
-	int err;
 
-	if (device == 0 || device >= FABRIC_DEVICES_MAX)
-		return -ENODEV;
-	if (device != FABRIC_SWITCH && get_host(fabric, device).ifindex == 0)
-		return -ENODEV;
-	err = command(fabric, &order);
-	if (err)
-		return err == -E2BIG ? -ENOSPC : err;
-	*generation = order.generation;
-	return 0;
+	return set_flow(fabric, &order, generation);
+}
+
+int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
+		     uint32_t *generation)
+{
+	struct fabric_order order = { .flow = *flow, .device = device, .old_device = from };
+	int err = set_flow(fabric, &order, generation);
+
+	if (err == -ENOENT)
+		return fabric_flow_set(fabric, flow, device, generation);
+	return err == -ESTALE ? -EPERM : err;
 }
 
 static struct fabric_flow flow_of(const struct flow_key *key, const struct fabric_entry *entry)

@@ -101,6 +101,17 @@ void fabric_device_remove(struct fabric *fabric, uint32_t device);
  */
 int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t device, uint32_t *generation);
 
+/**
+ * fabric_flow_give() - the same, if its owner gives it away
+ * @from:	who asks for it
+ *
+ * A flow without an entry is nobody's, and one that is @device's already stays so.
+ *
+ * Return: as fabric_flow_set(); -EPERM: another device than @from has the flow
+ */
+int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
+		     uint32_t *generation);
+
 /* Return: 0; -ENOENT if the flow has no entry */
 int fabric_flow_get(struct fabric *fabric, const struct flow_key *flow, struct fabric_flow *out);
 

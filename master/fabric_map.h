@@ -61,7 +61,7 @@ struct fabric_constants {
 struct fabric_order {
 	struct flow_key flow;
 	__u32 device;	  /* the new owner */
-	__u32 old_device; /* at once, but only if this is the owner; 0: whoever it is, or make an entry */
+	__u32 old_device; /* only if this is the owner, or the new one already; 0: whoever it is, or make an entry */
 	__u32 generation; /* out */
 	__s32 error;	  /* out: 0 or negative errno value */
 };

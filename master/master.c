@@ -93,18 +93,18 @@ static void publish(const ns_change *change, void *arg)
 
 /* Owners of flows */
 
-static int give_flow(struct master *master, const struct flow_key *flow, uint32_t node, uint16_t transaction,
-		     uint32_t *generation)
+static int give_flow(struct master *master, const struct flow_key *flow, uint32_t from, uint32_t node,
+		     uint16_t transaction, uint32_t *generation)
 {
 	int rc;
 
 	*generation = 0;
 	if (!master->fabric)
 		return -EOPNOTSUPP;
-	rc = sessions_moved(master->sessions, flow, node, transaction);
-	if (rc == 0)
-		rc = fabric_flow_set(master->fabric, flow, node, generation);
-	return rc;
+	if (sessions_is_late(master->sessions, flow, transaction))
+		return -ESTALE;
+	rc = fabric_flow_give(master->fabric, flow, from, node, generation);
+	return rc < 0 ? rc : sessions_moved(master->sessions, flow, node, transaction);
 }
 
 /* This machine is the first device. */
@@ -112,7 +112,7 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 {
 	struct master *master = arg;
 	uint32_t generation;
-	int rc = give_flow(master, flow, node, transaction, &generation);
+	int rc = give_flow(master, flow, FABRIC_SWITCH, node, transaction, &generation);
 
 	if (rc == 0 || rc == -ESTALE)
 		slave_owner_changed(master->slave, flow, node);
@@ -128,7 +128,7 @@ static int perform_eap(struct master *master, uint32_t node, const struct eap *e
 		return -EACCES;
 	if (eap->operation != EAP_CHANGE)
 		return -EOPNOTSUPP;
-	return give_flow(master, &eap->flow, eap->device, eap->transaction, generation);
+	return give_flow(master, &eap->flow, node, eap->device, eap->transaction, generation);
 }
 
 static void received_eap(struct master *master, uint32_t node, uint32_t request, const scp_eap *wire)

@@ -150,6 +150,19 @@ int sessions_report(struct sessions *sessions, uint32_t node, scp_sessions *repo
 	return rc;
 }
 
+/* The wire has the low 16 bits of the count: compare as serial numbers (RFC 1982). */
+static bool is_late(const struct slot *slot, uint16_t transaction)
+{
+	return slot->entry.node && (int16_t)(transaction - (uint16_t)slot->entry.info.handoffs) < 0;
+}
+
+bool sessions_is_late(struct sessions *sessions, const struct flow_key *flow, uint16_t transaction)
+{
+	struct slot **at = find(sessions, flow);
+
+	return *at && is_late(*at, transaction);
+}
+
 int sessions_moved(struct sessions *sessions, const struct flow_key *flow, uint32_t node, uint16_t transaction)
 {
 	struct slot *slot = find_or_add(sessions, flow);
@@ -158,8 +171,7 @@ int sessions_moved(struct sessions *sessions, const struct flow_key *flow, uint3
 	if (!slot)
 		return -ENOMEM;
 	info = &slot->entry.info;
-	/* The wire has the low 16 bits of the count: compare as serial numbers (RFC 1982). */
-	if (slot->entry.node && (int16_t)(transaction - (uint16_t)info->handoffs) < 0)
+	if (is_late(slot, transaction))
 		return -ESTALE;
 	slot->entry.node = node;
 	slot->moved = true;

@@ -32,6 +32,9 @@ void sessions_free(struct sessions *sessions);
 /* All sessions of a device: replaces what it said before. Takes the contents of @report. 0; -ENOMEM */
 int sessions_report(struct sessions *sessions, uint32_t node, scp_sessions *report);
 
+/* Is a later handoff of the flow known than number @transaction of its session? */
+bool sessions_is_late(struct sessions *sessions, const struct flow_key *flow, uint16_t transaction);
+
 /* A handoff, number @transaction of its session, moved the flow. 0; -ESTALE: a later one is known; -ENOMEM */
 int sessions_moved(struct sessions *sessions, const struct flow_key *flow, uint32_t node, uint16_t transaction);
 

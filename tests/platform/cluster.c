@@ -213,11 +213,10 @@ unsigned int cluster_move(struct cluster *cluster, struct cluster_connection *c,
 	CHECK_OK(kernel_helper_hold(from->helper, &c->flow));
 	CHECK_OK(kernel_helper_freeze(from->helper, c->server.fd, &c->flow, &c->fixed, &state));
 	netns_enter(to->netns);
-	CHECK_OK(kernel_helper_restore(to->helper, &state, from->mac, &fd));
+	CHECK_OK(kernel_helper_restore(to->helper, &state, &fd));
 	live_us = cluster_now_us();
 	CHECK_OK(kernel_helper_relay(from->helper, &c->flow, to->mac, from->ifindex));
 	change_owner(cluster, c, to);
-	kernel_helper_take_direct(to->helper, &c->flow);
 	kernel_helper_silence(from->helper, c->server.fd);
 	c->server.fd = fd;
 	load_pend_first(&c->server, state.unsent, state.unsent_len);

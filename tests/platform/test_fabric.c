@@ -143,6 +143,27 @@ static void test_reopening(struct cluster *c, int family)
 	printf("ok: reopening and closing, %s\n", f->name);
 }
 
+/* A device gives away what it has, and nothing else. */
+static void test_giving(struct cluster *c)
+{
+	struct flow_key flow = flow_of(&cluster_families[0], 5003, IPPROTO_TCP);
+	uint32_t first = c->devices[1].index, second = c->devices[2].index, generation;
+	struct fabric_flow got;
+
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, first, &generation));
+	CHECK(fabric_flow_give(c->fabric, &flow, second, FABRIC_SWITCH, &generation) == -EPERM);
+	CHECK(fabric_flow_give(c->fabric, &flow, FABRIC_SWITCH, second, &generation) == -EPERM);
+	CHECK(fabric_flow_give(c->fabric, &flow, first, 77, &generation) == -ENODEV);
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.device == first && got.generation == 1);
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, &generation));
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, &generation));
+	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
+	CHECK(got.device == second);
+	fabric_flow_remove(c->fabric, &flow);
+	printf("ok: giving\n");
+}
+
 static bool count_flow(const struct fabric_flow *flow __attribute__((unused)), void *arg)
 {
 	++*(size_t *)arg;
@@ -275,6 +296,7 @@ static void test_topology(bool is_one_arm)
 		test_reopening(&c, family);
 		test_restart(&c, family);
 	}
+	test_giving(&c);
 	test_table(&c);
 	test_removal(&c);
 	if (!is_one_arm)

@@ -52,16 +52,16 @@ static const struct expected {
 	{ SECOND(IDLE, OPEN), TCH_ACTIVE, TCH_DO_SEND_OPEN_RESPONSE, TCH_ACTIVE_MS, 0 },
 
 	{ SECOND(ACTIVE, HANDOFF), TCH_ACTIVE, TCH_DO_RESTORE, TCH_ACTIVE_MS, 0 },
-	{ SECOND(ACTIVE, RESTORED), TCH_WAIT, TCH_DO_SEND_ACKNOWLEDGMENT, TCH_ORDER_MS, 0 },
+	{ SECOND(ACTIVE, RESTORED), TCH_WAIT, TCH_DO_SEND_ACKNOWLEDGMENT, TCH_ARRIVE_MS, 0 },
 	{ SECOND(ACTIVE, RESTORE_FAILED), FAILED(TCH_DO_SEND_FAIL, -EIO) },
 	{ SECOND(ACTIVE, FAIL), TCH_IDLE, TCH_DO_FINISH, 0, -EIO },
 	{ SECOND(ACTIVE, TIMEOUT), FAILED(TCH_DO_SEND_FAIL, -ETIMEDOUT) },
 	{ SECOND(ACTIVE, PEER_LOST), FAILED(TCH_DO_SEND_FAIL, -EHOSTDOWN) },
 
-	{ SECOND(WAIT, DONE), TCH_DONE_STATE, TCH_DO_TAKE_DIRECT | TCH_DO_FINISH, 0, 0 },
-	{ SECOND(WAIT, TIMEOUT), TCH_DONE_STATE, TCH_DO_TAKE_DIRECT, TCH_LINGER_MS, 0 },
-	{ SECOND(WAIT, PEER_LOST), TCH_DONE_STATE, TCH_DO_TAKE_DIRECT | TCH_DO_FINISH, 0, 0 },
-	{ SECOND(WAIT, FAIL), FAILED(TCH_DO_TAKE_DIRECT | TCH_DO_RESET_RESTORED, -EIO) },
+	{ SECOND(WAIT, DONE), TCH_DONE_STATE, TCH_DO_ARRIVE | TCH_DO_FINISH, 0, 0 },
+	{ SECOND(WAIT, TIMEOUT), TCH_DONE_STATE, TCH_DO_ARRIVE, TCH_LINGER_MS, 0 },
+	{ SECOND(WAIT, PEER_LOST), TCH_DONE_STATE, TCH_DO_ARRIVE | TCH_DO_FINISH, 0, 0 },
+	{ SECOND(WAIT, FAIL), FAILED(TCH_DO_ARRIVE | TCH_DO_RESET_RESTORED, -EIO) },
 
 	{ SECOND(DONE_STATE, DONE), TCH_DONE_STATE, TCH_DO_FINISH, 0, 0 },
 	{ SECOND(DONE_STATE, TIMEOUT), TCH_DONE_STATE, TCH_DO_FINISH, 0, 0 },
@@ -226,7 +226,7 @@ struct device {
 	struct tch tch;
 	unsigned int deadline_ms; /* 0: none */
 	bool speaks, frozen, finished;
-	bool committed, reset, was_restored, holds_direct;
+	bool committed, reset, was_restored, is_arriving;
 };
 
 struct simulation {
@@ -281,7 +281,7 @@ static void check_safety(const struct simulation *s)
 	CHECK_RUN(s, !first->committed || (second->was_restored && !second->reset));
 	CHECK_RUN(s, !first->frozen || !first->speaks);
 	CHECK_RUN(s, !first->committed || !first->reset);
-	CHECK_RUN(s, !second->finished || !second->holds_direct);
+	CHECK_RUN(s, !second->finished || !second->is_arriving);
 }
 
 static void sim_event(struct simulation *s, enum tch_role role, enum tch_event event);
@@ -312,8 +312,8 @@ static void sim_perform(struct simulation *s, enum tch_role role, unsigned int a
 	device->reset |= !!(actions & (TCH_DO_RESET | TCH_DO_RESET_RESTORED));
 	if (actions & TCH_DO_RESET_RESTORED)
 		device->speaks = false;
-	if (actions & TCH_DO_TAKE_DIRECT)
-		device->holds_direct = false;
+	if (actions & TCH_DO_ARRIVE)
+		device->is_arriving = false;
 	device->finished |= !!(actions & TCH_DO_FINISH);
 	if (actions & TCH_DO_QUIESCE)
 		sim_event(s, role, TCH_EV_QUIET);
@@ -325,7 +325,7 @@ static void sim_perform(struct simulation *s, enum tch_role role, unsigned int a
 	if (actions & TCH_DO_RESTORE) {
 		bool fails = chance(s, 10);
 
-		device->was_restored = device->holds_direct = device->speaks = !fails;
+		device->was_restored = device->is_arriving = device->speaks = !fails;
 		sim_event(s, role, fails ? TCH_EV_RESTORE_FAILED : TCH_EV_RESTORED);
 	}
 }

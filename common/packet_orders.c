@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include "common/packet_orders.h"
+
+#include "common/clock.h"
+#include "common/node_map.h"
+#include "common/park.h"
+#include "common/tc_program.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+/* Attempts to end an order while more packets come, of some microseconds each. */
+enum { END_MAX = 1000 };
+
+struct packet_order {
+	LIST_ENTRY(packet_order) link;
+	struct packet_orders *all;
+	struct flow_key flow;
+	struct event *timer;
+	uint64_t until_ms;  /* monotonic clock */
+	uint64_t parked_ms; /* since when the first packet waits for missing ones; 0: none does */
+};
+
+/* Flows are here for a second after each handoff: a list will do. */
+struct packet_orders {
+	struct event_base *base;
+	struct park *park;
+	int flows_fd, command_fd;
+	LIST_HEAD(, packet_order) list;
+};
+
+static struct packet_order *order_find(struct packet_orders *orders, const struct flow_key *flow)
+{
+	struct packet_order *order;
+
+	LIST_FOREACH(order, &orders->list, link)
+		if (memcmp(&order->flow, flow, sizeof(*flow)) == 0)
+			return order;
+	return NULL;
+}
+
+static void order_free(struct packet_order *order)
+{
+	LIST_REMOVE(order, link);
+	event_free(order->timer);
+	free(order);
+}
+
+static int order_command(struct packet_order *order, struct node_order *command)
+{
+	int err = tc_run(order->all->command_fd, command, sizeof(*command));
+
+	return err ? err : command->error;
+}
+
+/* The node program learns of it when our stack has the packets: what comes meanwhile parks behind them. */
+static void order_write(struct packet_order *order, uint32_t next_sequence)
+{
+	struct node_order command = { .flow = order->flow, .when = NODE_LATER, .next_sequence = next_sequence };
+
+	command.returned = park_write_next(order->all->park, &order->flow, &command.next_sequence);
+	if (command.returned)
+		order_command(order, &command);
+}
+
+/* What waits comes in now, gaps or not. */
+static void order_give_up(struct packet_order *order)
+{
+	uint32_t first;
+
+	while (park_first_sequence(order->all->park, &order->flow, &first))
+		order_write(order, first);
+	order->parked_ms = 0;
+}
+
+static void order_wait(struct packet_order *order, uint64_t now_ms)
+{
+	uint64_t at_ms = order->parked_ms ? order->parked_ms + PACKET_ORDER_PATIENCE_MS : order->until_ms;
+	uint64_t ms = at_ms > now_ms ? at_ms - now_ms : 0;
+
+	event_add(order->timer, &(struct timeval){ .tv_sec = (time_t)(ms / 1000), .tv_usec = (long)(ms % 1000) * 1000 });
+}
+
+/* Missing packets may have come by themselves, or are among those that were parked. */
+static void order_check(struct packet_order *order)
+{
+	uint64_t now_ms = clock_monotonic_ms();
+	struct node_flow entry;
+	uint32_t first;
+
+	if (bpf_map_lookup_elem(order->all->flows_fd, &order->flow, &entry) == 0)
+		order_write(order, entry.next_sequence);
+	if (!park_first_sequence(order->all->park, &order->flow, &first))
+		order->parked_ms = 0;
+	else if (!order->parked_ms)
+		order->parked_ms = now_ms;
+	else if (now_ms >= order->parked_ms + PACKET_ORDER_PATIENCE_MS)
+		order_give_up(order);
+	order_wait(order, now_ms);
+}
+
+/* Frees @order. */
+static void order_end(struct packet_order *order)
+{
+	struct node_order command = { .flow = order->flow, .way = { .speaks = 1 }, .state = NODE_OPEN };
+	struct packet_orders *all = order->all;
+
+	for (int i = 0; i <= END_MAX; i++) {
+		park_drain(all->park);
+		order_give_up(order);
+		command.when = i < END_MAX ? NODE_AFTER_LAST : NODE_NOW;
+		if (order_command(order, &command) != -EAGAIN)
+			break; /* -ENOENT: a SYN of the client removed it */
+	}
+	bpf_map_delete_elem(all->flows_fd, &order->flow);
+	park_forget(all->park, &order->flow);
+	order_free(order);
+}
+
+static void order_on_timer(evutil_socket_t fd __attribute__((unused)), short what __attribute__((unused)), void *arg)
+{
+	struct packet_order *order = arg;
+
+	if (clock_monotonic_ms() >= order->until_ms) {
+		order_end(order);
+		return;
+	}
+	park_drain(order->all->park);
+	order_check(order);
+}
+
+static struct packet_order *order_new(struct packet_orders *orders, const struct flow_key *flow)
+{
+	struct packet_order *order = calloc(1, sizeof(*order));
+
+	if (order)
+		order->timer = evtimer_new(orders->base, order_on_timer, order);
+	if (!order || !order->timer) {
+		free(order);
+		return NULL;
+	}
+	order->all = orders;
+	order->flow = *flow;
+	order->until_ms = clock_monotonic_ms() + PACKET_ORDER_MS;
+	LIST_INSERT_HEAD(&orders->list, order, link);
+	return order;
+}
+
+int packet_orders_start(struct packet_orders *orders, const struct flow_key *flow, uint32_t next_sequence)
+{
+	struct node_flow entry = {
+		.gate = NODE_ORDER,
+		.park_ifindex = park_ifindex(orders->park),
+		.way = { .speaks = 1 },
+		.next_sequence = next_sequence,
+	};
+	struct packet_order *order;
+	int err;
+
+	packet_orders_forget(orders, flow);
+	order = order_new(orders, flow);
+	if (!order)
+		return -ENOMEM;
+	err = park_keep(orders->park, flow);
+	if (!err)
+		err = bpf_map_update_elem(orders->flows_fd, flow, &entry, BPF_ANY);
+	if (err)
+		order_free(order);
+	else
+		order_wait(order, clock_monotonic_ms());
+	return err;
+}
+
+void packet_orders_end(struct packet_orders *orders, const struct flow_key *flow)
+{
+	struct packet_order *order = order_find(orders, flow);
+
+	if (order)
+		order_end(order);
+}
+
+void packet_orders_forget(struct packet_orders *orders, const struct flow_key *flow)
+{
+	struct packet_order *order = order_find(orders, flow);
+
+	if (order)
+		order_free(order);
+}
+
+void packet_orders_check(struct packet_orders *orders)
+{
+	struct packet_order *order;
+
+	LIST_FOREACH(order, &orders->list, link)
+		order_check(order);
+}
+
+int packet_orders_new(struct event_base *base, struct park *park, int flows_fd, int command_fd,
+		      struct packet_orders **out)
+{
+	struct packet_orders *orders = calloc(1, sizeof(*orders));
+
+	if (!orders)
+		return -ENOMEM;
+	orders->base = base;
+	orders->park = park;
+	orders->flows_fd = flows_fd;
+	orders->command_fd = command_fd;
+	LIST_INIT(&orders->list);
+	*out = orders;
+	return 0;
+}
+
+void packet_orders_free(struct packet_orders *orders)
+{
+	if (!orders)
+		return;
+	while (!LIST_EMPTY(&orders->list))
+		order_free(LIST_FIRST(&orders->list));
+	free(orders);
+}
