@@ -23,9 +23,12 @@ enum {
 
 static void rpc_done(struct rpc_call *call, size_t message_len)
 {
+	void (*on_reply)(struct rpc_call *, void *) = call->on_reply;
+
 	call->reply_len = message_len;
-	if (call->on_reply)
-		call->on_reply(call, call->on_reply_arg);
+	call->on_reply = NULL; /* the transport may use the struct for another call */
+	if (on_reply)
+		on_reply(call, call->on_reply_arg);
 	call->done(call); /* the call may be gone now */
 }
 

@@ -184,7 +184,8 @@ static ssize_t write_some(int fd, uint64_t offset, const void *data, size_t len)
  * write-back, and only the second must change the write verifier.
  */
 static ssize_t write_file(struct volume *volume, const struct local_object *file, const struct credentials *who,
-			  uint64_t offset, const void *data, size_t len, enum backend_stability stability)
+			  uint64_t offset, const void *data, size_t len, enum backend_stability stability,
+			  struct backend_change *change)
 {
 	int fd, rc = local_object_need_regular(file);
 	ssize_t n;
@@ -194,7 +195,9 @@ static ssize_t write_file(struct volume *volume, const struct local_object *file
 	fd = local_object_reopen_as(file, who, O_WRONLY);
 	if (fd < 0)
 		return fd;
+	local_change_begin(volume, file, change);
 	n = write_some(fd, offset, data, len);
+	local_change_end(volume, file, change);
 	/* The reply promises what the stability level says, so this comes first; RFC 1813, 3.3.7. */
 	if (n >= 0 && stability != BACKEND_UNSTABLE)
 		rc = local_fd_sync(volume, fd, stability == BACKEND_DATA_SYNC);
@@ -213,7 +216,7 @@ int local_write(struct volume *volume, const struct credentials *who, const stru
 	rc = local_begin_change(volume, who, object, &file, change);
 	if (rc)
 		return rc;
-	n = write_file(volume, &file, who, offset, data, len, *stability);
+	n = write_file(volume, &file, who, offset, data, len, *stability, change);
 	rc = local_end(&file, &change->after, n < 0 ? (int)n : 0);
 	if (!rc)
 		*written = (size_t)n;
@@ -239,7 +242,9 @@ int local_commit(struct volume *volume, const struct credentials *who, const str
 	rc = local_object_need_regular(&file);
 	if (!rc)
 		rc = local_object_sync(volume, &file);
-	return local_end(&file, &change->after, rc);
+	rc = local_end(&file, &change->after, rc);
+	change->before = change->after; /* nothing was changed, so one reading tells both */
+	return rc;
 }
 
 int local_statfs(struct volume *volume, const struct credentials *who, const struct handle *object,

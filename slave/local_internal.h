@@ -30,7 +30,7 @@
 
 struct local_root;
 
-enum { LOCAL_LOCKS = 256 };
+enum { LOCAL_LOCKS = 1024 };
 
 struct local_volume {
 	struct volume volume;

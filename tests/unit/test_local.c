@@ -1588,6 +1588,53 @@ START_TEST(attributes_before_and_after_are_of_one_operation)
 }
 END_TEST
 
+enum { WRITES = 5000 };
+
+struct writer {
+	struct handle file;
+	uint64_t offset; /* odd or even ones */
+	int wrong;
+};
+
+/* Each byte makes the file so long, or leaves it longer. */
+static void *write_bytes(void *arg)
+{
+	struct writer *writer = arg;
+	enum backend_stability stability = BACKEND_UNSTABLE;
+	struct backend_change change;
+	size_t written;
+
+	for (int i = 0; i < WRITES; i++, writer->offset += 2) {
+		off_t end = (off_t)writer->offset + 1;
+
+		writer->wrong += backend->write(volume, &alice, &writer->file, writer->offset, "x", 1, &stability,
+						&written, &change) != 0;
+		if (change.before.st.st_size > end)
+			end = change.before.st.st_size;
+		writer->wrong += change.after.st.st_size != end;
+	}
+	return NULL;
+}
+
+START_TEST(attributes_before_and_after_a_write)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct writer writers[2] = { { .file = file }, { .file = file, .offset = 1 } };
+	pthread_t threads[2];
+	struct backend_change change;
+
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, write_bytes, &writers[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		ck_assert_int_eq(writers[i].wrong, 0);
+	}
+	ck_assert_int_eq(backend->commit(volume, &alice, &file, 0, 0, &change), 0);
+	ck_assert(change.before.valid && change.after.valid);
+	ck_assert_int_eq(change.before.st.st_size, 2 * WRITES);
+}
+END_TEST
+
 enum { RENAMES = 50 };
 
 struct renamer {
@@ -1724,6 +1771,7 @@ static void add_identity(TCase *tc)
 	tcase_add_test(tc, nothing_of_a_client_stays_behind);
 	tcase_add_test(tc, umask_is_the_threads_own);
 	tcase_add_test(tc, attributes_before_and_after_are_of_one_operation);
+	tcase_add_test(tc, attributes_before_and_after_a_write);
 	tcase_add_test(tc, renames_cross);
 	tcase_add_test(tc, threads_have_identities_of_their_own);
 	tcase_add_test(tc, root_in_another_group);

@@ -129,8 +129,8 @@ START_TEST(many_clients_have_so_many_mounts_and_no_more)
 {
 	char text[INET_ADDRSTRLEN];
 
-	for (int i = 0; i <= MOUNT_TABLE_MAX; i++) {
-		snprintf(text, sizeof(text), "10.1.%d.%d", i / 256, i % 256);
+	for (unsigned int i = 0; i <= MOUNT_TABLE_MAX; i++) {
+		snprintf(text, sizeof(text), "10.1.%hhu.%hhu", (unsigned char)(i / 256), (unsigned char)i);
 		add(text, "/a");
 	}
 	ck_assert_uint_eq(count(), MOUNT_TABLE_MAX);

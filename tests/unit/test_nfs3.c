@@ -1271,11 +1271,11 @@ START_TEST(a_list_over_udp_fits_a_datagram)
 
 	for (size_t i = 0; i < sizeof(path); i++)
 		path[i] = i % 2 ? '.' : '/';
-	for (int i = 0; i < 100; i++) {
+	for (unsigned char i = 0; i < 100; i++) {
 		uint8_t args[4 + 1000] = { 0, 0, 1000 >> 8, 1000 & 255 };
 
 		memcpy(args + 4, path, 1000);
-		snprintf(address, sizeof(address), "10.9.1.%d", i);
+		snprintf(address, sizeof(address), "10.9.1.%hhu", i);
 		client = address;
 		ck_assert_uint_eq(call_bytes(MOUNT_PROGRAM, 3, 1, args, sizeof(args), &results), RPC_ACCEPT_SUCCESS);
 		ck_assert_uint_eq(bytes_get_be32(&results), MNT3_OK);
