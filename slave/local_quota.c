@@ -21,7 +21,7 @@ int local_quota(struct volume *volume, enum backend_quota_kind kind, uint32_t id
 	const struct local_volume *local = volume->state;
 	struct dqblk found = { 0 };
 
-	if (syscall(SYS_quotactl_fd, local->root_fd, QCMD(Q_GETQUOTA, types[kind]), id, &found))
+	if (syscall(SYS_quotactl_fd, local->root_fd, QCMD((unsigned int)Q_GETQUOTA, types[kind]), id, &found))
 		return -errno;
 	*out = (struct backend_quota){
 		.byte_hard = found.dqb_bhardlimit * LIMIT_BYTES,
