@@ -14,13 +14,20 @@ tests_libtests_a_SOURCES = tests/fuzz/replay.c tests/platform/cluster.c tests/pl
 	tests/unit/fake_volume.c tests/unit/fake_volume.h tests/unit/golden_hex.h
 
 # By hand, or by tests/lab and tests/guest.
-EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load tests/client/posix_suite
+EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load tests/client/posix_suite \
+	tests/power/no_sync.so tests/power/volatile_disk
 tests_client_nfs_load_CFLAGS = $(AM_CFLAGS) $(NFS_CFLAGS)
 tests_client_nfs_load_LDADD = $(NFS_LIBS)
 # Runs in a guest, where no shared library is.
 tests_client_posix_suite_CFLAGS = -std=gnu17 $(WARNING_CFLAGS)
 tests_client_posix_suite_LDFLAGS = -static
 tests_client_posix_suite_LDADD =
+tests_power_no_sync_so_SOURCES = tests/power/no_sync.c
+tests_power_no_sync_so_CFLAGS = $(WARNING_CFLAGS) -fPIC
+tests_power_no_sync_so_LDFLAGS = -shared
+tests_power_no_sync_so_LDADD =
+tests_power_volatile_disk_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
+tests_power_volatile_disk_LDADD = $(FUSE_LIBS)
 clients: $(EXTRA_PROGRAMS)
 .PHONY: clients
 

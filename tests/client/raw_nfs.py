@@ -14,6 +14,8 @@ import struct
 NFS, MOUNT, PORTMAP = 100003, 100005, 100000
 NFS_PORT = 2049
 OK, NOENT, STALE, BADHANDLE, JUKEBOX = 0, 2, 70, 10001, 10008
+EXIST = 17
+UNSTABLE, DATA_SYNC, FILE_SYNC = 0, 1, 2
 LAST_FRAGMENT = 0x80000000
 CLONE_NEWNET = 0x40000000
 
@@ -243,6 +245,24 @@ class Client:
         reply.wcc()
         return reply.u32()
 
+    def write_as(self, handle, offset, data, stable):
+        """@stable: UNSTABLE, DATA_SYNC or FILE_SYNC. (how much was written, how stable that is, the write verifier)"""
+        reply = self._nfs(7, opaque(handle) + struct.pack(">QII", offset, len(data), stable) + opaque(data))
+        reply.wcc()
+        return reply.u32(), reply.u32(), reply.bytes(8)
+
+    def commit(self, handle):
+        """The whole file. The write verifier."""
+        reply = self._nfs(21, opaque(handle) + struct.pack(">QI", 0, 0))
+        reply.wcc()
+        return reply.bytes(8)
+
+    def set_mode(self, handle, mode):
+        self._nfs(2, opaque(handle) + struct.pack(">IIIIIIII", 1, mode, 0, 0, 0, 0, 0, 0))
+
+    def set_size(self, handle, size):
+        self._nfs(2, opaque(handle) + struct.pack(">IIIIQIII", 0, 0, 0, 1, size, 0, 0, 0))
+
     def _made(self, reply):
         return reply.opaque() if reply.u32() else None
 
@@ -254,6 +274,20 @@ class Client:
     def mkdir(self, directory, name):
         return self._made(self._nfs(9, opaque(directory) + opaque(name.encode()) +
                                     struct.pack(">IIIIIII", 1, 0o755, 0, 0, 0, 0, 0)))
+
+    def symlink(self, directory, name, target):
+        return self._made(self._nfs(10, opaque(directory) + opaque(name.encode()) + struct.pack(
+            ">IIIIII", 0, 0, 0, 0, 0, 0) + opaque(target.encode())))
+
+    def rmdir(self, directory, name):
+        self._nfs(13, opaque(directory) + opaque(name.encode()))
+
+    def rename(self, from_directory, from_name, to_directory, to_name):
+        self._nfs(14, opaque(from_directory) + opaque(from_name.encode()) + opaque(to_directory) +
+                  opaque(to_name.encode()))
+
+    def link(self, handle, directory, name):
+        self._nfs(15, opaque(handle) + opaque(directory) + opaque(name.encode()))
 
     def remove(self, directory, name):
         self._nfs(12, opaque(directory) + opaque(name.encode()))

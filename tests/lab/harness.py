@@ -182,6 +182,7 @@ class Test:
         self.passed = self.failed = 0
         self.labs = []
         self.clean_ups = []
+        self.late_clean_ups = []
         self.started = time.monotonic()
 
     def say(self, text):
@@ -209,6 +210,10 @@ class Test:
     def at_end(self, function):
         """Before the labs are taken down."""
         self.clean_ups.append(function)
+
+    def after_labs(self, function):
+        """When they are down."""
+        self.late_clean_ups.append(function)
 
     def lab(self, *options, environment=None):
         number = f"-{len(self.labs) + 1}" if self.labs else ""
@@ -239,6 +244,8 @@ class Test:
             done = lab.down()
             if done.returncode:
                 self.check("the lab goes down", False, done.stderr.strip())
+        for function in reversed(self.late_clean_ups):
+            function()
         print(f"{self.name}: {self.passed} passed, {self.failed} failed", flush=True)
         return 1 if self.failed else 0
 
@@ -252,9 +259,10 @@ def missing():
     return None
 
 
-def main(path, run):
+def main(path, run, also_missing=lambda: None):
+    """@also_missing: what else this test needs and has not, in words"""
     name = os.path.basename(path).removesuffix(".py")
-    what = missing()
+    what = missing() or also_missing()
     if what:
         print(f"{name}: needs {what}", file=sys.stderr)
         return 77
