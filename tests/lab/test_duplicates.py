@@ -14,7 +14,9 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 
 import harness
 import raw_nfs
@@ -205,6 +207,33 @@ def lost_between_devices(site):
     test.check("as a new call it fails", status_of(site.once(call.renew())) == EXIST)
 
 
+def stalled_disk(site, disk):
+    """A call waits for the disk longer than a relay waits for an answer; its client gives up on the connection."""
+    test, lab = site.test, site.lab
+    call = site.changes.mkdir()
+    log_at = len(lab.log("switch"))
+    with lab.client(timeout_s=60) as kept, lab.client(timeout_s=60) as again, \
+            raw_nfs.Datagrams(lab.vip, netns=lab.netns("client1"), timeout_s=60) as udp:
+        site.move(again, DISK1)
+        subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+        try:
+            with lab.client() as lost:
+                lost.send(raw_nfs.record(call.body))
+                lost.null()    # the call before has been taken
+            for client in kept, again:
+                client.send(raw_nfs.record(call.body))
+            udp.socket.send(call.body)
+            test.within(40, "the switch has waited for an answer in vain",
+                        lambda: "did not answer" in lab.log("switch")[log_at:])
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        answers = {kept.receive_record(), again.receive_record(), udp.socket.recv(65536)}
+        test.check("all who asked meanwhile get one answer, and it is OK",
+                   [status_of(answer) for answer in answers] == [raw_nfs.OK], answers)
+        test.check("... and their connections last", kept.null() is None and again.null() is None)
+    test.check("as a new call it fails", status_of(site.once(call.renew())) == EXIST)
+
+
 def withdrawn_rights(site):
     call = site.changes.mkdir()
     answer = site.once(call.body)
@@ -215,8 +244,21 @@ def withdrawn_rights(site):
     site.test.within(5, "with its rights back it does", lambda: site.once(call.body) == answer)
 
 
+def make_disk(test):
+    """A file system that can be stalled; the path where it is mounted. None: that is not possible here."""
+    directory = tempfile.mkdtemp(prefix="vnas-duplicates-")
+    image, disk = os.path.join(directory, "image"), os.path.join(directory, "disk")
+    os.mkdir(disk)
+    test.at_end(lambda: subprocess.run(f"umount --lazy {disk}; rm {image} && rmdir {disk} {directory}", shell=True,
+                                       check=False))
+    done = subprocess.run(f"truncate -s 64M {image} && mkfs.ext4 -q {image} && mount -o loop {image} {disk}",
+                          shell=True, check=False)
+    return disk if done.returncode == 0 else None
+
+
 def run(test):
-    lab = test.lab("--slaves", "2", "--clients", "1")
+    disk = make_disk(test)
+    lab = test.lab("--slaves", "2", "--clients", "1", *(["--storage", disk] if disk else []))
     site = Site(test, lab)
     over_connections(site)
     over_udp(site)
@@ -225,6 +267,10 @@ def run(test):
     late_write(site)
     withdrawn_rights(site)
     lost_between_devices(site)
+    if disk:
+        stalled_disk(site, disk)
+    else:
+        test.say("no file system can be mounted from a file here: a stalled disk is left out")
     rows = [row for row in lab.nasctl("counters", host="disk1") if row["group"].startswith("duplicate")]
     test.say(", ".join(f"{row['group']} {row['name']} {row['value']}" for row in rows))
 
