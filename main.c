@@ -13,6 +13,8 @@
  *   bpf_packet		packets, as BPF programs read them
  *   bytes		cursors over bytes
  *   certificates	the cluster's authority and TLS
+ *   client_call	calls that a server makes to its clients: NLM call-backs, NSM notices
+ *   client_caller	... over UDP, from a VIP
  *   clock		monotonic and wall
  *   conn		clients' TCP connections
  *   duplicate_requests	answers to calls that change something, for those sent again
@@ -28,12 +30,15 @@
  *   packet_orders	the order of packets in a flow that has just come here
  *   tc_program		attaching BPF programs
  *   tcp_repair		reading and restoring sockets
+ *   lock_table		who holds which bytes of which file, and who waits
  *   log		lines for people
  *   machine		what is changed on this machine, and undone
  *   mount3		the MOUNT protocol
  *   mount_table		who has mounted what
  *   namespace		the replica of nodes, volumes, tree and exports
  *   nasctl		the administrator's command
+ *   nlm			the Network Lock Manager
+ *   nsm			the Network Status Monitor: clients to tell of our restart
  *   nfs3, nfs3_*	the NFSv3 protocol: its messages, and one file per group of procedures
  *   nfs_acl		the NFSACL protocol: POSIX ACLs beside it
  *   output		what is to be written to a stream
@@ -61,6 +66,7 @@
  * slave/		the device that serves
  *   device_commands	the commands of every device
  *   local, local_*	the backend of a directory tree of this node
+ *   locks		NLM and NSM of a device: who sends their calls, who is told what
  *   relay		calls for other devices' volumes
  *   serving		the NFS service of a device
  *   slave		a device, put together

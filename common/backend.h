@@ -219,6 +219,12 @@ struct backend {
 	int (*limits)(struct volume *volume, const struct handle *object, struct backend_limits *limits,
 		      struct backend_attributes *after);
 
+	/*
+	 * A descriptor of a regular file for locks: byte ranges, any of them; closed by the caller. Open for writing unless
+	 * nobody can write the file. -EACCES if @who may neither read nor write it. NULL: there are no locks here.
+	 */
+	int (*open_locks)(struct volume *volume, const struct credentials *who, const struct handle *object, int *fd);
+
 	/* Everything written to the file is on stable storage on return. */
 	int (*commit)(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 		      uint64_t len, struct backend_change *change);

@@ -7,6 +7,7 @@
 #include "common/duplicate_requests.h"
 #include "common/file_service_internal.h"
 #include "common/mount_table.h"
+#include "common/nlm.h"
 #include "common/pseudo.h"
 
 #include <errno.h>
@@ -130,6 +131,8 @@ void file_service_unreachable(struct rpc_call *call)
 		nfs3_unreachable(call);
 	else if (call->program == MOUNT_PROGRAM)
 		mount3_unreachable(call);
+	else if (call->program == NLM_PROGRAM)
+		nlm_unreachable(call);
 	else
 		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
 }

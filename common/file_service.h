@@ -68,8 +68,8 @@ const struct rpc_program *file_service_programs(struct file_service *service, si
 /**
  * file_service_unreachable() - answer a call whose volume's owner can't be reached
  *
- * NFS: NFS3ERR_JUKEBOX, so that a hard mount waits and tries again (RFC 1813, 2.6); NULL procedures and MOUNT: an error
- * of their own.
+ * NFS: NFS3ERR_JUKEBOX, so that a hard mount waits and tries again (RFC 1813, 2.6); NLM: as nlm_unreachable(); NULL
+ * procedures and MOUNT: an error of their own.
  */
 void file_service_unreachable(struct rpc_call *call);
 

@@ -4,6 +4,8 @@
 #include "common/portmap.h"
 
 #include "common/file_service.h"
+#include "common/nlm.h"
+#include "common/nsm.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -51,6 +53,14 @@ const struct portmap_row portmap_services[] = {
 	{ RQUOTA_PROGRAM, 1, IPPROTO_UDP, NFS_PORT },
 	{ RQUOTA_PROGRAM, 2, IPPROTO_TCP, NFS_PORT },
 	{ RQUOTA_PROGRAM, 2, IPPROTO_UDP, NFS_PORT },
+	{ NLM_PROGRAM, 1, IPPROTO_TCP, NFS_PORT },
+	{ NLM_PROGRAM, 1, IPPROTO_UDP, NFS_PORT },
+	{ NLM_PROGRAM, 3, IPPROTO_TCP, NFS_PORT },
+	{ NLM_PROGRAM, 3, IPPROTO_UDP, NFS_PORT },
+	{ NLM_PROGRAM, 4, IPPROTO_TCP, NFS_PORT },
+	{ NLM_PROGRAM, 4, IPPROTO_UDP, NFS_PORT },
+	{ NSM_PROGRAM, 1, IPPROTO_TCP, NFS_PORT },
+	{ NSM_PROGRAM, 1, IPPROTO_UDP, NFS_PORT },
 	{ 0 },
 };
 

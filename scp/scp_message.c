@@ -37,9 +37,12 @@ static const struct scp_message_rule rules[] = {
 	[SCP_EAP_REPLY]        = { "EAP_REPLY",        SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_RELAY_CALL]       = { "RELAY_CALL",       SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,  40 },
 	[SCP_RELAY_REPLY]      = { "RELAY_REPLY",      SCP_EITHER_WAY,  SCP_ON_RELAY,   1, SCP_RECORD_MAX + ROOM,   8 },
+	[SCP_CLIENT_CALL]      = { "CLIENT_CALL",      SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_CLIENT_ANSWER]    = { "CLIENT_ANSWER",    SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_CLIENT_REBOOTED]  = { "CLIENT_REBOOTED",  SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                    0 },
 };
 
-_Static_assert(sizeof(rules) / sizeof(rules[0]) == SCP_RELAY_REPLY + 1, "a new message needs a row");
+_Static_assert(sizeof(rules) / sizeof(rules[0]) == SCP_CLIENT_REBOOTED + 1, "a new message needs a row");
 
 const struct scp_message_rule *scp_message_rule(scp_type type)
 {

@@ -6,6 +6,7 @@
 #include "common/duplicate_requests.h"
 #include "common/file_service.h"
 #include "common/log.h"
+#include "slave/locks.h"
 #include "slave/uplink.h"
 
 #include <arpa/inet.h>
@@ -151,10 +152,39 @@ static void count_handoffs(struct slave *slave, json_t *table)
 	device_counter(table, "handoffs", "sum_us", counters->sum_us);
 }
 
+static void count_locks(struct slave *slave, json_t *table)
+{
+	const struct lock_table_counters *held = nlm_table_counters(locks_nlm(slave_locks(slave)));
+	const struct nlm_counters *nlm = nlm_counters(locks_nlm(slave_locks(slave)));
+	const struct nsm_counters *nsm = nsm_counters(locks_nsm(slave_locks(slave)));
+	char name[16];
+
+	for (size_t i = 0; i < NLM_PROCEDURES; i++) {
+		snprintf(name, sizeof(name), "procedure_%zu", i);
+		if (nlm->calls[i])
+			device_counter(table, "nlm", name, nlm->calls[i]);
+	}
+	device_counter(table, "nlm", "granted", nlm->granted);
+	device_counter(table, "nlm", "denied", nlm->denied);
+	device_counter(table, "nlm", "blocked", nlm->blocked);
+	device_counter(table, "nlm", "call_backs", nlm->call_backs);
+	device_counter(table, "nlm", "call_backs_failed", nlm->call_backs_failed);
+	device_counter(table, "nlm", "freed_clients", nlm->freed_clients);
+	device_counter(table, "locks", "clients", held->clients);
+	device_counter(table, "locks", "files", held->files);
+	device_counter(table, "locks", "entries", held->entries);
+	device_counter(table, "locks", "waiters", held->waiters);
+	device_counter(table, "nsm", "recorded", nsm->recorded);
+	device_counter(table, "nsm", "notified", nsm->notified);
+	device_counter(table, "nsm", "unreachable", nsm->unreachable);
+	device_counter(table, "nsm", "rebooted", nsm->rebooted);
+}
+
 void device_counters(struct slave *slave, json_t *table)
 {
 	count_files(slave, table);
 	count_duplicates(slave, table);
+	count_locks(slave, table);
 	count_handoffs(slave, table);
 	if (slave_scp(slave)) {
 		const struct scp_counters *scp = scp_counters(slave_scp(slave));

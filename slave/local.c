@@ -37,6 +37,7 @@ static const struct backend local_backend = {
 	.get_acl = local_get_acl,
 	.set_acl = local_set_acl,
 	.quota = local_quota,
+	.open_locks = local_open_locks,
 };
 
 static int root_open(const char *path)

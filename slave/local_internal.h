@@ -7,6 +7,7 @@
  *	local_object.c		handles, descriptors, durability: what every operation starts and ends with
  *	local_file.c		operations on one object: attributes read, data, limits
  *	local_set.c		SETATTR, and dressing new objects
+ *	local_lock.c		descriptors for locks
  *	local_make.c		CREATE, MKDIR, SYMLINK, MKNOD
  *	local_dir.c		LOOKUP, READDIR, and changes of entries that exist
  *	local_acl.c		POSIX ACLs
@@ -252,5 +253,6 @@ int local_set_acl(struct volume *volume, const struct credentials *who, const st
 		  const struct backend_acl *access, const struct backend_acl *default_acl,
 		  struct backend_attributes *after);
 int local_quota(struct volume *volume, enum backend_quota_kind kind, uint32_t id, struct backend_quota *quota);
+int local_open_locks(struct volume *volume, const struct credentials *who, const struct handle *object, int *fd);
 
 #endif

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/portmap.h"
 #include "common/udp.h"
+#include "slave/locks.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,7 +19,7 @@
 enum {
 	ADDRESSES_MAX = SETTINGS_VIPS_MAX > 2 ? SETTINGS_VIPS_MAX : 2,
 	UDP_SERVERS_MAX = 2 * ADDRESSES_MAX,
-	PORTMAP_ROWS_MAX = 40,
+	PORTMAP_ROWS_MAX = 48,
 	PROGRAMS_MAX = 12,
 };
 
@@ -36,7 +37,7 @@ struct serving {
 	bool registered; /* with the system's rpcbind */
 };
 
-struct serving *serving_new(struct file_service *files)
+struct serving *serving_new(struct file_service *files, struct locks *locks)
 {
 	struct serving *serving = calloc(1, sizeof(*serving));
 	const struct rpc_program *programs;
@@ -45,12 +46,16 @@ struct serving *serving_new(struct file_service *files)
 	if (!serving)
 		return NULL;
 	programs = file_service_programs(files, &count);
-	if (BUG_IF(count + 2 > PROGRAMS_MAX)) {
+	if (BUG_IF(count + 4 > PROGRAMS_MAX)) {
 		free(serving);
 		return NULL;
 	}
 	memcpy(serving->programs, programs, count * sizeof(*programs));
-	serving->programs[count] = portmap_program(serving->rows);
+	serving->programs[count++] = portmap_program(serving->rows);
+	if (locks) {
+		serving->programs[count++] = locks_nlm_program(locks);
+		serving->programs[count++] = locks_nsm_program(locks);
+	}
 	serving->rpc.programs = serving->programs;
 	return serving;
 }

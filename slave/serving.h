@@ -2,7 +2,7 @@
 /*
  * slave/serving.h - where clients reach this device
  *
- * The listeners at the VIPs (or, without any, at every address): NFS and MOUNT over TCP and UDP, and the port mapper, our
+ * The listeners at the VIPs (or, without any, at every address): NFS, MOUNT, NLM and NSM over TCP and UDP, and the port mapper, our
  * own or the system's. On a disk node only NFS over TCP: everything else is sent to the switch by the fabric.
  *
  * Threads: the control loop's.
@@ -14,6 +14,7 @@
 #include "common/file_service.h"
 #include "common/settings.h"
 
+struct locks;
 struct serving;
 
 struct serving_options {
@@ -26,7 +27,8 @@ struct serving_options {
 	void *arg; /* of the handlers */
 };
 
-struct serving *serving_new(struct file_service *files);
+/* @locks: NLM and NSM; NULL: without. Both are borrowed for life. */
+struct serving *serving_new(struct file_service *files, struct locks *locks);
 void serving_free(struct serving *serving);
 
 /* The programs, for relayed calls too. */

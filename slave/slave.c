@@ -10,6 +10,7 @@
 #include "common/machine.h"
 #include "common/stored_file.h"
 #include "common/workers.h"
+#include "slave/locks.h"
 #include "slave/relay.h"
 #include "slave/serving.h"
 
@@ -32,6 +33,7 @@ struct slave {
 	struct volumes *volumes;
 	struct workers *workers;
 	struct file_service *files;
+	struct locks *locks;
 	struct relay *relay;
 	struct machine *machine;
 	struct kernel_helper *helper; /* NULL: this device relays only */
@@ -441,7 +443,9 @@ static void on_down(uint32_t node, scp_channel channel, const char *reason, void
 
 	if (channel == SCP_RELAY)
 		relay_node_lost(slave->relay, node);
-	else if (slave->handoffs)
+	else
+		locks_node_lost(slave->locks, node);
+	if (channel == SCP_CONTROL && slave->handoffs)
 		handoffs_node_lost(slave->handoffs, node);
 	role->on_down(node, channel, reason, role->arg);
 }
@@ -457,6 +461,11 @@ static void on_message(uint32_t node, scp_channel channel, uint32_t request, con
 	case SCP_RELAY_REPLY:
 		if (channel == SCP_RELAY)
 			relay_received(slave->relay, node, request, message);
+		break;
+	case SCP_CLIENT_CALL:
+	case SCP_CLIENT_ANSWER:
+	case SCP_CLIENT_REBOOTED:
+		locks_received(slave->locks, node, request, message);
 		break;
 	case SCP_TCH:
 		received_tch(slave, node, &message->scp_message_u.tch);
@@ -531,9 +540,11 @@ int slave_start_scp(struct slave *slave)
 	options.tls = slave->tls;
 	memcpy(options.cluster, slave->options.cluster, sizeof(options.cluster));
 	rc = scp_new(&options, &slave->scp);
-	if (rc == 0)
-		relay_set_scp(slave->relay, slave->scp);
-	return rc;
+	if (rc < 0)
+		return rc;
+	relay_set_scp(slave->relay, slave->scp);
+	locks_set_scp(slave->locks, slave->scp);
+	return 0;
 }
 
 /* Serving */
@@ -701,6 +712,7 @@ int slave_follow(struct slave *slave)
 	int rc = 0;
 
 	volumes_follow(slave->volumes, slave->options.ns, slave->options.self);
+	locks_follow(slave->locks);
 	slave_meet_others(slave);
 	slave_leave_removed(slave);
 	if (!slave->serves)
@@ -744,6 +756,22 @@ static int open_volumes(struct slave *slave)
 	return rc;
 }
 
+static int start_locks(struct slave *slave)
+{
+	const struct settings *settings = slave->options.settings;
+	struct locks_options locks = {
+		.base = slave->options.base,
+		.ns = slave->options.ns,
+		.files = slave->files,
+		.workers = slave->workers,
+		.state_dir = settings->state_dir,
+		.self = slave->options.self,
+		.is_switch = settings->mode == SETTINGS_MODE_MASTER,
+	};
+
+	return locks_new(&locks, &slave->locks);
+}
+
 int slave_new(const struct slave_options *options, struct slave **out)
 {
 	const struct settings *settings = options->settings;
@@ -783,7 +811,11 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	slave->files = file_service_new(&files);
 	if (!slave->files)
 		goto fail;
-	slave->serving = serving_new(slave->files);
+	rc = start_locks(slave);
+	if (rc < 0)
+		goto fail;
+	rc = -ENOMEM;
+	slave->serving = serving_new(slave->files, slave->locks);
 	if (!slave->serving)
 		goto fail;
 	slave->relay = relay_new(options->base, serving_rpc(slave->serving));
@@ -808,10 +840,15 @@ void slave_free(struct slave *slave, bool for_good)
 	workers_free(slave->workers);
 	if (slave->relay)
 		relay_set_scp(slave->relay, NULL);
+	if (slave->locks) {
+		locks_drain(slave->locks);
+		locks_set_scp(slave->locks, NULL);
+	}
 	if (slave->scp)
 		scp_free(slave->scp);
 	relay_free(slave->relay);
 	serving_free(slave->serving);
+	locks_free(slave->locks);
 	kernel_helper_free(slave->helper, for_good);
 	if (slave->files)
 		file_service_free(slave->files);
@@ -845,6 +882,11 @@ struct conn_server *slave_conns(struct slave *slave)
 struct file_service *slave_files(struct slave *slave)
 {
 	return slave->files;
+}
+
+struct locks *slave_locks(struct slave *slave)
+{
+	return slave->locks;
 }
 
 struct kernel_helper *slave_kernel_helper(struct slave *slave)

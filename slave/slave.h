@@ -20,6 +20,7 @@
 
 struct event_base;
 struct file_service;
+struct locks;
 struct machine;
 struct slave;
 
@@ -89,6 +90,7 @@ struct volumes *slave_volumes(struct slave *slave);
 struct handoffs *slave_handoffs(struct slave *slave);
 struct conn_server *slave_conns(struct slave *slave);
 struct file_service *slave_files(struct slave *slave);
+struct locks *slave_locks(struct slave *slave);
 struct kernel_helper *slave_kernel_helper(struct slave *slave);
 struct machine *slave_machine(struct slave *slave);
 uint32_t slave_self(const struct slave *slave);

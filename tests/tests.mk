@@ -40,6 +40,7 @@ UNIT_TESTS = \
 	tests/unit/test_local tests/unit/test_log tests/unit/test_machine tests/unit/test_mount_table \
 	tests/unit/test_namespace tests/unit/test_nasctl tests/unit/test_nfs3 tests/unit/test_nfs_acl \
 	tests/unit/test_output \
+	tests/unit/test_client_caller tests/unit/test_lock_table tests/unit/test_nlm tests/unit/test_nsm \
 	tests/unit/test_placement tests/unit/test_portmap tests/unit/test_pseudo tests/unit/test_record \
 	tests/unit/test_rpc tests/unit/test_rquota tests/unit/test_scp tests/unit/test_scp_message tests/unit/test_sessions \
 	tests/unit/test_settings tests/unit/test_siphash tests/unit/test_stored_file tests/unit/test_tch \
@@ -49,7 +50,7 @@ endif
 
 FUZZERS = \
 	tests/fuzz/fuzz_eap tests/fuzz/fuzz_handle tests/fuzz/fuzz_namespace tests/fuzz/fuzz_record \
-	tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings tests/fuzz/fuzz_tch_options
+	tests/fuzz/fuzz_nlm tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings tests/fuzz/fuzz_tch_options
 
 PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket

@@ -6,9 +6,12 @@
 #include "common/bytes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Of few entries, so that a volume stays small. */
@@ -23,6 +26,7 @@ struct node {
 	uint8_t data[FAKE_FILE_MAX]; /* a symbolic link's target too */
 	uint8_t verifier[8];
 	struct fake_acl acls[2]; /* by enum backend_acl_kind */
+	int locks_fd; /* a file that stands for it, for locks; 0: none yet */
 };
 
 /* A name of a node in a directory. */
@@ -596,6 +600,24 @@ static int fake_limits(struct volume *volume, const struct handle *object, struc
 	return 0;
 }
 
+static int fake_open_locks(struct volume *volume, const struct credentials *who, const struct handle *object, int *fd)
+{
+	char path[sizeof("/proc/self/fd/-2147483648")];
+	struct node *file;
+	int err = file_of(volume, who, object, R_OK, &file);
+
+	if (err)
+		return err;
+	if (!file->locks_fd)
+		file->locks_fd = memfd_create("locks", MFD_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->locks_fd);
+	err = open(path, O_RDWR | O_CLOEXEC);
+	if (err < 0)
+		return -errno;
+	*fd = err;
+	return 0;
+}
+
 static int fake_commit(struct volume *volume, const struct credentials *who, const struct handle *object,
 		       uint64_t offset, uint64_t len, struct backend_change *change)
 {
@@ -696,6 +718,7 @@ static const struct backend fake_backend = {
 	.get_acl = fake_get_acl,
 	.set_acl = fake_set_acl,
 	.quota = fake_quota,
+	.open_locks = fake_open_locks,
 };
 
 struct volume *fake_volume_new(void)
@@ -718,6 +741,11 @@ struct volume *fake_volume_new(void)
 
 void fake_volume_free(struct volume *volume)
 {
+	struct fake *fake = volume->state;
+
+	for (size_t i = 0; i < FAKE_NODES_MAX; i++)
+		if (fake->nodes[i].locks_fd)
+			close(fake->nodes[i].locks_fd);
 	free(volume->state);
 }
 

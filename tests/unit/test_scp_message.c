@@ -172,6 +172,26 @@ static void fill_relay_call(scp_message *m)
 	memcpy(m->scp_message_u.relay_call.server, flow.vip, 16);
 }
 
+static void fill_client_call(scp_message *m)
+{
+	m->scp_message_u.client_call = (scp_client_call){
+		.client = { 1, 2, 3 }, .vip = { 4, 5, 6 }, .rpc_program = 100021, .rpc_version = 4, .rpc_procedure = 5,
+		.args = { .args_len = 5, .args_val = (char *)data },
+	};
+}
+
+static void fill_client_answer(scp_message *m)
+{
+	m->scp_message_u.client_answer =
+		(scp_client_answer){ .result = 110, .results = { .results_len = 5, .results_val = (char *)data } };
+}
+
+static void fill_client_rebooted(scp_message *m)
+{
+	m->scp_message_u.client_rebooted =
+		(scp_client_rebooted){ .client = { 1, 2, 3 }, .name = (char *)"client", .state = 7 };
+}
+
 static void fill_relay_reply(scp_message *m)
 {
 	m->scp_message_u.relay_reply =
@@ -203,6 +223,9 @@ static const struct {
 	{ SCP_EAP_REPLY, fill_eap_reply },
 	{ SCP_RELAY_CALL, fill_relay_call },
 	{ SCP_RELAY_REPLY, fill_relay_reply },
+	{ SCP_CLIENT_CALL, fill_client_call },
+	{ SCP_CLIENT_ANSWER, fill_client_answer },
+	{ SCP_CLIENT_REBOOTED, fill_client_rebooted },
 };
 
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
