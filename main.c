@@ -43,6 +43,7 @@
  *   nfs_acl		the NFSACL protocol: POSIX ACLs beside it
  *   output		what is to be written to a stream
  *   page_pipe		bytes of a file on their way to a socket, without being copied
+ *   patience		may this thread wait for a disk?
  *   placement		where a session should be
  *   portmap		the port mapper, our own or the machine's
  *   pseudo		the virtual root's backend

@@ -7,7 +7,8 @@
  *	GARBAGE   BADHANDLE     STALE      ACCES    failure, with the facts that were had
  *	_ARGS       XDEV       JUKEBOX     ROFS
  *	                          |          |
- *	                          |          +--> what may wait for a disk runs on a worker
+ *	                          |          +--> what may wait for a disk runs on a worker; what memory may
+ *	                          |          |    know is tried here first
  *	                          |                     unless it is a duplicate: that gets the first one's answer
  *	                          +--> relay: the owner answers
  */
@@ -16,6 +17,7 @@
 #include "common/duplicate_requests.h"
 #include "common/nfs3_internal.h"
 #include "common/page_pipe.h"
+#include "common/patience.h"
 #include "common/workers.h"
 
 #include <errno.h>
@@ -35,9 +37,10 @@ static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 	[NFS3_GETATTR] = { "GETATTR", .args = XDR_PROC(nfs_fh3), .run = nfs3_getattr },
 	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
 			   .run = nfs3_setattr },
-	[NFS3_LOOKUP] = { "LOOKUP", .args = XDR_PROC(LOOKUP3args), .facts = NFS3_AFTER, .run = nfs3_lookup },
+	[NFS3_LOOKUP] = { "LOOKUP", .args = XDR_PROC(LOOKUP3args), .facts = NFS3_AFTER, .prepare = nfs3_lookup_prepare,
+			  .run = nfs3_lookup },
 	[NFS3_ACCESS] = { "ACCESS", .args = XDR_PROC(ACCESS3args), .facts = NFS3_AFTER, .run = nfs3_access },
-	[NFS3_READLINK] = { "READLINK", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .room = nfs3_readlink_room,
+	[NFS3_READLINK] = { "READLINK", .args = XDR_PROC(nfs_fh3), .waits = true, .facts = NFS3_AFTER, .room = nfs3_readlink_room,
 			    .run = nfs3_readlink },
 	[NFS3_READ] = { "READ", .decode = nfs3_read_decode, .moves_data = true, .facts = NFS3_AFTER,
 			.room = nfs3_read_room, .run = nfs3_read },
@@ -59,13 +62,13 @@ static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 			  .modifies = true, .waits = true, .facts = NFS3_TWO_CHANGES, .run = nfs3_rename },
 	[NFS3_LINK] = { "LINK", .args = XDR_PROC(LINK3args), .second = offsetof(union nfs3_args, link.link.dir),
 			.modifies = true, .waits = true, .facts = NFS3_AFTER_CHANGE, .run = nfs3_link },
-	[NFS3_READDIR] = { "READDIR", .args = XDR_PROC(READDIR3args), .facts = NFS3_AFTER, .room = nfs3_readdir_room,
+	[NFS3_READDIR] = { "READDIR", .args = XDR_PROC(READDIR3args), .waits = true, .facts = NFS3_AFTER, .room = nfs3_readdir_room,
 			   .run = nfs3_readdir },
-	[NFS3_READDIRPLUS] = { "READDIRPLUS", .args = XDR_PROC(READDIRPLUS3args), .facts = NFS3_AFTER,
+	[NFS3_READDIRPLUS] = { "READDIRPLUS", .args = XDR_PROC(READDIRPLUS3args), .waits = true, .facts = NFS3_AFTER,
 			       .room = nfs3_readdirplus_room, .run = nfs3_readdirplus },
-	[NFS3_FSSTAT] = { "FSSTAT", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_fsstat },
-	[NFS3_FSINFO] = { "FSINFO", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_fsinfo },
-	[NFS3_PATHCONF] = { "PATHCONF", .args = XDR_PROC(nfs_fh3), .facts = NFS3_AFTER, .run = nfs3_pathconf },
+	[NFS3_FSSTAT] = { "FSSTAT", .args = XDR_PROC(nfs_fh3), .waits = true, .facts = NFS3_AFTER, .run = nfs3_fsstat },
+	[NFS3_FSINFO] = { "FSINFO", .args = XDR_PROC(nfs_fh3), .waits = true, .facts = NFS3_AFTER, .run = nfs3_fsinfo },
+	[NFS3_PATHCONF] = { "PATHCONF", .args = XDR_PROC(nfs_fh3), .waits = true, .facts = NFS3_AFTER, .run = nfs3_pathconf },
 	[NFS3_COMMIT] = { "COMMIT", .args = XDR_PROC(COMMIT3args), .waits = true, .moves_data = true, .facts = NFS3_CHANGE,
 			  .run = nfs3_commit },
 };
@@ -267,16 +270,46 @@ static int defer(struct nfs3_op *op)
 	/* Arguments that lead into the record must lead into the kept one. */
 	if (op->procedure->decode)
 		decode(op);
-	*own = (struct nfs3_work){ .work = { .run = work_run, .done = work_done }, .op = *op };
+	*own = (struct nfs3_work){ .work = { .lane = op->volume, .run = work_run, .done = work_done }, .op = *op };
+	if (workers_submit(op->service->options.workers, &own->work) < 0) {
+		page_pipe_put(op->pages);
+		op->pages = NULL;
+		free(own);
+		return -ENOMEM;
+	}
 	op->args = (union nfs3_args){ 0 };
-	workers_submit(op->service->options.workers, &own->work);
 	return 0;
 }
 
-/* The virtual root never waits for a disk, and what it reads, the name space, is the loop's. */
-static bool may_wait(const struct nfs3_op *op)
+/* In the loop, from memory. Return: 0, the call is answered; -ERESTART: that takes a worker */
+static int attempt(struct nfs3_op *op)
 {
-	return op->procedure->waits && op->service->options.workers && op->object.volume != NAMESPACE_ROOT_VOLUME;
+	bool before;
+	int err;
+
+	if (reply_begin(op, 0) < 0)
+		return 0;
+	before = patience_set(false);
+	err = perform(op, 0);
+	patience_set(before);
+	if (err != -ERESTART)
+		reply_end(op, err);
+	return err == -ERESTART ? err : 0;
+}
+
+/* The virtual root never waits for a disk, and what it reads, the name space, is the loop's. */
+static void run_somewhere(struct nfs3_op *op)
+{
+	bool is_root = op->object.volume == NAMESPACE_ROOT_VOLUME;
+
+	if (op->procedure->prepare)
+		op->procedure->prepare(op);
+	if (!op->service->options.workers)
+		reply(op, 0);
+	else if ((is_root || !op->procedure->waits) && attempt(op) == 0)
+		return;
+	else if (is_root || defer(op) < 0)
+		reply(op, -ENOMEM);
 }
 
 /*
@@ -311,8 +344,10 @@ static void answer(struct nfs3_op *op)
 		err = check_duplicate(op);
 	if (err == -EALREADY)
 		return;
-	if (err || !may_wait(op) || defer(op) < 0)
+	if (err)
 		reply(op, err);
+	else
+		run_somewhere(op);
 }
 
 static void reply_null(struct rpc_call *call)

@@ -95,6 +95,14 @@ enum nfs3_facts {
 	NFS3_AFTER_CHANGE, /* LINK */
 };
 
+/* What is above a volume's root, if that is asked for. */
+struct nfs3_above {
+	bool is_asked;
+	int err;
+	uint64_t fsid;
+	struct backend_found found;
+};
+
 struct nfs3_procedure;
 
 /* One call, while it is answered. */
@@ -114,6 +122,7 @@ struct nfs3_op {
 	struct backend_change change;
 	struct backend_change to_change;
 
+	struct nfs3_above above; /* LOOKUP's; nfs3_lookup_prepare() */
 	struct handle_key key;	 /* of the handles that are made */
 	struct page_pipe *pages; /* for READ's data, or NULL; nfs3_read_room() gets it, nfs3_read() passes it on */
 	struct bytes_writer out; /* behind the status */
@@ -125,9 +134,10 @@ struct nfs3_procedure {
 	bool (*decode)(struct bytes_reader *r, union nfs3_args *args);
 	size_t second;					     /* offset of the second nfs_fh3 in the arguments, or 0 */
 	bool modifies;					     /* refused where the client may only read */
-	bool waits;					     /* for a disk: runs on a worker */
+	bool waits;					     /* for a disk, always: others are tried in the loop first */
 	bool moves_data;				     /* for the placement of the session */
 	enum nfs3_facts facts;
+	void (*prepare)(struct nfs3_op *op);		     /* in the loop, whoever runs it then; or NULL */
 	size_t (*room)(struct nfs3_op *op);		     /* for the results; NULL: NFS3_ROOM is enough */
 	int (*run)(struct nfs3_op *op);			     /* 0 or a negative errno value */
 };
@@ -222,6 +232,8 @@ int nfs3_commit(struct nfs3_op *op);
 bool nfs3_read_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_write_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_handle_decode(struct bytes_reader *r, nfs_fh3 *out); /* borrows the record */
+
+void nfs3_lookup_prepare(struct nfs3_op *op);
 
 size_t nfs3_readlink_room(struct nfs3_op *op);
 size_t nfs3_read_room(struct nfs3_op *op);

@@ -45,6 +45,21 @@ static uint64_t cross(struct nfs3_op *op, struct backend_found *found)
 	return volume->fsid;
 }
 
+/* The name space is the loop's, LOOKUP may run on a worker: what it may need of that is looked up before. */
+void nfs3_lookup_prepare(struct nfs3_op *op)
+{
+	const filename3 *name = &op->args.lookup.what.name;
+	struct nfs3_above *above = &op->above;
+
+	if (op->volume->id == NAMESPACE_ROOT_VOLUME || !is_same(&op->object, &op->volume->root) || name->filename3_len != 2 ||
+	    memcmp(name->filename3_val, "..", 2) != 0)
+		return;
+	above->is_asked = true;
+	above->err = find_above(op, &above->found);
+	if (!above->err)
+		above->fsid = cross(op, &above->found);
+}
+
 int nfs3_lookup(struct nfs3_op *op)
 {
 	struct volume *volume = op->volume;
@@ -56,13 +71,16 @@ int nfs3_lookup(struct nfs3_op *op)
 	if (err)
 		return err;
 	err = volume->backend->lookup(volume, &op->who, &op->object, name, &found, &op->after);
-	if (!err && strcmp(name, "..") == 0 && volume->id != NAMESPACE_ROOT_VOLUME &&
-	    is_same(&op->object, &volume->root))
-		err = find_above(op, &found);
+	if (!err && op->above.is_asked)
+		err = op->above.err;
 	if (err)
 		return err;
-	if (found.handle.volume != volume->id)
-		fsid = cross(op, &found);
+	if (op->above.is_asked) {
+		found = op->above.found;
+		fsid = op->above.fsid;
+	} else if (found.handle.volume != volume->id) {
+		fsid = cross(op, &found); /* from the virtual root, in the loop */
+	}
 	nfs3_put_handle(op, &found.handle);
 	nfs3_put_attributes(&op->out, &found.attributes, fsid);
 	nfs3_put_facts(op);

@@ -681,10 +681,8 @@ static void work_done(struct work *work)
 		return;
 	}
 	own->work = (struct work){ .run = record_run, .done = record_done };
-	if (options->recorder) {
-		workers_submit(options->recorder, &own->work);
+	if (options->recorder && workers_submit(options->recorder, &own->work) == 0)
 		return;
-	}
 	record_run(work);
 	record_done(work);
 }
@@ -696,11 +694,9 @@ static void begin(struct nlm_call *own)
 
 	TAILQ_INSERT_TAIL(&nlm->calls, own, link);
 	nlm->call_count++;
-	own->work = (struct work){ .run = work_run, .done = work_done };
-	if (own->procedure->opens && nlm->options.workers) {
-		workers_submit(nlm->options.workers, &own->work);
+	own->work = (struct work){ .lane = own->volume, .run = work_run, .done = work_done };
+	if (own->procedure->opens && nlm->options.workers && workers_submit(nlm->options.workers, &own->work) == 0)
 		return;
-	}
 	if (own->procedure->opens)
 		work_run(&own->work);
 	work_done(&own->work);

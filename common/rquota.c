@@ -131,11 +131,10 @@ static void ask_backend(struct file_service *service, const struct question *ask
 		return;
 	}
 	*question = *asked;
-	question->work = (struct work){ .run = question_run, .done = question_done };
-	if (service->options.workers && question->volume->id != NAMESPACE_ROOT_VOLUME) {
-		workers_submit(service->options.workers, &question->work);
+	question->work = (struct work){ .lane = question->volume, .run = question_run, .done = question_done };
+	if (service->options.workers && question->volume->id != NAMESPACE_ROOT_VOLUME &&
+	    workers_submit(service->options.workers, &question->work) == 0)
 		return;
-	}
 	question_run(&question->work);
 	question_done(&question->work);
 }

@@ -15,11 +15,22 @@
 
 STAILQ_HEAD(work_list, work);
 
+/* Exists while there is work in it. */
+struct lane {
+	TAILQ_ENTRY(lane) link;
+	const void *key;
+	struct work_list waiting;
+	unsigned int running;
+};
+
+TAILQ_HEAD(lane_list, lane);
+
 struct workers {
 	pthread_mutex_t mutex;
-	pthread_cond_t has_work, is_idle;
-	struct work_list waiting, finished; /* under the mutex, as all below */
-	unsigned int running;
+	pthread_cond_t has_work;
+	struct lane_list lanes; /* under the mutex, as all up to `stopping`; who was served last is last */
+	unsigned int lane_count;
+	struct work_list finished;
 	bool stopping;
 
 	/* The loop's. */
@@ -29,31 +40,97 @@ struct workers {
 	struct event *on_wakeup;
 };
 
+static struct lane *lane_get(struct workers *workers, const void *key)
+{
+	struct lane *lane;
+
+	TAILQ_FOREACH(lane, &workers->lanes, link)
+		if (lane->key == key)
+			return lane;
+	lane = calloc(1, sizeof(*lane));
+	if (!lane)
+		return NULL;
+	lane->key = key;
+	STAILQ_INIT(&lane->waiting);
+	TAILQ_INSERT_TAIL(&workers->lanes, lane, link);
+	workers->lane_count++;
+	return lane;
+}
+
+static bool may_run(const struct workers *workers, const struct lane *lane)
+{
+	unsigned int share = workers->thread_count / (workers->lane_count + 1);
+	const struct work *first = STAILQ_FIRST(&lane->waiting);
+
+	if (!first || (first->is_last && lane->running))
+		return false;
+	return lane->running < (share ? share : 1);
+}
+
+static struct lane *next_lane(struct workers *workers)
+{
+	struct lane *lane;
+
+	TAILQ_FOREACH(lane, &workers->lanes, link)
+		if (may_run(workers, lane))
+			return lane;
+	return NULL;
+}
+
+/* The first work of a lane. */
+static struct work *take_work(struct workers *workers, struct lane *lane)
+{
+	struct work *work = STAILQ_FIRST(&lane->waiting);
+
+	STAILQ_REMOVE_HEAD(&lane->waiting, link);
+	lane->running++;
+	TAILQ_REMOVE(&workers->lanes, lane, link);
+	TAILQ_INSERT_TAIL(&workers->lanes, lane, link);
+	return work;
+}
+
+/* The others have more threads now. Who finishes takes the next work itself; this is about the threads that wait. */
+static void lane_end(struct workers *workers, struct lane *lane)
+{
+	TAILQ_REMOVE(&workers->lanes, lane, link);
+	workers->lane_count--;
+	free(lane);
+	if (next_lane(workers))
+		pthread_cond_broadcast(&workers->has_work);
+}
+
+static void finish(struct workers *workers, struct lane *lane, struct work *work)
+{
+	bool first = STAILQ_EMPTY(&workers->finished);
+
+	STAILQ_INSERT_TAIL(&workers->finished, work, link);
+	if (first)
+		eventfd_write(workers->wakeup, 1);
+	lane->running--;
+	if (!lane->running && STAILQ_EMPTY(&lane->waiting))
+		lane_end(workers, lane);
+}
+
 static void *worker(void *arg)
 {
 	struct workers *workers = arg;
-	struct work *work;
 
 	pthread_mutex_lock(&workers->mutex);
 	for (;;) {
-		bool first;
+		struct lane *lane;
+		struct work *work;
 
-		while (STAILQ_EMPTY(&workers->waiting) && !workers->stopping)
+		while (!(lane = next_lane(workers)) && !(workers->stopping && TAILQ_EMPTY(&workers->lanes)))
 			pthread_cond_wait(&workers->has_work, &workers->mutex);
-		work = STAILQ_FIRST(&workers->waiting);
-		if (!work)
+		if (!lane)
 			break;
-		STAILQ_REMOVE_HEAD(&workers->waiting, link);
-		workers->running++;
+		work = take_work(workers, lane);
 		pthread_mutex_unlock(&workers->mutex);
 		work->run(work);
 		pthread_mutex_lock(&workers->mutex);
-		first = STAILQ_EMPTY(&workers->finished);
-		STAILQ_INSERT_TAIL(&workers->finished, work, link);
-		if (first)
-			eventfd_write(workers->wakeup, 1);
-		if (--workers->running == 0 && STAILQ_EMPTY(&workers->waiting))
-			pthread_cond_broadcast(&workers->is_idle);
+		finish(workers, lane, work);
+		if (workers->stopping)
+			pthread_cond_broadcast(&workers->has_work);
 	}
 	pthread_mutex_unlock(&workers->mutex);
 	return NULL;
@@ -107,8 +184,7 @@ int workers_new(struct event_base *base, unsigned int threads, struct workers **
 		return -ENOMEM;
 	pthread_mutex_init(&workers->mutex, NULL);
 	pthread_cond_init(&workers->has_work, NULL);
-	pthread_cond_init(&workers->is_idle, NULL);
-	STAILQ_INIT(&workers->waiting);
+	TAILQ_INIT(&workers->lanes);
 	STAILQ_INIT(&workers->finished);
 	workers->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	workers->threads = calloc(threads, sizeof(*workers->threads));
@@ -140,24 +216,33 @@ void workers_free(struct workers *workers)
 	if (workers->wakeup >= 0)
 		close(workers->wakeup);
 	pthread_cond_destroy(&workers->has_work);
-	pthread_cond_destroy(&workers->is_idle);
 	pthread_mutex_destroy(&workers->mutex);
 	free(workers->threads);
 	free(workers);
 }
 
-void workers_submit(struct workers *workers, struct work *work)
+static int submit(struct workers *workers, struct work *work, bool is_last)
 {
+	struct lane *lane;
+
+	work->is_last = is_last;
 	pthread_mutex_lock(&workers->mutex);
-	STAILQ_INSERT_TAIL(&workers->waiting, work, link);
-	pthread_cond_signal(&workers->has_work);
+	lane = lane_get(workers, work->lane);
+	if (lane) {
+		STAILQ_INSERT_TAIL(&lane->waiting, work, link);
+		if (may_run(workers, lane))
+			pthread_cond_signal(&workers->has_work);
+	}
 	pthread_mutex_unlock(&workers->mutex);
+	return lane ? 0 : -ENOMEM;
 }
 
-void workers_drain(struct workers *workers)
+int workers_submit(struct workers *workers, struct work *work)
 {
-	pthread_mutex_lock(&workers->mutex);
-	while (workers->running || !STAILQ_EMPTY(&workers->waiting))
-		pthread_cond_wait(&workers->is_idle, &workers->mutex);
-	pthread_mutex_unlock(&workers->mutex);
+	return submit(workers, work, false);
+}
+
+int workers_submit_last(struct workers *workers, struct work *work)
+{
+	return submit(workers, work, true);
 }

@@ -5,21 +5,28 @@
  * The loop submits; a worker runs; the loop is told. Nothing else is shared between the two: while `run` runs the
  * work belongs to the worker, before and after to the loop.
  *
+ * Work has a lane: the volume it is about. Each lane in which there is work may keep a fair share of the threads busy, and
+ * one share is left for a lane that has no work yet: a disk that does not answer keeps its own clients waiting and
+ * nobody else's.
+ *
  * Ownership: the submitter embeds and owns the work; it must live until `done`.
  * Threads: all calls from the loop's thread; `run` is called on a worker's, `done` on the loop's.
  */
 #ifndef VNAS_COMMON_WORKERS_H
 #define VNAS_COMMON_WORKERS_H
 
+#include <stdbool.h>
 #include <sys/queue.h>
 
-enum { WORKERS_DEFAULT = 16 };
+enum { WORKERS_DEFAULT = 32 };
 
 struct event_base;
 struct workers;
 
 struct work {
 	STAILQ_ENTRY(work) link;
+	const void *lane; /* only compared; NULL is one, too */
+	bool is_last;	  /* workers_submit_last() */
 	void (*run)(struct work *work);
 	void (*done)(struct work *work);
 };
@@ -30,9 +37,13 @@ int workers_new(struct event_base *base, unsigned int threads, struct workers **
 /* Waits for all work, calls what `done` is outstanding, ends the threads. NULL is allowed. */
 void workers_free(struct workers *workers);
 
-void workers_submit(struct workers *workers, struct work *work);
+/* 0; -ENOMEM */
+int workers_submit(struct workers *workers, struct work *work);
 
-/* Wait until everything submitted has run. Its `done` comes later, from the loop. */
-void workers_drain(struct workers *workers);
+/*
+ * Submit work that runs alone in its lane, when everything that was submitted there before has run: what ends a lane. 0;
+ * -ENOMEM
+ */
+int workers_submit_last(struct workers *workers, struct work *work);
 
 #endif

@@ -3,13 +3,16 @@
 
 #include "slave/local.h"
 
+#include "slave/local_cache.h"
 #include "slave/local_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static const struct backend local_backend = {
@@ -47,6 +50,17 @@ static int root_open(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Others (FUSE, NFS, ...) may ask somebody who does not answer whenever they are asked anything. */
+static bool is_prompt(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return false;
+	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC ||
+	       fs.f_type == TMPFS_MAGIC;
+}
+
 static int root_fill(struct local_volume *local)
 {
 	struct volume *volume = &local->volume;
@@ -58,6 +72,7 @@ static int root_fill(struct local_volume *local)
 	if (!found.attributes.valid)
 		return -EIO;
 	volume->root = found.handle;
+	local->is_prompt = is_prompt(local->root_fd);
 	local->root_dev = found.attributes.st.st_dev;
 	local->root_ino = found.attributes.st.st_ino;
 	return 0;
@@ -80,7 +95,8 @@ int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out
 	for (size_t i = 0; i < LOCAL_LOCKS; i++)
 		pthread_mutex_init(&local->changing[i], NULL);
 	local->root_fd = root_open(path);
-	rc = local->root_fd < 0 ? local->root_fd : root_fill(local);
+	local->cache = local_cache_new();
+	rc = local->root_fd < 0 ? local->root_fd : local->cache ? root_fill(local) : -ENOMEM;
 	if (rc) {
 		local_close(&local->volume);
 		return rc;
@@ -96,6 +112,7 @@ void local_close(struct volume *volume)
 	if (!volume)
 		return;
 	local = volume->state;
+	local_cache_free(local->cache);
 	if (local->root_fd >= 0)
 		close(local->root_fd);
 	for (size_t i = 0; i < LOCAL_LOCKS; i++)
@@ -167,4 +184,11 @@ int local_probe(const char *path, struct local_root *root, const char **why)
 	}
 	local_close(volume);
 	return rc;
+}
+
+void local_tidy(struct volume *volume)
+{
+	struct local_volume *local = volume->state;
+
+	local_cache_tidy(local->cache);
 }

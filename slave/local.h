@@ -45,6 +45,10 @@ int local_probe(const char *path, struct local_root *root, const char **why);
  */
 int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out);
 
+/* May wait for the disk. */
 void local_close(struct volume *volume);
+
+/* Close objects that were not used for some seconds; to be called each second. May wait for the disk. */
+void local_tidy(struct volume *volume);
 
 #endif

@@ -3,6 +3,8 @@
 
 #include "slave/local_internal.h"
 
+#include "slave/local_cache.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -46,10 +48,17 @@ static int keep_object(const struct local_object *dir, const char *name)
 	return openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
-static void let_go(int kept)
+/* @rc: whether it lost its name. Then it must not stay open in our cache: its space is wanted back. */
+static void let_go(struct volume *volume, int kept, int rc)
 {
-	if (kept >= 0)
-		close(kept);
+	struct local_volume *local = volume->state;
+	struct local_root key;
+
+	if (kept < 0)
+		return;
+	if (!rc && !local_handle_get(kept, &key))
+		local_cache_forget(local->cache, &key);
+	close(kept);
 }
 
 static int remove_entry(struct volume *volume, const struct credentials *who, const struct handle *dir,
@@ -64,7 +73,7 @@ static int remove_entry(struct volume *volume, const struct credentials *who, co
 	local_change_begin(volume, &parent, dir_change);
 	rc = unlinkat(parent.fd, name, flags) ? -errno : 0;
 	local_change_end(volume, &parent, dir_change);
-	let_go(kept);
+	let_go(volume, kept, rc);
 	return end_change(volume, &parent, dir_change, rc);
 }
 
@@ -98,7 +107,7 @@ static int rename_entry(struct volume *volume, const struct local_object *from, 
 	local_attributes_get(from->fd, &from_change->after);
 	local_attributes_get(to->fd, &to_change->after);
 	local_change_unlock(volume, from, to);
-	let_go(kept);
+	let_go(volume, kept, rc);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 #include "slave/local_internal.h"
 
 #include "common/page_pipe.h"
+#include "common/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -87,33 +89,46 @@ int local_readlink(struct volume *volume, const struct credentials *who, const s
 	return rc ? rc : local_end(&link, after, read_target(&link, target));
 }
 
-/* All of [offset, offset + len) that the file has. Offsets that no file can have are past the end, as any other. */
-static ssize_t read_all(int fd, uint64_t offset, char *data, size_t len)
-{
-	size_t got = 0;
-
-	if (offset > INT64_MAX)
-		return 0;
-	if (len > INT64_MAX - offset)
-		len = (size_t)(INT64_MAX - offset);
-	while (got < len) {
-		ssize_t n = pread(fd, data + got, len - got, (off_t)(offset + got));
-
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		got += (size_t)n;
-	}
-	return (ssize_t)got;
-}
-
 /* Where the data goes: one of the two. */
 struct destination {
 	void *memory;
 	struct page_pipe *pages;
 	size_t len;
 };
+
+static ssize_t read_some(int fd, void *into, size_t len, uint64_t offset)
+{
+	struct iovec part = { into, len };
+	ssize_t n = preadv2(fd, &part, 1, (off_t)offset, patience_may_wait() ? 0 : RWF_NOWAIT);
+
+	if (n < 0)
+		return !patience_may_wait() && (errno == EAGAIN || errno == EOPNOTSUPP) ? -ERESTART : -errno;
+	return n;
+}
+
+/* All of [offset, offset + len) that the file has. Offsets that no file can have are past the end, as any other. */
+static ssize_t read_all(const struct local_object *file, int fd, uint64_t offset, const struct destination *to)
+{
+	size_t got = 0, len = to->len;
+
+	if (offset > INT64_MAX)
+		return 0;
+	if (len > INT64_MAX - offset)
+		len = (size_t)(INT64_MAX - offset);
+	while (got < len) {
+		ssize_t n = read_some(fd, (char *)to->memory + got, len - got, offset + got);
+
+		if (n < 0)
+			return n;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+		/* What is at the end of the file needs no second call to say so. */
+		if (offset + got == (uint64_t)file->st.st_size)
+			break;
+	}
+	return (ssize_t)got;
+}
 
 static ssize_t read_file(const struct local_object *file, const struct credentials *who, uint64_t offset,
 			 const struct destination *to)
@@ -123,11 +138,14 @@ static ssize_t read_file(const struct local_object *file, const struct credentia
 
 	if (rc)
 		return rc;
-	fd = local_object_reopen_as(file, who, O_RDONLY);
+	/* splice(2) can't be told not to wait. */
+	if (to->pages && !patience_may_wait())
+		return -ERESTART;
+	fd = local_object_data(file, who, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	n = to->pages ? page_pipe_fill(to->pages, fd, offset, to->len) : read_all(fd, offset, to->memory, to->len);
-	close(fd);
+	n = to->pages ? page_pipe_fill(to->pages, fd, offset, to->len) : read_all(file, fd, offset, to);
+	local_object_data_done(file, fd);
 	return n;
 }
 
@@ -192,7 +210,7 @@ static ssize_t write_file(struct volume *volume, const struct local_object *file
 
 	if (rc)
 		return rc;
-	fd = local_object_reopen_as(file, who, O_WRONLY);
+	fd = local_object_data(file, who, O_WRONLY);
 	if (fd < 0)
 		return fd;
 	local_change_begin(volume, file, change);
@@ -201,7 +219,7 @@ static ssize_t write_file(struct volume *volume, const struct local_object *file
 	/* The reply promises what the stability level says, so this comes first; RFC 1813, 3.3.7. */
 	if (n >= 0 && stability != BACKEND_UNSTABLE)
 		rc = local_fd_sync(volume, fd, stability == BACKEND_DATA_SYNC);
-	close(fd);
+	local_object_data_done(file, fd);
 	return rc ? rc : n;
 }
 

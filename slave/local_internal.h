@@ -4,6 +4,7 @@
  *
  *	local.c			opening and closing a volume, the table
  *	local_identity.c	acting as the client's user
+ *	local_cache.c		objects that stay open
  *	local_object.c		handles, descriptors, durability: what every operation starts and ends with
  *	local_file.c		operations on one object: attributes read, data, limits
  *	local_set.c		SETATTR, and dressing new objects
@@ -29,6 +30,8 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+struct local_cache; /* slave/local_cache.h */
+struct local_open;
 struct local_root;
 
 enum { LOCAL_LOCKS = 1024 };
@@ -38,13 +41,16 @@ struct local_volume {
 	int root_fd; /* open for reading: open_by_handle_at(2) refuses O_PATH here */
 	dev_t root_dev;
 	ino_t root_ino;
+	bool is_prompt; /* a file system of which memory alone answers what is in memory; the loop may ask it */
+	struct local_cache *cache;
 	pthread_mutex_t changing[LOCAL_LOCKS]; /* by inode number; local_change_lock() */
 };
 
 /* An open object: a descriptor good for *at() calls with AT_EMPTY_PATH, not for data. */
 struct local_object {
 	int fd;
-	struct stat st; /* when it was opened; its type never changes */
+	struct stat st; /* when the operation began; its type never changes */
+	struct local_open *open; /* the cache's, and so is fd; or NULL */
 };
 
 /* --- local_identity.c --- */
@@ -82,7 +88,13 @@ void local_identity_end(void);
  */
 int local_handle_get(int fd, struct local_root *out);
 
-/* Takes root's powers. -ESTALE if the object is gone or the handle is not of this volume. The place for a cache. */
+/* The kernel's name of an entry of a directory, as above; a symbolic link is not followed. -ENOENT, ... */
+int local_handle_at(int dir_fd, const char *name, struct local_root *out);
+
+/*
+ * Takes root's powers. -ESTALE if the object is gone or the handle is not of this volume; -ERESTART if the disk would have to
+ * be asked and the thread has no patience (common/patience.h).
+ */
 int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object);
 void local_object_close(struct local_object *object);
 
@@ -108,6 +120,15 @@ int local_object_reopen(const struct local_object *object, int flags);
  * Source: RFC 1813, 4.4
  */
 int local_object_reopen_as(const struct local_object *object, const struct credentials *who, int flags);
+
+/**
+ * local_object_data() - the same, kept open with the object
+ *
+ * Whoever it was opened for, @who's permission is asked for each time. Return: the descriptor, to be given to
+ * local_object_data_done(); as above, and -ERESTART if it is not open yet and the thread has no patience
+ */
+int local_object_data(const struct local_object *object, const struct credentials *who, int flags);
+void local_object_data_done(const struct local_object *object, int fd);
 
 /* 0 for a regular file; -EINVAL, which RFC 1813, 3.3.6 and 3.3.7, want for directories, too. */
 int local_object_need_regular(const struct local_object *object);
@@ -138,7 +159,7 @@ int local_found_get(struct volume *volume, int fd, struct backend_found *found);
  *
  * Never leaves the volume: ".." of its root is the root, and behind a mount point there is nothing for clients.
  *
- * Return: 0; -EACCES for a mount point, or if ".." is outside because somebody moved @dir out of the volume
+ * Return: 0; -ERESTART as local_object_open(); -EACCES for a mount point, or if ".." is outside because somebody moved @dir out of the volume
  */
 int local_object_find(struct volume *volume, const struct local_object *dir, const char *name,
 		      struct local_object *object);

@@ -4,7 +4,9 @@
 #include "slave/local_internal.h"
 
 #include "common/log.h"
+#include "common/patience.h"
 #include "slave/local.h"
+#include "slave/local_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,12 +28,12 @@ union kernel_handle {
 	char room[sizeof(struct file_handle) + HANDLE_BACKEND_MAX];
 };
 
-int local_handle_get(int fd, struct local_root *out)
+static int get_handle(int fd, const char *name, int flags, struct local_root *out)
 {
 	union kernel_handle kernel = { .handle.handle_bytes = HANDLE_BACKEND_MAX };
 	int mount_id;
 
-	if (name_to_handle_at(fd, "", &kernel.handle, &mount_id, AT_EMPTY_PATH))
+	if (name_to_handle_at(fd, name, &kernel.handle, &mount_id, flags))
 		return -errno;
 	if (kernel.handle.handle_type < 0 || kernel.handle.handle_type > UINT16_MAX)
 		return -EOVERFLOW;
@@ -44,6 +46,16 @@ int local_handle_get(int fd, struct local_root *out)
 	return 0;
 }
 
+int local_handle_get(int fd, struct local_root *out)
+{
+	return get_handle(fd, "", AT_EMPTY_PATH, out);
+}
+
+int local_handle_at(int dir_fd, const char *name, struct local_root *out)
+{
+	return get_handle(dir_fd, name, 0, out);
+}
+
 static int open_by_handle(const struct local_volume *local, const struct handle *handle)
 {
 	union kernel_handle kernel = {
@@ -54,20 +66,37 @@ static int open_by_handle(const struct local_volume *local, const struct handle 
 
 	memcpy(kernel.handle.f_handle, handle->backend, handle->backend_len);
 	fd = open_by_handle_at(local->root_fd, &kernel.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+		local_cache_shrink(local->cache);
+		fd = open_by_handle_at(local->root_fd, &kernel.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	}
 	if (fd >= 0)
 		return fd;
 	/* The handle is ours, its hash says so; one that this file system can't even parse is of another one. */
 	return errno == EINVAL ? -ESTALE : -errno;
 }
 
-int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object)
+/* The object is in the cache, and still has a name: -ENOENT if not. */
+static int take_from_cache(struct local_cache *cache, const struct local_root *key, struct local_object *object)
 {
-	struct local_object opened;
+	struct local_object found = { .open = local_cache_get(cache, key, &found.fd) };
 
-	if (handle->type != HANDLE_LOCAL || handle->volume != volume->id || handle->backend_len > HANDLE_BACKEND_MAX)
-		return -ESTALE;
-	local_identity_root();
-	opened.fd = open_by_handle(volume->state, handle);
+	if (!found.open)
+		return -ENOENT;
+	if (fstat(found.fd, &found.st) || !found.st.st_nlink) {
+		local_cache_forget(cache, key);
+		local_cache_put(found.open);
+		return -ENOENT;
+	}
+	*object = found;
+	return 0;
+}
+
+static int open_anew(struct local_volume *local, const struct handle *handle, const struct local_root *key,
+		     struct local_object *object)
+{
+	struct local_object opened = { .fd = open_by_handle(local, handle) };
+
 	if (opened.fd < 0)
 		return opened.fd;
 	if (fstat(opened.fd, &opened.st)) {
@@ -76,14 +105,37 @@ int local_object_open(struct volume *volume, const struct handle *handle, struct
 		close(opened.fd);
 		return rc;
 	}
+	/* What has no name is kept by whoever else has it open: not by us. */
+	if (opened.st.st_nlink)
+		opened.open = local_cache_add(local->cache, key, opened.fd);
 	*object = opened;
 	return 0;
 }
 
+int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object)
+{
+	struct local_volume *local = volume->state;
+	struct local_root key;
+
+	if (handle->type != HANDLE_LOCAL || handle->volume != volume->id || handle->backend_len > HANDLE_BACKEND_MAX)
+		return -ESTALE;
+	if (!patience_may_wait() && !local->is_prompt)
+		return -ERESTART;
+	key = (struct local_root){ .backend_type = handle->backend_type, .backend_len = handle->backend_len };
+	memcpy(key.backend, handle->backend, handle->backend_len);
+	local_identity_root();
+	if (!take_from_cache(local->cache, &key, object))
+		return 0;
+	return patience_may_wait() ? open_anew(local, handle, &key, object) : -ERESTART;
+}
+
 void local_object_close(struct local_object *object)
 {
-	if (object->fd >= 0)
+	if (object->open)
+		local_cache_put(object->open);
+	else if (object->fd >= 0)
 		close(object->fd);
+	object->open = NULL;
 	object->fd = -1;
 }
 
@@ -119,6 +171,39 @@ int local_object_reopen_as(const struct local_object *object, const struct crede
 	if (rc && fd >= 0)
 		close(fd);
 	return rc ? rc : fd;
+}
+
+/* Whether @who could open the file now. */
+static int may_use(const struct local_object *object, const struct credentials *who, int flags)
+{
+	int right = flags == O_WRONLY ? W_OK : R_OK;
+
+	int rc;
+
+	if (!faccessat(object->fd, "", right, AT_EMPTY_PATH | AT_EACCESS))
+		return 0;
+	rc = -errno;
+	return rc == -EACCES && may_override(object, who, flags) ? 0 : rc;
+}
+
+int local_object_data(const struct local_object *object, const struct credentials *who, int flags)
+{
+	int fd = object->open ? local_cache_data(object->open, flags) : -1, rc;
+
+	if (fd >= 0) {
+		rc = may_use(object, who, flags);
+		return rc ? rc : fd;
+	}
+	if (!patience_may_wait())
+		return -ERESTART;
+	fd = local_object_reopen_as(object, who, flags);
+	return fd >= 0 && object->open ? local_cache_keep_data(object->open, flags, fd) : fd;
+}
+
+void local_object_data_done(const struct local_object *object, int fd)
+{
+	if (!object->open)
+		close(fd);
 }
 
 int local_object_need_regular(const struct local_object *object)
@@ -209,17 +294,32 @@ static int sync_unopenable(struct volume *volume)
 	}
 }
 
+/* Any will do. A file's own that is open for writing knows of failures since then. */
+static int sync_fd(const struct local_object *object)
+{
+	int fd = -1;
+
+	if (object->open)
+		fd = local_cache_data(object->open, O_WRONLY);
+	if (fd < 0 && object->open)
+		fd = local_cache_data(object->open, O_RDONLY);
+	if (fd >= 0)
+		return fd;
+	fd = local_object_reopen(object, O_RDONLY);
+	return fd >= 0 && object->open ? local_cache_keep_data(object->open, O_RDONLY, fd) : fd;
+}
+
 int local_object_sync(struct volume *volume, const struct local_object *object)
 {
 	int fd, rc;
 
 	if (!S_ISREG(object->st.st_mode) && !S_ISDIR(object->st.st_mode))
 		return sync_unopenable(volume);
-	fd = local_object_reopen(object, O_RDONLY);
+	fd = sync_fd(object);
 	if (fd < 0)
 		return fd;
 	rc = local_fd_sync(volume, fd, false);
-	close(fd);
+	local_object_data_done(object, fd);
 	return rc;
 }
 
@@ -275,11 +375,17 @@ static bool is_inside(const struct local_volume *local, int fd)
 /* glibc has no wrapper. RESOLVE_NO_XDEV: mount points are not crossed, not even by a bind mount of a file. */
 static int open_entry(int dir_fd, const char *name)
 {
-	struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_XDEV };
+	bool may_wait = patience_may_wait();
+	struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_NO_XDEV | (may_wait ? 0 : RESOLVE_CACHED),
+	};
 	int fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
 
 	if (fd >= 0)
 		return fd;
+	if (errno == EAGAIN && !may_wait)
+		return -ERESTART;
 	return errno == EXDEV ? -EACCES : -errno;
 }
 
@@ -288,7 +394,7 @@ int local_object_find(struct volume *volume, const struct local_object *dir, con
 {
 	const struct local_volume *local = volume->state;
 	bool up = !strcmp(name, "..") && !is_root(local, &dir->st);
-	struct local_object opened;
+	struct local_object opened = { .fd = -1 };
 
 	opened.fd = open_entry(dir->fd, up || strcmp(name, "..") ? name : ".");
 	if (opened.fd < 0)

@@ -32,6 +32,7 @@ struct slave {
 	struct placement_policy placement;
 	struct volumes *volumes;
 	struct workers *workers;
+	struct event *tidy; /* each second */
 	struct file_service *files;
 	struct locks *locks;
 	struct relay *relay;
@@ -64,11 +65,12 @@ static struct volume *find_volume(uint32_t id, void *arg)
 	return volumes_find(slave->volumes, id);
 }
 
-static void drain_workers(void *arg)
+static void on_tidy(evutil_socket_t fd, short what, void *arg)
 {
 	struct slave *slave = arg;
 
-	workers_drain(slave->workers);
+	(void)fd, (void)what;
+	volumes_tidy(slave->volumes);
 }
 
 static void relay_to(uint32_t node, struct rpc_call *call, void *arg)
@@ -805,9 +807,12 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	rc = workers_new(options->base, WORKERS_DEFAULT, &slave->workers);
 	if (rc < 0)
 		goto fail;
-	volumes_on_shut(slave->volumes, drain_workers, slave);
+	volumes_use_workers(slave->volumes, slave->workers);
 	files.workers = slave->workers;
 	rc = -ENOMEM;
+	slave->tidy = event_new(options->base, -1, EV_PERSIST, on_tidy, slave);
+	if (!slave->tidy || event_add(slave->tidy, &(struct timeval){ .tv_sec = 1 }))
+		goto fail;
 	slave->files = file_service_new(&files);
 	if (!slave->files)
 		goto fail;
@@ -836,7 +841,9 @@ void slave_free(struct slave *slave, bool for_good)
 	slave->handoffs = NULL;
 	serving_stop(slave->serving);
 	if (slave->volumes)
-		volumes_on_shut(slave->volumes, NULL, NULL);
+		volumes_use_workers(slave->volumes, NULL);
+	if (slave->tidy)
+		event_free(slave->tidy);
 	workers_free(slave->workers);
 	if (slave->relay)
 		relay_set_scp(slave->relay, NULL);

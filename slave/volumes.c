@@ -6,24 +6,32 @@
 #include "common/log.h"
 #include "common/stored_file.h"
 #include "common/uuid.h"
+#include "common/workers.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
+/* An open volume; lives as long as a worker may use it. */
+struct serving {
+	struct volume *volume;
+	struct work tidy, close;
+	bool is_tidying;
+};
+
 struct offered {
 	TAILQ_ENTRY(offered) link;
 	struct volume_offer offer;
-	struct volume *open; /* NULL: not served */
+	struct serving *open; /* NULL: not served */
 };
 
 struct volumes {
 	char state_file[PATH_MAX];
 	TAILQ_HEAD(, offered) list;
-	void (*quiesce)(void *arg);
-	void *quiesce_arg;
+	struct workers *workers;
 };
 
 static struct offered *find_uuid(const struct volumes *volumes, const uint8_t *uuid)
@@ -131,20 +139,69 @@ int volumes_open(const char *state_file, struct volumes **out)
 	return 0;
 }
 
-void volumes_on_shut(struct volumes *volumes, void (*quiesce)(void *arg), void *arg)
+void volumes_use_workers(struct volumes *volumes, struct workers *workers)
 {
-	volumes->quiesce = quiesce;
-	volumes->quiesce_arg = arg;
+	volumes->workers = workers;
 }
 
+static struct serving *serving_of(struct work *work, size_t offset)
+{
+	return (struct serving *)((char *)work - offset);
+}
+
+static void close_run(struct work *work)
+{
+	local_close(serving_of(work, offsetof(struct serving, close))->volume);
+}
+
+static void close_done(struct work *work)
+{
+	free(serving_of(work, offsetof(struct serving, close)));
+}
+
+/*
+ * Its disk may not answer, and work may wait for it: the volume goes when that has ended, and nobody waits. If there is no
+ * memory to say so it stays open.
+ */
 static void offered_shut(struct volumes *volumes, struct offered *offered)
 {
-	if (!offered->open)
+	struct serving *open = offered->open;
+
+	if (!open)
 		return;
-	if (volumes->quiesce)
-		volumes->quiesce(volumes->quiesce_arg);
-	local_close(offered->open);
 	offered->open = NULL;
+	open->close = (struct work){ .lane = open->volume, .run = close_run, .done = close_done };
+	if (volumes->workers) {
+		if (workers_submit_last(volumes->workers, &open->close) < 0)
+			log_err("volumes", "path=%s stays open: no memory", offered->offer.path);
+		return;
+	}
+	close_run(&open->close);
+	close_done(&open->close);
+}
+
+static void tidy_run(struct work *work)
+{
+	local_tidy(serving_of(work, offsetof(struct serving, tidy))->volume);
+}
+
+static void tidy_done(struct work *work)
+{
+	serving_of(work, offsetof(struct serving, tidy))->is_tidying = false;
+}
+
+void volumes_tidy(struct volumes *volumes)
+{
+	struct offered *offered;
+
+	TAILQ_FOREACH(offered, &volumes->list, link) {
+		struct serving *open = offered->open;
+
+		if (!open || open->is_tidying || !volumes->workers)
+			continue;
+		open->tidy = (struct work){ .lane = open->volume, .run = tidy_run, .done = tidy_done };
+		open->is_tidying = workers_submit(volumes->workers, &open->tidy) == 0;
+	}
 }
 
 void volumes_close(struct volumes *volumes)
@@ -222,9 +279,22 @@ const struct volume_offer *volumes_next(const struct volumes *volumes, size_t *a
 	return offered ? &offered->offer : NULL;
 }
 
+static int serving_open(const char *path, const ns_volume *volume, struct serving **out)
+{
+	struct serving *open = calloc(1, sizeof(*open));
+	int rc = open ? local_open(path, volume->id, namespace_fsid(volume), &open->volume) : -ENOMEM;
+
+	if (rc < 0) {
+		free(open);
+		return rc;
+	}
+	*out = open;
+	return 0;
+}
+
 static void offered_open(struct offered *offered, const ns_volume *volume)
 {
-	int rc = local_open(offered->offer.path, volume->id, namespace_fsid(volume), &offered->open);
+	int rc = serving_open(offered->offer.path, volume, &offered->open);
 
 	if (rc < 0)
 		log_err("volumes", "volume=%u path=%s can't be served: %s; it is tried again when the name space changes",
@@ -241,8 +311,8 @@ void volumes_follow(struct volumes *volumes, const struct namespace *ns, uint32_
 		const ns_volume *volume = namespace_volume_by_uuid(ns, offered->offer.uuid);
 		bool ours = volume && volume->node == self;
 
-		if (offered->open && (!ours || offered->open->id != volume->id)) {
-			log_info("volumes", "volume=%u path=%s is not served any more", offered->open->id,
+		if (offered->open && (!ours || offered->open->volume->id != volume->id)) {
+			log_info("volumes", "volume=%u path=%s is not served any more", offered->open->volume->id,
 				 offered->offer.path);
 			offered_shut(volumes, offered);
 		}
@@ -256,7 +326,7 @@ struct volume *volumes_find(struct volumes *volumes, uint32_t id)
 	struct offered *offered;
 
 	TAILQ_FOREACH(offered, &volumes->list, link)
-		if (offered->open && offered->open->id == id)
-			return offered->open;
+		if (offered->open && offered->open->volume->id == id)
+			return offered->open->volume;
 	return NULL;
 }

@@ -17,6 +17,7 @@
 #include <limits.h>
 
 struct volumes;
+struct workers;
 
 struct volume_offer {
 	uint8_t uuid[NS_UUID_BYTES];
@@ -29,8 +30,14 @@ struct volume_offer {
 int volumes_open(const char *state_file, struct volumes **out);
 void volumes_close(struct volumes *volumes);
 
-/* @quiesce is called before a volume is shut: nothing uses it when it returns. */
-void volumes_on_shut(struct volumes *volumes, void (*quiesce)(void *arg), void *arg);
+/*
+ * Where volumes are used: one that is not served any more is closed there, when nothing uses it, and not waited for. NULL, as
+ * at first: nothing uses it any more.
+ */
+void volumes_use_workers(struct volumes *volumes, struct workers *workers);
+
+/* Have the workers close what was not used for some seconds; to be called each second. */
+void volumes_tidy(struct volumes *volumes);
 
 /**
  * volumes_add() - offer a directory

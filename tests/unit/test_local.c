@@ -10,6 +10,7 @@
 #include "slave/local.h"
 
 #include "common/page_pipe.h"
+#include "common/patience.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -704,6 +705,109 @@ START_TEST(read_knows_the_end)
 	ck_assert_int_eq(end, read_cases[_i].end);
 	if (got)
 		ck_assert_mem_eq(data, text + read_cases[_i].offset, got);
+}
+END_TEST
+
+/* Descriptors of this process for files that have no name any more: what they hold is lost to everybody. */
+static size_t deleted_files_open(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+	size_t count = 0;
+
+	while ((entry = readdir(dir))) {
+		char path[64], target[PATH_MAX];
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%.20s", entry->d_name);
+		len = readlink(path, target, sizeof(target) - 1);
+		if (len < 0)
+			continue;
+		target[len] = '\0';
+		count += strstr(target, directory) == target && strstr(target, " (deleted)");
+	}
+	closedir(dir);
+	return count;
+}
+
+START_TEST(what_is_removed_gives_back_its_space)
+{
+	struct handle file = make_file("file", &alice, 0644), other = make_file("other", &alice, 0644);
+	struct backend_change change, to_change;
+	struct stat st;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	ck_assert_int_eq(read_any(&alice, &other), 0);
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, "file", &change), 0);
+	ck_assert_uint_eq(deleted_files_open(), 0);
+	ck_assert_int_eq(backend->getattr(volume, &file, &st), -ESTALE);
+
+	file = make_file("file", &alice, 0644);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	ck_assert_int_eq(backend->rename(volume, &alice, &volume->root, "file", &volume->root, "other", &change,
+					 &to_change), 0);
+	ck_assert_uint_eq(deleted_files_open(), 0);
+	ck_assert_int_eq(backend->getattr(volume, &other, &st), -ESTALE);
+	ck_assert_int_eq(backend->getattr(volume, &file, &st), 0);
+}
+END_TEST
+
+/* By a program on this machine: the next client notices; if none comes, local_tidy() does after a while. */
+START_TEST(what_others_remove_is_noticed)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct stat st;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	ck_assert_int_eq(unlink(at("file")), 0);
+	ck_assert_int_eq(backend->getattr(volume, &file, &st), -ESTALE);
+	ck_assert_uint_eq(deleted_files_open(), 0);
+}
+END_TEST
+
+/* A descriptor that was opened for one user is no right of another's, nor of the same one's later. */
+START_TEST(rights_are_asked_for_each_time)
+{
+	struct handle file = make_file("file", &alice, 0644);
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(read_any(&bob, &file), 0);
+	ck_assert_int_eq(write_as(&bob, &file, 0, "text"), -EACCES);
+	ck_assert_int_eq(chmod(at("file"), 0600), 0);
+	ck_assert_int_eq(read_any(&bob, &file), -EACCES);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+}
+END_TEST
+
+/* The loop asks without patience: it gets an answer from memory, or none. */
+START_TEST(without_patience_only_memory_answers)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct backend_attributes after;
+	struct backend_found found;
+	struct stat st;
+	int allowed;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	local_close(volume);
+	volume_open(directory);
+	ck_assert(patience_set(false));
+	ck_assert_int_eq(backend->getattr(volume, &file, &st), -ERESTART);
+	ck_assert_int_eq(backend->access(volume, &alice, &file, R_OK, &allowed, &st), -ERESTART);
+	ck_assert_int_eq(read_any(&alice, &file), -ERESTART);
+	ck_assert_int_eq(backend->lookup(volume, &alice, &volume->root, "file", &found, &after), -ERESTART);
+	patience_set(true);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	ck_assert_int_eq(backend->lookup(volume, &alice, &volume->root, "file", &found, &after), 0);
+	patience_set(false);
+	ck_assert_int_eq(backend->getattr(volume, &file, &st), 0);
+	ck_assert_int_eq(backend->access(volume, &alice, &file, R_OK, &allowed, &st), 0);
+	ck_assert_int_eq(allowed, R_OK);
+	ck_assert_int_eq(backend->lookup(volume, &alice, &volume->root, "file", &found, &after), 0);
+	ck_assert(is_same_handle(&found.handle, &file));
+	patience_set(true);
 }
 END_TEST
 
@@ -1733,6 +1837,10 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, writing_takes_the_setuid_bit);
 	tcase_add_loop_test(tc, read_knows_the_end, 0, COUNT(read_cases));
 	tcase_add_test(tc, pages_are_what_read_reads);
+	tcase_add_test(tc, what_is_removed_gives_back_its_space);
+	tcase_add_test(tc, what_others_remove_is_noticed);
+	tcase_add_test(tc, rights_are_asked_for_each_time);
+	tcase_add_test(tc, without_patience_only_memory_answers);
 	tcase_add_test(tc, data_needs_a_regular_file);
 	tcase_add_test(tc, files_are_sparse_and_large);
 	tcase_add_loop_test(tc, write_is_as_stable_as_asked, 0, COUNT(stability_cases));
