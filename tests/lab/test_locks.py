@@ -1,0 +1,193 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+tests/lab/test_locks.py - locks of two clients, wherever their connections are and whoever restarts
+
+If this fails, two programs on two machines write the same file at once, each sure that it is alone; or they wait for a
+lock that nobody has.
+
+The files are in /disk0, which is disk1's, and /disk1, which is disk2's. Locks are asked for at the VIP, so they are relayed
+until the connection is handed to a disk node.
+"""
+
+import fcntl
+import os
+import sys
+
+import harness
+import raw_nfs
+import raw_nlm
+from raw_nlm import BLOCKED, DENIED, GRACE, OK
+
+DISK1, DISK2 = 2, 3
+PATIENCE_S = 10
+GRACE_S = 45
+
+
+class Side:
+    """One client: its NFS and NLM connections, and what the server calls it for."""
+
+    def __init__(self, test, lab, host):
+        self.test, self.lab, self.host = test, lab, host
+        self.peer = raw_nlm.Peer(lab.netns(host), lab.hosts[host]["address"])
+        test.at_end(self.peer.close)
+        self.connect()
+
+    def connect(self):
+        self.client = self.lab.client(self.host, source=(self.lab.hosts[self.host]["address"], 0))
+        self.locker = raw_nlm.Locker(self.client, self.host)
+
+    def move_to(self, node):
+        address, port = self.client.local
+        self.lab.nasctl("handoff", self.lab.session(address, port)["id"], str(node))
+        self.test.within(5, f"{self.host}'s connection is with node {node}",
+                         lambda: self.lab.session(address, port)["node"] == node)
+
+
+def check_conflict(test, one, two, file):
+    test.check("client 1 locks", one.locker.lock(file, 1, 10, 20) == OK)
+    test.check("client 2 sees whose it is", two.locker.test(file, 2, 0, 0) == (1, 10, 20))
+    test.check("... and does not get it", two.locker.lock(file, 2, 15, 1) == DENIED)
+    test.check("... but what is beside it", two.locker.lock(file, 2, 30, 1) == OK)
+    two.locker.unlock(file, 2)
+    test.check("client 1 unlocks", one.locker.unlock(file, 1) == OK)
+
+
+def check_blocking(test, lab, one, two, file):
+    one.locker.lock(file, 1)
+    test.check("client 2 waits for client 1's lock", two.locker.lock(file, 2, block=True) == BLOCKED)
+    one.locker.unlock(file, 1)
+    test.need("... and is called when it is free", two.peer.serve(PATIENCE_S, lambda: two.peer.granted))
+    test.check("... from the VIP, with what it asked for", two.peer.granted == [(lab.vip, 2, 0, 0)], two.peer.granted)
+    test.check("client 1 sees it", one.locker.test(file, 1) == (2, 0, 0))
+    two.locker.unlock(file, 2)
+
+    one.locker.lock(file, 1)
+    two.locker.lock(file, 2, block=True)
+    test.check("client 2 does not want to wait any more", two.locker.cancel(file, 2) == OK)
+    one.locker.unlock(file, 1)
+    test.check("... and nobody has it", one.locker.test(file, 3) is None)
+
+    two.peer.granted.clear()
+    one.locker.lock(file, 1)
+    two.locker.lock(file, 2, block=True)
+    two.peer.is_silent = True
+    one.locker.unlock(file, 1)
+    two.peer.serve(2)
+    test.check("client 2 does not answer: it has the lock all the same", one.locker.lock(file, 1) == DENIED)
+    two.peer.is_silent = False
+    test.check("... and is called again", two.peer.serve(30, lambda: two.peer.granted))
+    two.locker.unlock(file, 2)
+
+
+def check_local(test, lab, one, file, name):
+    path = os.path.join(lab.hosts["disk1"]["storage"], name)
+    one.locker.lock(file, 1, 10, 10)
+    with open(path, "r+b") as opened:
+        try:
+            fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 15)
+            test.check("a local process is kept out", False)
+        except BlockingIOError:
+            test.check("a local process is kept out", True)
+        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 50)
+        test.check("... and keeps clients out", one.locker.lock(file, 1, 50, 1) == DENIED)
+        test.check("... who may wait", one.locker.lock(file, 1, 50, 1, block=True) == BLOCKED)
+    one.peer.granted.clear()
+    test.check("... until it ends", one.peer.serve(PATIENCE_S, lambda: one.peer.granted))
+    one.locker.unlock(file, 1)
+
+
+def check_datagrams(test, lab, one, file):
+    datagrams = raw_nlm.Datagrams(lab.netns("client1"), lab.vip)
+    test.at_end(datagrams.close)
+    reply = datagrams.call(raw_nlm.NLM, 4, raw_nlm.LOCK_MSG, one.locker.lock_arguments(file, 5))
+    test.check("LOCK_MSG over UDP is taken", reply is not None and not reply.data)
+    test.check("... and answered by a call", one.peer.serve(PATIENCE_S, lambda: one.peer.results))
+    test.check("... from the VIP", one.peer.results and one.peer.results[0][0] == lab.vip and
+               one.peer.results[0][2] == OK, one.peer.results)
+    one.locker.unlock(file, 5)
+
+
+def check_handoff(test, one, two, file):
+    one.locker.lock(file, 1)
+    one.move_to(DISK1)
+    test.check("after a handoff client 1 has its lock", two.locker.lock(file, 2) == DENIED)
+    test.check("... and unlocks over the moved connection", one.locker.unlock(file, 1) == OK)
+    test.check("... and client 2 gets it", two.locker.lock(file, 2) == OK)
+    two.move_to(DISK2)
+    test.check("client 2 unlocks by way of a third device", two.locker.unlock(file, 2) == OK)
+    test.check("... and client 1 gets it", one.locker.lock(file, 1) == OK)
+    one.locker.unlock(file, 1)
+
+
+def check_master_restart(test, lab, one, two, file):
+    two.locker.lock(file, 2)
+    lab.kill("switch")
+    lab.start("switch")
+    one.connect()
+    test.within(PATIENCE_S, "the switch is back and asks disk1, where client 2 has its lock",
+                lambda: one.locker.lock(file, 1) == DENIED)
+    test.check("client 2's connection has lived", two.locker.unlock(file, 2) == OK)
+    two.connect()
+
+
+def check_node_restart(test, lab, one, two, file, elsewhere):
+    one.peer.notices.clear()
+    test.check("client 1 has a lock on disk1", one.locker.lock(file, 1) == OK)
+    lab.kill("disk1")
+    test.check("disk1 is dead: later", two.locker.lock(file, 2) == GRACE)
+    test.check("disk2's files can be locked", two.locker.lock(elsewhere, 2) == OK)
+    lab.start("disk1")
+    test.need("disk1 is back: client 1 is told", one.peer.serve(30, lambda: one.peer.notices))
+    source, name, state = one.peer.notices[0]
+    test.check("... by the VIP, which goes by its address", (source, name) == (lab.vip, lab.vip), one.peer.notices[0])
+    test.check("... with an odd number", state % 2 == 1, state)
+    test.check("client 2 must wait on disk1", two.locker.lock(file, 2) == GRACE)
+    test.check("... not on disk2", two.locker.lock(elsewhere, 3, 5, 5) == DENIED)
+    stranger = raw_nlm.Locker(two.client, "stranger")
+    test.check("... and who had no lock has none to reclaim", stranger.lock(file, 2, reclaim=True) == GRACE)
+    test.check("client 1 reclaims", one.locker.lock(file, 1, reclaim=True) == OK)
+    test.check("... also what it has elsewhere and never lost", two.locker.lock(elsewhere, 2, reclaim=True) == OK)
+    test.within(GRACE_S + 15, "when the time is over, client 2 sees client 1's lock",
+                lambda: two.locker.lock(file, 2) == DENIED)
+    one.locker.unlock(file, 1)
+    test.check("... and gets it when that is gone", two.locker.lock(file, 2) == OK)
+    two.locker.unlock(file, 2)
+    two.locker.unlock(elsewhere, 2)
+
+
+def check_client_restart(test, lab, one, two, file, elsewhere):
+    datagrams = raw_nlm.Datagrams(lab.netns("client1"), lab.vip)
+    test.at_end(datagrams.close)
+    one.locker.lock(file, 1)
+    one.locker.lock(elsewhere, 1)
+    test.check("client 1 tells the VIP that it has restarted", datagrams.notify("client1.example.org", 9))
+    test.within(5, "... and its lock on disk1 is free", lambda: two.locker.lock(file, 2) == OK)
+    test.within(5, "... and that on disk2", lambda: two.locker.lock(elsewhere, 2) == OK)
+    test.check("client 1 says so again", datagrams.notify("client2", 9))
+    test.check("... or that it is client 2: that has its locks", two.locker.test(file, 3) == (2, 0, 0))
+    lab.kill("disk2")
+    test.check("while a node is away there is no answer", not datagrams.notify("client1", 11))
+    lab.start("disk2")
+    test.within(PATIENCE_S, "... and when it is back there is one", lambda: datagrams.notify("client1", 11))
+
+
+def run(test):
+    lab = test.lab("--slaves", "2", "--clients", "2")
+    one, two = Side(test, lab, "client1"), Side(test, lab, "client2")
+    root = one.client.mount("/")
+    file = one.client.create(one.client.walk(root, "/disk0"), "locked")
+    elsewhere = one.client.create(one.client.walk(root, "/disk1"), "locked")
+    check_conflict(test, one, two, file)
+    check_blocking(test, lab, one, two, file)
+    check_local(test, lab, one, file, "locked")
+    check_datagrams(test, lab, one, file)
+    check_handoff(test, one, two, file)
+    check_master_restart(test, lab, one, two, file)
+    check_node_restart(test, lab, one, two, file, elsewhere)
+    check_client_restart(test, lab, one, two, file, elsewhere)
+    test.check("nothing is left", all(lab.counter(host, "locks", "entries") <= 2 for host in ("disk1", "disk2")))
+
+
+if __name__ == "__main__":
+    sys.exit(harness.main(__file__, run))
