@@ -13,11 +13,11 @@
 #include <sys/queue.h>
 #include <sys/random.h>
 
-/* What makes two calls the same; compared and hashed as bytes. */
+/* What makes two calls the same; compared as bytes. */
 struct request_key {
 	uint8_t client[16];
 	uint32_t xid, program, version, procedure;
-	uint64_t checksum; /* of credentials and arguments */
+	uint64_t checksum; /* of all of the above, credentials and arguments */
 };
 
 _Static_assert(sizeof(struct request_key) == 40, "request_key has no padding");
@@ -123,40 +123,50 @@ static bool make_room(struct duplicate_requests *requests, size_t entries, size_
  * Who asks is told apart by what the credentials say, not by their bytes: clients put a time stamp into them. The rest
  * of AUTH_SYS, the name of the client's machine, says no more than its address.
  */
-static uint64_t checksum(const struct duplicate_requests *requests, const struct rpc_call *call, size_t checked)
+static uint64_t checksum(const struct duplicate_requests *requests, const struct request_key *key,
+			 const struct rpc_call *call, size_t checked)
 {
 	const struct credentials *who = &call->who;
 	size_t len = checked < call->args.left ? checked : call->args.left;
-	const uint64_t parts[] = {
-		siphash(requests->secret, call->args.p, (unsigned int)len),
-		siphash(requests->secret, (const uint8_t *)who->groups, who->group_count * sizeof(who->groups[0])),
-		call->args.left,
-		call->flavor,
-		who->uid,
-		who->gid,
+	const struct {
+		struct request_key key;
+		uint64_t args, args_len, groups;
+		uint32_t flavor, uid, gid, group_count;
+	} all = {
+		.key = *key,
+		.args = siphash(requests->secret, call->args.p, (unsigned int)len),
+		.args_len = call->args.left,
+		.groups = siphash(requests->secret, (const uint8_t *)who->groups,
+				  who->group_count * sizeof(who->groups[0])),
+		.flavor = call->flavor,
+		.uid = who->uid,
+		.gid = who->gid,
+		.group_count = who->group_count,
 	};
 
-	return siphash(requests->secret, (const uint8_t *)parts, sizeof(parts));
+	_Static_assert(sizeof(all) == sizeof(struct request_key) + 40, "nothing hashed is padding");
+	return siphash(requests->secret, (const uint8_t *)&all, sizeof(all));
 }
 
 static int key_make(const struct duplicate_requests *requests, const struct rpc_call *call, size_t checked,
 		    struct request_key *key)
 {
+	int rc;
+
 	*key = (struct request_key){
 		.xid = call->xid,
 		.program = call->program,
 		.version = call->version,
 		.procedure = call->procedure,
 	};
-	key->checksum = checksum(requests, call, checked);
-	return flow_address(&call->client, key->client);
+	rc = flow_address(&call->client, key->client);
+	key->checksum = checksum(requests, key, call, checked);
+	return rc;
 }
 
 static struct request_list *list_of(struct duplicate_requests *requests, const struct request_key *key)
 {
-	uint64_t hash = siphash(requests->secret, (const uint8_t *)key, sizeof(*key));
-
-	return &requests->lists[hash & (requests->list_count - 1)];
+	return &requests->lists[key->checksum & (requests->list_count - 1)];
 }
 
 static struct request *find(struct request_list *list, const struct request_key *key)

@@ -23,19 +23,20 @@ static const struct rpc_program programs[FILE_SERVICE_PROGRAMS] = {
 };
 
 /*
+ * As many as nfsd remembers with 2 GiB of memory: the changes of several seconds under full load, of minutes under usual.
  * A client that lost its connection asks again at once; one that was cut off, when the network is back. Answers are not
  * kept longer for the sake of clients that begin anew with the same xids after a restart.
  */
 static const struct duplicate_requests_options changes_options = {
-	.entries_max = 64 * 1024,
-	.bytes_max = 32 * 1024 * 1024,
+	.entries_max = 32 * 1024,
+	.bytes_max = 12 * 1024 * 1024,
 	.age_max_ms = 10 * 60 * 1000,
 	.now_ms = clock_monotonic_ms,
 };
 
 static const struct duplicate_requests_options writes_options = {
-	.entries_max = 32 * 1024,
-	.bytes_max = 8 * 1024 * 1024,
+	.entries_max = 16 * 1024,
+	.bytes_max = 4 * 1024 * 1024,
 	.age_max_ms = 10 * 60 * 1000,
 	.now_ms = clock_monotonic_ms,
 };

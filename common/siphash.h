@@ -15,7 +15,9 @@
 typedef __u64 siphash_word;
 typedef __u8 siphash_byte;
 #else
+#include <endian.h>
 #include <stdint.h>
+#include <string.h>
 typedef uint64_t siphash_word;
 typedef uint8_t siphash_byte;
 #endif
@@ -46,6 +48,12 @@ static inline __attribute__((always_inline)) siphash_word siphash_load(const sip
 {
 	siphash_word word = 0;
 
+#ifndef __bpf__
+	if (count == sizeof(word)) { /* one load; the loop below stays eight */
+		memcpy(&word, p, sizeof(word));
+		return le64toh(word);
+	}
+#endif
 	for (unsigned int i = 0; i < count; i++)
 		word |= (siphash_word)p[i] << (8 * i);
 	return word;
