@@ -271,7 +271,7 @@ class Writer(threading.Thread):
         self.goes = threading.Event()
         self.ended = False
         self.failure = None
-        self.answered = self.repeated_writes = 0
+        self.answered = self.repeated_writes = self.reconnects = 0
         self.epoch = self.call_epoch = 0
         self.verifiers = {}    # {verifier: epochs in which it was seen}
         self.start()
@@ -315,6 +315,7 @@ class Writer(threading.Thread):
             is_again = True
 
     def reconnect(self):
+        self.reconnects += 1
         self.client.close()
         while True:
             try:
