@@ -14,7 +14,7 @@ tests_libtests_a_SOURCES = tests/fuzz/replay.c tests/platform/cluster.c tests/pl
 	tests/unit/fake_volume.c tests/unit/fake_volume.h tests/unit/golden_hex.h
 
 # By hand, or by tests/lab and tests/guest.
-EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load tests/client/posix_suite \
+EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load tests/client/posix_suite tests/client/hanging_files \
 	tests/power/no_sync.so tests/power/volatile_disk
 tests_client_nfs_load_CFLAGS = $(AM_CFLAGS) $(NFS_CFLAGS)
 tests_client_nfs_load_LDADD = $(NFS_LIBS)
@@ -26,6 +26,8 @@ tests_power_no_sync_so_SOURCES = tests/power/no_sync.c
 tests_power_no_sync_so_CFLAGS = $(WARNING_CFLAGS) -fPIC
 tests_power_no_sync_so_LDFLAGS = -shared
 tests_power_no_sync_so_LDADD =
+tests_client_hanging_files_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
+tests_client_hanging_files_LDADD = $(FUSE_LIBS)
 tests_power_volatile_disk_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
 tests_power_volatile_disk_LDADD = $(FUSE_LIBS)
 clients: $(EXTRA_PROGRAMS)
