@@ -68,6 +68,7 @@
  *   device_commands	the commands of every device
  *   local, local_*	the backend of a directory tree of this node
  *   locks		NLM and NSM of a device: who sends their calls, who is told what
+ *   placing		sessions follow their data
  *   relay		calls for other devices' volumes
  *   serving		the NFS service of a device
  *   slave		a device, put together

@@ -33,6 +33,8 @@ static const struct admin_command admin_commands[] = {
 	{ "session list", "", "list the client sessions" },
 	{ "session show", "SESSION", "show one client session" },
 	{ "handoff", "SESSION NODE", "move a client session to a device" },
+	{ "policy", "", "show when this device hands a session off" },
+	{ "why", "SESSION", "show why a client session is where it is" },
 	{ "log", "[-n LINES]", "show the last lines of the log, all that are kept or LINES" },
 	{ "cluster init", "[--name NAME]", "make this machine the master of a new cluster" },
 	{ "cluster token", "[--pending] [--lifetime MINUTES]", "make a token with which a device may join" },

@@ -184,7 +184,7 @@ static void port_print(const struct option *option, const void *field, FILE *out
 	fprintf(out, "%u", *(const uint16_t *)field);
 }
 
-static int milliseconds_parse(const struct option *option, const char *text, void *field)
+static int number_parse(const struct option *option, const char *text, void *field)
 {
 	uint64_t value;
 
@@ -194,7 +194,7 @@ static int milliseconds_parse(const struct option *option, const char *text, voi
 	return 0;
 }
 
-static void milliseconds_print(const struct option *option, const void *field, FILE *out)
+static void number_print(const struct option *option, const void *field, FILE *out)
 {
 	(void)option;
 	fprintf(out, "%u", *(const unsigned int *)field);
@@ -238,7 +238,9 @@ static const struct kind address = { "an IPv4 or IPv6 address such as 10.0.0.1",
 static const struct kind interface = { "the name of a network interface, at most 15 characters", interface_parse,
 				       text_print };
 static const struct kind port = { "a port number", port_parse, port_print };
-static const struct kind milliseconds = { "a number of milliseconds", milliseconds_parse, milliseconds_print };
+static const struct kind milliseconds = { "a number of milliseconds", number_parse, number_print };
+static const struct kind percent = { "a number of percent", number_parse, number_print };
+static const struct kind per_second = { "a number of handoffs per second", number_parse, number_print };
 static const struct kind size = { "a number of bytes such as 4096, 64K, 1M or 2G", size_parse, size_print };
 
 /* Values of choices, indexed as their enum */
@@ -283,9 +285,15 @@ static const struct option options[] = {
 	{ "network", "handoff", &yes_no, FIELD(handoff), .choices = no_yes },
 	{ "nfs", "port", &port, FIELD(nfs_port), .min = 1, .max = UINT16_MAX },
 	{ "nfs", "portmapper", &choice, FIELD(portmapper), .choices = portmappers },
-	{ "placement", "bytes", &size, FIELD(placement_bytes) },
-	{ "placement", "window", &milliseconds, FIELD(placement_window_ms), .min = 1, .max = 3600000 },
-	{ "placement", "stay", &milliseconds, FIELD(placement_stay_ms), .max = 3600000 },
+	{ "placement", "bytes", &size, FIELD(placement.bytes) },
+	{ "placement", "elsewhere", &size, FIELD(placement.elsewhere) },
+	{ "placement", "ratio", &percent, FIELD(placement.ratio), .max = 1000000 },
+	{ "placement", "workload", &percent, FIELD(placement.workload), .max = 100 },
+	{ "placement", "window", &milliseconds, FIELD(placement.window_ms), .min = 1, .max = 3600000 },
+	{ "placement", "stay", &milliseconds, FIELD(placement.stay_ms), .max = 3600000 },
+	{ "placement", "budget", &per_second, FIELD(placement.budget), .max = 1000000 },
+	{ "placement", "queue", &size, FIELD(placement.queue) },
+	{ "placement", "per_client", &yes_no, FIELD(placement.per_client), .choices = no_yes },
 	{ "volume", "path", &directory, OF_VOLUME(path) },
 	{ "volume", "place", &place, OF_VOLUME(place) },
 };
@@ -323,9 +331,14 @@ void settings_init(struct settings *settings)
 		.handoff = true,
 		.nfs_port = 2049,
 		.portmapper = SETTINGS_PORTMAPPER_AUTO,
-		.placement_bytes = 1 << 20,
-		.placement_window_ms = 500,
-		.placement_stay_ms = 200,
+		.placement = {
+			.bytes = 1 << 20,
+			.ratio = 200,
+			.window_ms = 500,
+			.stay_ms = 200,
+			.budget = 1000,
+			.queue = 4 << 20,
+		},
 	};
 	/* A host may be called what we would not take ("(none)", or only digits): then "vnas" remains. */
 	if (gethostname(name, sizeof(name) - 1) == 0)

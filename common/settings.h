@@ -11,6 +11,7 @@
 #define VNAS_COMMON_SETTINGS_H
 
 #include "common/log.h"
+#include "common/placement.h"
 
 #include <limits.h>
 #include <net/if.h>
@@ -63,9 +64,7 @@ struct settings {
 	enum settings_portmapper portmapper;	  /* portmapper = auto | builtin | rpcbind | none */
 
 	/* [placement] */
-	uint64_t placement_bytes;		  /* bytes = 1M: of another device's data before its session moves */
-	unsigned int placement_window_ms;	  /* window = 500 (ms) over which bytes are counted */
-	unsigned int placement_stay_ms;		  /* stay = 200 (ms) a session stays at least after a move */
+	struct placement_policy placement;
 
 	/* [volume] sections, repeated: path = DIR, place = PATH */
 	unsigned int volume_count;

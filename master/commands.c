@@ -651,6 +651,14 @@ static void handoff(struct admin_request *request, int argc, char **argv, void *
 	handoff_order(waiting);
 }
 
+static void why_answer(struct master *master, struct admin_request *request, uint32_t node, const scp_why_result *result)
+{
+	if (result->result)
+		admin_error(request, "the session has just left node %u; try again", node);
+	else
+		device_why_answer(request, master_ns(master), node, result);
+}
+
 static void received_handoff_result(struct waiting *waiting, const scp_handoff_result *result)
 {
 	/* It moved by itself between our look and the order: look again. */
@@ -659,6 +667,31 @@ static void received_handoff_result(struct waiting *waiting, const scp_handoff_r
 		return;
 	}
 	handoff_answer(waiting, -result->result, result->duration_us);
+}
+
+static void why(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct master *master = master_of(arg);
+	const struct session_entry *entry = need_session(master, request, argv[0]);
+	scp_message message = { .type = SCP_WHY };
+	struct waiting *waiting;
+	struct slave_why here;
+	uint32_t node;
+
+	(void)argc;
+	if (!entry)
+		return;
+	node = master_flow_owner(master, &entry->flow, entry->node);
+	if (node == NAMESPACE_MASTER) {
+		slave_why(master_slave(master), entry->info.id, &here);
+		why_answer(master, request, node, &here.result);
+		return;
+	}
+	waiting = waiting_new(master, request, node);
+	if (!waiting)
+		return;
+	message.scp_message_u.why.session = entry->info.id;
+	waiting_send(waiting, &message);
 }
 
 void commands_result(uint32_t node, uint32_t request, const scp_message *message)
@@ -674,7 +707,9 @@ void commands_result(uint32_t node, uint32_t request, const scp_message *message
 		received_handoff_result(waiting, &message->scp_message_u.handoff_result);
 		return;
 	}
-	if (message->scp_message_u.result.result)
+	if (message->type == SCP_WHY_RESULT)
+		why_answer(waiting->master, waiting->request, node, &message->scp_message_u.why_result);
+	else if (message->scp_message_u.result.result)
 		admin_error(waiting->request, "node %u: %s", waiting->node, message->scp_message_u.result.reason);
 	else
 		admin_done(waiting->request, "%s", waiting->text);
@@ -809,6 +844,8 @@ const struct admin_handler master_commands[] = {
 	{ "session list", session_list },
 	{ "session show", session_show },
 	{ "handoff", handoff },
+	{ "policy", device_command_policy },
+	{ "why", why },
 	{ "log", device_command_log },
 	{ "cluster token", cluster_token },
 	{ "counters", counters },

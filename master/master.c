@@ -420,6 +420,7 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 		break;
 	case SCP_RESULT:
 	case SCP_HANDOFF_RESULT:
+	case SCP_WHY_RESULT:
 		commands_result(node, request, message);
 		break;
 	default:

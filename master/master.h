@@ -72,7 +72,7 @@ uint32_t master_flow_owner(struct master *master, const struct flow_key *flow, u
 /* A volume is offered, by any node. */
 void master_offered(struct master *master, uint32_t node, const scp_volume_offer *offer);
 
-/* SCP_RESULT and SCP_HANDOFF_RESULT go to the commands that wait for them. */
+/* SCP_RESULT, SCP_HANDOFF_RESULT and SCP_WHY_RESULT go to the commands that wait for them. */
 void commands_result(uint32_t node, uint32_t request, const scp_message *message);
 
 /* The commands of nasctl on the master; the last row has no command. */

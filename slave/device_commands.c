@@ -255,6 +255,63 @@ void device_command_log(struct admin_request *request, int argc, char **argv, vo
 	admin_answer(request, lines.table);
 }
 
+/* Policy */
+
+static void add_option(json_t *table, const char *name, uint64_t value, const char *unit, const char *meaning)
+{
+	char text[32] = "off";
+
+	if (value)
+		snprintf(text, sizeof(text), "%" PRIu64 " %s", value, unit);
+	admin_row(table, json_pack("{s:s, s:I, s:s, s:s}", "option", name, "value", (json_int_t)value, "setting", text,
+				   "meaning", meaning));
+}
+
+void device_command_policy(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+	const struct placement_policy *policy = slave_policy(device->slave);
+	json_t *table = admin_table("option:Option setting:Setting meaning:A_session_moves_to_another_device_...");
+
+	(void)argc, (void)argv;
+	add_option(table, "bytes", policy->bytes, "B", "when it has moved so much of that device's data");
+	add_option(table, "elsewhere", policy->elsewhere, "B", "or so much of all others': to the one with most of it");
+	add_option(table, "window", policy->window_ms, "ms", "within this time");
+	add_option(table, "ratio", policy->ratio, "%", "if it is more than this, measured by this device's own data");
+	add_option(table, "workload", policy->workload, "%", "that is not busier than this one by more, of one core");
+	add_option(table, "stay", policy->stay_ms, "ms", "not sooner after its last move");
+	add_option(table, "budget", policy->budget, "/s", "unless so many handoffs were begun in this second");
+	add_option(table, "queue", policy->queue, "B", "unless more replies wait to be sent");
+	add_option(table, "per_client", policy->per_client, "(yes)", "by the data of all sessions of its client");
+	admin_answer(request, table);
+}
+
+static json_t *finding_row(const scp_finding *finding)
+{
+	return json_pack("{s:o, s:I, s:I, s:o, s:s}", "criterion", admin_text(finding->criterion), "now",
+			 (json_int_t)(finding->have < INT64_MAX ? finding->have : INT64_MAX), "limit",
+			 (json_int_t)finding->limit, "unit", admin_text(finding->unit), "verdict",
+			 !finding->used ? "off" : finding->met ? "for it" : "against it");
+}
+
+void device_why_answer(struct admin_request *request, const struct namespace *ns, uint32_t node,
+		       const scp_why_result *result)
+{
+	const ns_node *here = namespace_node(ns, node), *there = namespace_node(ns, result->node);
+	char session[DEVICE_SESSION_TEXT];
+	json_t *findings = json_array();
+
+	for (u_int i = 0; i < result->findings.findings_len; i++)
+		json_array_append_new(findings, finding_row(&result->findings.findings_val[i]));
+	admin_record(request, json_pack("{s:s, s:I, s:o, s:I, s:o, s:s, s:o}", "session",
+					device_session_text(result->session, session), "node", (json_int_t)node,
+					"node_name", admin_text(here ? here->name : "?"), "candidate",
+					(json_int_t)result->node, "candidate_name",
+					admin_text(there ? there->name : "none: it moved no other device's data lately"),
+					"decision", result->moves ? "moves with its next request" : "stays", "findings",
+					findings));
+}
+
 void device_command_stop(struct admin_request *request, int argc, char **argv, void *arg)
 {
 	struct device *device = arg;
@@ -299,10 +356,28 @@ static void command_session_list(struct admin_request *request, int argc, char *
 	admin_answer(request, table);
 }
 
+static void command_why(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+	struct slave_why why;
+	uint64_t session;
+
+	(void)argc;
+	why.result.result = ENOENT;
+	if (device_session_parse(argv[0], &session) == 0)
+		slave_why(device->slave, session, &why);
+	if (why.result.result)
+		admin_error(request, "there is no session \"%s\" on this device; ask the switch", argv[0]);
+	else
+		device_why_answer(request, device->ns, slave_self(device->slave), &why.result);
+}
+
 const struct admin_handler device_commands[] = {
 	{ "status", command_status },
 	{ "session list", command_session_list },
 	{ "counters", command_counters },
+	{ "policy", device_command_policy },
+	{ "why", command_why },
 	{ "log", device_command_log },
 	{ "stop", device_command_stop },
 	{ NULL, NULL },

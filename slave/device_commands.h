@@ -2,7 +2,7 @@
 /*
  * slave/device_commands.h - the commands of nasctl that every device answers
  *
- * status (a disk node's), session list and show (this device's own), log, counters, stop. The master answers more
+ * status (a disk node's), session list and show (this device's own), policy, why, log, counters, stop. The master answers more
  * (master/commands.c) and some of these for the whole cluster.
  *
  * Threads: the control loop's.
@@ -47,6 +47,11 @@ void device_counters(struct slave *slave, json_t *table);
 void device_counter(json_t *table, const char *group, const char *name, uint64_t value);
 #define DEVICE_COUNTER_COLUMNS "group:Group name:Counter value:Value"
 
+/* The answer to why. @node: which device has the session. */
+void device_why_answer(struct admin_request *request, const struct namespace *ns, uint32_t node,
+		       const scp_why_result *result);
+
+void device_command_policy(struct admin_request *request, int argc, char **argv, void *arg);
 void device_command_log(struct admin_request *request, int argc, char **argv, void *arg);
 void device_command_stop(struct admin_request *request, int argc, char **argv, void *arg);
 

@@ -11,6 +11,7 @@
 #include "common/stored_file.h"
 #include "common/workers.h"
 #include "slave/locks.h"
+#include "slave/placing.h"
 #include "slave/relay.h"
 #include "slave/serving.h"
 
@@ -29,7 +30,7 @@ enum { NODES_MAX = 256, VIPS_MAX = SETTINGS_VIPS_MAX };
 
 struct slave {
 	struct slave_options options;
-	struct placement_policy placement;
+	struct placing *placing;
 	struct volumes *volumes;
 	struct workers *workers;
 	struct event *tidy; /* each second */
@@ -96,22 +97,13 @@ static bool on_accept(int fd, struct kernel_helper_static *fixed, void *arg)
 static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
 {
 	struct slave *slave = arg;
-	struct placement *placement = conn_placement(conn);
 	const ns_volume *volume;
-	uint64_t now_ms;
-	uint32_t node;
 
 	if (!call->moved_data || !slave->handoffs || !conn_is_movable(conn))
 		return;
 	volume = namespace_volume(slave->options.ns, call->volume);
-	if (!volume)
-		return;
-	now_ms = clock_monotonic_ms();
-	node = placement_note(placement, &slave->placement, slave->options.self, volume->node, call->data_bytes, now_ms);
-	if (!node)
-		return;
-	placement->moved_ms = now_ms; /* also when it fails: not again at once */
-	handoff_start(slave->handoffs, conn_facts(conn)->session, node, NULL, NULL);
+	if (volume)
+		placing_work(slave->placing, slave->handoffs, conn, volume->node, call->data_bytes);
 }
 
 static void on_closed(struct conn *conn, void *arg)
@@ -264,6 +256,46 @@ static void received_order(struct slave *slave, uint32_t node, uint32_t request,
 		order_answer(order, wire->session, rc, 0);
 }
 
+void slave_why(struct slave *slave, uint64_t session, struct slave_why *out)
+{
+	struct conn *conn = slave_conns(slave) ? conn_find(slave_conns(slave), session) : NULL;
+	struct placement_verdict verdict = { 0 };
+
+	if (conn)
+		placing_judge(slave->placing, conn, &verdict);
+	out->result = (scp_why_result){
+		.session = session,
+		.result = conn ? 0 : ENOENT,
+		.node = verdict.node,
+		.moves = verdict.moves,
+		.findings = { PLACEMENT_NCRITERIA, out->findings },
+	};
+	for (int i = 0; i < PLACEMENT_NCRITERIA; i++)
+		out->findings[i] = (scp_finding){
+			.criterion = (char *)placement_criterion_name((enum placement_criterion)i),
+			.unit = (char *)placement_criterion_unit((enum placement_criterion)i),
+			.have = verdict.findings[i].have,
+			.limit = verdict.findings[i].limit,
+			.used = verdict.findings[i].is_used,
+			.met = verdict.findings[i].is_met,
+		};
+}
+
+static void received_why(struct slave *slave, uint32_t node, uint32_t request, const scp_why *wire)
+{
+	scp_message message = { .type = SCP_WHY_RESULT };
+	struct slave_why why;
+
+	slave_why(slave, wire->session, &why);
+	message.scp_message_u.why_result = why.result;
+	scp_send(slave->scp, node, SCP_CONTROL, request, &message);
+}
+
+const struct placement_policy *slave_policy(const struct slave *slave)
+{
+	return placing_policy(slave->placing);
+}
+
 /* Volumes by order of the master */
 
 static void send_result(struct slave *slave, uint32_t node, uint32_t request, int result, const char *reason)
@@ -411,6 +443,7 @@ static void fill_heartbeat(scp_heartbeat *beat, void *arg)
 	beat->revision = namespace_revision(slave->options.ns);
 	beat->time_ns = clock_wall_ns();
 	beat->cpu_permille = cpu_permille(slave);
+	placing_note_workload(slave->placing, slave->options.self, beat->cpu_permille);
 	beat->sessions = slave_conns(slave) ? (u_int)conn_count(slave_conns(slave)) : 0;
 	beat->read_bytes = counters->read_bytes;
 	beat->written_bytes = counters->written_bytes;
@@ -475,6 +508,14 @@ static void on_message(uint32_t node, scp_channel channel, uint32_t request, con
 	case SCP_HANDOFF_ORDER:
 		if (from_master)
 			received_order(slave, node, request, &message->scp_message_u.handoff_order);
+		break;
+	case SCP_WHY:
+		if (from_master)
+			received_why(slave, node, request, &message->scp_message_u.why);
+		break;
+	case SCP_HEARTBEAT:
+		placing_note_workload(slave->placing, node, message->scp_message_u.heartbeat.cpu_permille);
+		role->on_message(node, request, message, role->arg);
 		break;
 	case SCP_VOLUME_OPEN:
 		if (from_master)
@@ -791,11 +832,6 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	if (!slave)
 		return -ENOMEM;
 	slave->options = *options;
-	slave->placement = (struct placement_policy){
-		.bytes = settings->placement_bytes,
-		.window_ms = settings->placement_window_ms,
-		.stay_ms = settings->placement_stay_ms,
-	};
 	find_own_address(slave);
 	rc = open_volumes(slave);
 	if (rc < 0)
@@ -812,6 +848,9 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	rc = -ENOMEM;
 	slave->tidy = event_new(options->base, -1, EV_PERSIST, on_tidy, slave);
 	if (!slave->tidy || event_add(slave->tidy, &(struct timeval){ .tv_sec = 1 }))
+		goto fail;
+	slave->placing = placing_new(&settings->placement, options->self);
+	if (!slave->placing)
 		goto fail;
 	slave->files = file_service_new(&files);
 	if (!slave->files)
@@ -856,6 +895,7 @@ void slave_free(struct slave *slave, bool for_good)
 	relay_free(slave->relay);
 	serving_free(slave->serving);
 	locks_free(slave->locks);
+	placing_free(slave->placing);
 	kernel_helper_free(slave->helper, for_good);
 	if (slave->files)
 		file_service_free(slave->files);

@@ -14,6 +14,7 @@
 
 #include "common/handoff.h"
 #include "common/namespace.h"
+#include "common/placement.h"
 #include "common/settings.h"
 #include "scp/scp.h"
 #include "slave/volumes.h"
@@ -88,6 +89,15 @@ void slave_drop_flows(struct slave *slave, const scp_drop_flows *drop);
 struct scp *slave_scp(struct slave *slave);
 struct volumes *slave_volumes(struct slave *slave);
 struct handoffs *slave_handoffs(struct slave *slave);
+
+/* Why a session of this device is here: the policy's figures of it now. Points into itself and to static text. */
+struct slave_why {
+	scp_why_result result; /* ENOENT: no such session here */
+	scp_finding findings[PLACEMENT_NCRITERIA];
+};
+
+void slave_why(struct slave *slave, uint64_t session, struct slave_why *out);
+const struct placement_policy *slave_policy(const struct slave *slave);
 struct conn_server *slave_conns(struct slave *slave);
 struct file_service *slave_files(struct slave *slave);
 struct locks *slave_locks(struct slave *slave);

@@ -140,6 +140,21 @@ static void fill_handoff_result(scp_message *m)
 		(scp_handoff_result){ .session = 5, .result = 0, .reason = "", .duration_us = 900 };
 }
 
+static void fill_why(scp_message *m)
+{
+	m->scp_message_u.why.session = 5;
+}
+
+static void fill_why_result(scp_message *m)
+{
+	static scp_finding findings[] = {
+		{ .criterion = "bytes", .unit = "B", .have = 7, .limit = 1 << 20, .used = 1, .met = 0 },
+		{ .criterion = "ratio", .unit = "%", .have = UINT64_MAX, .limit = 200, .used = 1, .met = 1 },
+	};
+
+	m->scp_message_u.why_result = (scp_why_result){ .session = 5, .node = 2, .findings = { 2, findings } };
+}
+
 static void fill_tch(scp_message *m)
 {
 	m->scp_message_u.tch = (scp_tch){ .kind = TCH_HANDOFF_COMPLETE,
@@ -218,6 +233,8 @@ static const struct {
 	{ SCP_RESULT, fill_result },
 	{ SCP_HANDOFF_ORDER, fill_handoff_order },
 	{ SCP_HANDOFF_RESULT, fill_handoff_result },
+	{ SCP_WHY, fill_why },
+	{ SCP_WHY_RESULT, fill_why_result },
 	{ SCP_TCH, fill_tch },
 	{ SCP_EAP, fill_eap },
 	{ SCP_EAP_REPLY, fill_eap_reply },

@@ -204,7 +204,7 @@ START_TEST(empty_file_is_defaults)
 	settings_init(&defaults);
 	ck_assert_int_eq(defaults.mode, SETTINGS_MODE_UNSET);
 	ck_assert_uint_eq(defaults.nfs_port, 2049);
-	ck_assert_uint_eq(defaults.placement_bytes, 1048576);
+	ck_assert_uint_eq(defaults.placement.bytes, 1048576);
 	printed = strdup(print(&defaults));
 	ck_assert_int_eq(parse("", &settings, why), 0);
 	ck_assert_str_eq(print(&settings), printed);
@@ -237,9 +237,9 @@ START_TEST(values_arrive)
 	ck_assert(!settings.handoff);
 	ck_assert_uint_eq(settings.nfs_port, 12049);
 	ck_assert_int_eq(settings.portmapper, SETTINGS_PORTMAPPER_NONE);
-	ck_assert_uint_eq(settings.placement_bytes, 3 << 20);
-	ck_assert_uint_eq(settings.placement_window_ms, 50);
-	ck_assert_uint_eq(settings.placement_stay_ms, 0);
+	ck_assert_uint_eq(settings.placement.bytes, 3 << 20);
+	ck_assert_uint_eq(settings.placement.window_ms, 50);
+	ck_assert_uint_eq(settings.placement.stay_ms, 0);
 	ck_assert_uint_eq(settings.volume_count, 2);
 	ck_assert_str_eq(settings.volumes[0].path, "/srv/a b");
 	ck_assert_str_eq(settings.volumes[0].place, "/home");

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * slave/placing.h - this device's sessions follow their data
+ *
+ * Feeds the policy (common/placement.h) with what sessions do and how busy devices are, and begins handoffs.
+ *
+ * Threads: the control loop's.
+ */
+#ifndef VNAS_SLAVE_PLACING_H
+#define VNAS_SLAVE_PLACING_H
+
+#include "common/conn.h"
+#include "common/placement.h"
+
+#include <stdint.h>
+
+struct handoffs;
+struct placing;
+
+/* @policy: borrowed for its life. NULL: no memory */
+struct placing *placing_new(const struct placement_policy *policy, uint32_t self);
+void placing_free(struct placing *placing);
+
+/* A device, or this one, said how busy it is: permille of one core. */
+void placing_note_workload(struct placing *placing, uint32_t node, uint32_t permille);
+
+/* A call of the session moved @bytes of @node's data: hands the session off, if it is time to. */
+void placing_work(struct placing *placing, struct handoffs *handoffs, struct conn *conn, uint32_t node, uint64_t bytes);
+
+/* What placing_work() would make of the session now. */
+void placing_judge(struct placing *placing, struct conn *conn, struct placement_verdict *verdict);
+
+const struct placement_policy *placing_policy(const struct placing *placing);
+
+#endif
