@@ -18,6 +18,7 @@
  *   clock		monotonic and wall
  *   conn		clients' TCP connections
  *   duplicate_requests	answers to calls that change something, for those sent again
+ *   export_rules		the clients of an export and their rights, as exports(5) writes them
  *   exports		which client may do what where
  *   file_service	NFSv3 and its side protocols: from a call to a volume's backend
  *   flow		flows, as BPF and user space see them
@@ -35,6 +36,7 @@
  *   machine		what is changed on this machine, and undone
  *   mount3		the MOUNT protocol
  *   mount_table		who has mounted what
+ *   name_service		host names, netgroups and users' groups, without waiting
  *   namespace		the replica of nodes, volumes, tree and exports
  *   nasctl		the administrator's command
  *   nlm			the Network Lock Manager

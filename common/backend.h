@@ -213,6 +213,13 @@ struct backend {
 		       uint64_t *verifier, bool found, backend_entry_fn entry, void *arg, bool *end,
 		       struct backend_attributes *dir_after);
 
+	/*
+	 * Where @object is at the moment, from the volume's root, which is "", without a slash at either end. What
+	 * is no directory may have several places; it is sought in @directory first, where it was found once, unless NULL.
+	 * @path: PATH_MAX bytes of room. -ESTALE if it can't be told, and looking it up by its name would help
+	 */
+	int (*place)(struct volume *volume, const struct handle *object, const struct handle *directory, char *path);
+
 	int (*statfs)(struct volume *volume, const struct credentials *who, const struct handle *object,
 		      struct statvfs *statvfs, struct backend_attributes *after);
 

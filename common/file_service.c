@@ -7,6 +7,7 @@
 #include "common/duplicate_requests.h"
 #include "common/file_service_internal.h"
 #include "common/mount_table.h"
+#include "common/name_service.h"
 #include "common/nlm.h"
 #include "common/pseudo.h"
 
@@ -47,24 +48,38 @@ struct file_service *file_service_new(const struct file_service_options *options
 
 	if (!service)
 		return NULL;
-	service->mounts = mount_table_new();
-	service->changes = duplicate_requests_new(&changes_options);
-	service->writes = duplicate_requests_new(&writes_options);
-	if (!service->mounts || !service->changes || !service->writes) {
+	service->options = *options;
+	if (options->base && name_service_new(options->base, &service->names) < 0) {
 		file_service_free(service);
 		return NULL;
 	}
-	service->options = *options;
+	service->exports = exports_new(options->ns, service->names);
+	service->mounts = mount_table_new();
+	service->changes = duplicate_requests_new(&changes_options);
+	service->writes = duplicate_requests_new(&writes_options);
+	if (!service->exports || !service->mounts || !service->changes || !service->writes) {
+		file_service_free(service);
+		return NULL;
+	}
 	memcpy(service->programs, programs, sizeof(programs));
 	for (size_t i = 0; i < FILE_SERVICE_PROGRAMS; i++)
 		service->programs[i].state = service;
 	return service;
 }
 
+void file_service_stop(struct file_service *service)
+{
+	service->stopping = true;
+	name_service_free(service->names);
+	service->names = NULL;
+}
+
 void file_service_free(struct file_service *service)
 {
 	if (!service)
 		return;
+	file_service_stop(service);
+	exports_free(service->exports);
 	mount_table_free(service->mounts);
 	duplicate_requests_free(service->changes);
 	duplicate_requests_free(service->writes);
@@ -124,6 +139,38 @@ void file_service_relay(struct file_service *service, uint32_t node, struct rpc_
 {
 	service->counters.relayed++;
 	service->options.relay(node, call, service->options.arg);
+}
+
+struct waiting_call {
+	struct name_waiter waiter;
+	struct file_service *service;
+	struct rpc_call *call;
+	void (*resume)(struct file_service *service, struct rpc_call *call);
+};
+
+static void on_told(struct name_waiter *waiter)
+{
+	struct waiting_call waiting = *(struct waiting_call *)waiter;
+
+	free(waiter);
+	if (waiting.service->stopping)
+		rpc_reply_nothing(waiting.call);
+	else
+		waiting.resume(waiting.service, waiting.call);
+}
+
+int file_service_wait(struct file_service *service, struct rpc_call *call,
+		      void (*resume)(struct file_service *service, struct rpc_call *call))
+{
+	struct waiting_call *waiting = malloc(sizeof(*waiting));
+
+	if (!waiting || rpc_call_keep(call) < 0) {
+		free(waiting);
+		return -ENOMEM;
+	}
+	*waiting = (struct waiting_call){ .waiter.told = on_told, .service = service, .call = call, .resume = resume };
+	name_service_wait(service->names, &waiting->waiter);
+	return 0;
 }
 
 void file_service_unreachable(struct rpc_call *call)

@@ -31,10 +31,14 @@ enum {
 };
 
 struct duplicate_requests_counters;
+struct event_base;
 struct file_service;
 struct workers;
 
 struct file_service_options {
+	/* For looking up names. NULL: it is never known whether an export to a name lets a client in. */
+	struct event_base *base;
+
 	const struct namespace *ns; /* borrowed for the service's life */
 	uint32_t self;		    /* this device's node id */
 
@@ -60,6 +64,9 @@ struct file_service_counters {
 };
 
 struct file_service *file_service_new(const struct file_service_options *options);
+
+/* Calls that wait for a name get no answer. There must come no more calls. */
+void file_service_stop(struct file_service *service);
 void file_service_free(struct file_service *service);
 
 /* The programs to put into an rpc_server, valid as long as the service. */

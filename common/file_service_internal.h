@@ -13,6 +13,9 @@ enum { FILE_SERVICE_PROGRAMS = 4 };
 
 struct file_service {
 	struct file_service_options options;
+	struct exports *exports;
+	struct name_service *names; /* NULL without an event_base */
+	bool stopping;
 	struct file_service_counters counters;
 	struct mount_table *mounts;
 	struct duplicate_requests *changes; /* of names and attributes */
@@ -35,6 +38,15 @@ int file_service_find(struct file_service *service, uint32_t id, enum rpc_transp
 		      uint32_t *node);
 
 void file_service_relay(struct file_service *service, uint32_t node, struct rpc_call *call);
+
+/**
+ * file_service_wait() - have a call wait until something was looked up
+ * @resume:	answers the call, or has it wait again
+ *
+ * Return: 0; -ENOMEM: nothing has happened
+ */
+int file_service_wait(struct file_service *service, struct rpc_call *call,
+		      void (*resume)(struct file_service *service, struct rpc_call *call));
 
 /* Answer a call; rpc_program.dispatch. nfs3_dispatch() takes NFS and NFSACL. */
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);

@@ -47,7 +47,9 @@ int handle_decode(const struct handle_key *key, const uint8_t *bytes, size_t len
 	handle.type = bytes_get_u8(&r);
 	handle.backend_type = bytes_get_be16(&r);
 	handle.volume = bytes_get_be32(&r);
-	if (version != HANDLE_VERSION || (handle.type != HANDLE_PSEUDO && handle.type != HANDLE_LOCAL))
+	if (version != HANDLE_VERSION || handle.type < HANDLE_PSEUDO || handle.type > HANDLE_LOCAL_IN)
+		return -EBADMSG;
+	if (handle.type == HANDLE_LOCAL_IN && r.left % 2)
 		return -EBADMSG;
 	/* One comparison of machine words: its time says nothing about which byte was wrong. */
 	if (bytes_get_be64(&r) != mac(key, bytes, len))
@@ -56,4 +58,27 @@ int handle_decode(const struct handle_key *key, const uint8_t *bytes, size_t len
 	memcpy(handle.backend, r.p, r.left);
 	*out = handle;
 	return 0;
+}
+
+int handle_join(const struct handle *file, const struct handle *directory, struct handle *out)
+{
+	if (file->type != HANDLE_LOCAL || directory->type != HANDLE_LOCAL || file->volume != directory->volume ||
+	    file->backend_type != directory->backend_type || file->backend_len != directory->backend_len ||
+	    2 * file->backend_len > HANDLE_BACKEND_MAX)
+		return -EOVERFLOW;
+	*out = *file;
+	out->type = HANDLE_LOCAL_IN;
+	memcpy(out->backend + file->backend_len, directory->backend, directory->backend_len);
+	out->backend_len *= 2;
+	return 0;
+}
+
+void handle_split(const struct handle *both, struct handle *file, struct handle *directory)
+{
+	struct handle half = *both;
+
+	half.type = HANDLE_LOCAL;
+	half.backend_len /= 2;
+	*file = *directory = half;
+	memcpy(directory->backend, both->backend + half.backend_len, half.backend_len);
 }

@@ -35,6 +35,7 @@ enum {
 enum handle_type {
 	HANDLE_PSEUDO = 1, /* an entry of the virtual root; the backend's handle is its 64-bit entry id */
 	HANDLE_LOCAL = 2,  /* a file in a local file system of the volume's owner */
+	HANDLE_LOCAL_IN = 3, /* a file and the directory it was found in: two of HANDLE_LOCAL, of one type and length */
 };
 
 /* A handle taken apart. */
@@ -70,5 +71,16 @@ size_t handle_encode(const struct handle_key *key, const struct handle *handle, 
  * Return: 0; -EBADMSG if length, version, type or hash is wrong (NFS3ERR_BADHANDLE)
  */
 int handle_decode(const struct handle_key *key, const uint8_t *bytes, size_t len, struct handle *out);
+
+/**
+ * handle_join() - one handle of a file's and its directory's
+ * @out:	of HANDLE_LOCAL_IN; untouched on failure
+ *
+ * Return: 0; -EOVERFLOW if the two don't fit, or differ in type or length
+ */
+int handle_join(const struct handle *file, const struct handle *directory, struct handle *out);
+
+/* The reverse of handle_join(). */
+void handle_split(const struct handle *both, struct handle *file, struct handle *directory);
 
 #endif

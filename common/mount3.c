@@ -167,13 +167,27 @@ static int walk_down(struct mnt *mnt)
 	return 0;
 }
 
+/* Return: 0; EXPORTS_UNKNOWN; -EACCES, -EINPROGRESS, -ENOMEM */
+static int check_rights(struct mnt *mnt, uint32_t volume)
+{
+	const struct sockaddr_storage *client = &mnt->call->client;
+	struct exports *exports = mnt->service->exports;
+	struct export_rights rights;
+	int err = volume == NAMESPACE_ROOT_VOLUME ? exports_rights(exports, volume, client, &rights) :
+						    exports_rights_at(exports, volume, mnt->rest, client, &rights, NULL);
+
+	if (err == -EACCES)
+		mnt->service->counters.access_denied++;
+	return err;
+}
+
 /* Finds what the path leads to in the virtual root. */
 static int walk_root(struct mnt *mnt)
 {
 	const struct namespace *ns = mnt->service->options.ns;
-	struct export_rights rights;
 	const ns_volume *volume;
 	const ns_entry *entry;
+	int err;
 
 	if (!namespace_cluster(ns))
 		return -EINPROGRESS;
@@ -181,10 +195,9 @@ static int walk_root(struct mnt *mnt)
 	if (!entry)
 		return -ENOENT;
 	mnt->call->volume = entry->volume;
-	if (exports_rights(ns, entry->volume, &mnt->call->client, &rights)) {
-		mnt->service->counters.access_denied++;
-		return -EACCES;
-	}
+	err = check_rights(mnt, entry->volume);
+	if (err)
+		return err;
 	if (entry->volume == NAMESPACE_ROOT_VOLUME) {
 		mnt->handle = namespace_entry_handle(entry);
 		return 0;
@@ -244,12 +257,16 @@ static void relay_mnt(const struct mnt *mnt, uint32_t node)
 	file_service_relay(mnt->service, node, mnt->call);
 }
 
+static void dispatch_mnt(struct file_service *service, struct rpc_call *call);
+
 static void answer_mnt(struct mnt *mnt)
 {
 	struct file_service *service = mnt->service;
 	uint32_t node = 0;
 	int err = walk_root(mnt);
 
+	if (err == EXPORTS_UNKNOWN && file_service_wait(service, mnt->call, dispatch_mnt) == 0)
+		return;
 	/* A mount point itself needs no volume: the name space knows its handle. */
 	if (!err && mnt->rest[strspn(mnt->rest, "/")]) {
 		err = file_service_find(service, mnt->handle.volume, mnt->call->transport, &mnt->volume, &node);
@@ -342,22 +359,15 @@ static void dispatch_void(struct file_service *service, struct rpc_call *call)
 }
 
 /* The clients of one export, without their options. */
-static void put_clients(struct bytes_writer *out, const char *clients)
+static void put_clients(struct bytes_writer *out, struct exports *exports, const ns_export *export)
 {
-	static const char ends[] = "( \t\r\n";
+	char text[EXPORT_NAME_MAX + 2];
 
-	for (const char *at = clients; *(at += strspn(at, " \t\r\n"));) {
-		size_t len = strcspn(at, ends);
+	for (size_t at = 0; exports_next_client(exports, export, &at, text);) {
+		size_t len = strlen(text);
 
-		if (len) {
-			bytes_put_be32(out, true);
-			put_text(out, at, len < MOUNT3_NAME_MAX ? len : MOUNT3_NAME_MAX);
-			at += len;
-		}
-		if (*at == '(') {
-			at += strcspn(at, ")");
-			at += *at == ')';
-		}
+		bytes_put_be32(out, true);
+		put_text(out, text, len < MOUNT3_NAME_MAX ? len : MOUNT3_NAME_MAX);
 	}
 	bytes_put_be32(out, false);
 }
@@ -391,7 +401,7 @@ static void dispatch_export(struct file_service *service, struct rpc_call *call)
 			break;
 		bytes_put_be32(&out, true);
 		put_text(&out, export->path, strlen(export->path));
-		put_clients(&out, export->clients);
+		put_clients(&out, service->exports, export);
 	}
 	bytes_put_be32(&out, false);
 	rpc_reply_end(call, &out);

@@ -7,6 +7,7 @@
  *	GARBAGE   BADHANDLE     STALE      ACCES    failure, with the facts that were had
  *	_ARGS       XDEV       JUKEBOX     ROFS
  *	                          |          |
+ *	                          |          +--> names to look up, places to find: again from the beginning
  *	                          |          +--> what may wait for a disk runs on a worker; what memory may
  *	                          |          |    know is tried here first
  *	                          |                     unless it is a duplicate: that gets the first one's answer
@@ -15,6 +16,7 @@
 #include "config.h"
 
 #include "common/duplicate_requests.h"
+#include "common/name_service.h"
 #include "common/nfs3_internal.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
@@ -23,6 +25,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
 	NFS3_ROOM = 512,	  /* the longest results without data: CREATE, RENAME */
@@ -108,7 +111,8 @@ static void args_free(const struct nfs3_procedure *procedure, union nfs3_args *a
 		xdr_free(procedure->args, args);
 }
 
-static int take_apart(struct nfs3_op *op, const nfs_fh3 *wire, struct handle *out)
+/* @directory: out: untouched if the handle does not tell it */
+static int take_apart(struct nfs3_op *op, const nfs_fh3 *wire, struct handle *out, struct handle *directory)
 {
 	const struct namespace *ns = op->service->options.ns;
 	int err;
@@ -120,6 +124,11 @@ static int take_apart(struct nfs3_op *op, const nfs_fh3 *wire, struct handle *ou
 		err = -EBADMSG;
 	if (err)
 		op->service->counters.bad_handle++;
+	if (!err && out->type == HANDLE_LOCAL_IN) {
+		struct handle both = *out;
+
+		handle_split(&both, out, directory);
+	}
 	return err;
 }
 
@@ -129,10 +138,11 @@ static int take_handles(struct nfs3_op *op)
 	int err;
 
 	/* Whatever the procedure, its arguments begin with a handle. */
-	err = take_apart(op, &op->args.object, &op->object);
+	err = take_apart(op, &op->args.object, &op->object, &op->object_directory);
 	if (err || !procedure->second)
 		return err;
-	err = take_apart(op, (const nfs_fh3 *)((const char *)&op->args + procedure->second), &op->second);
+	err = take_apart(op, (const nfs_fh3 *)((const char *)&op->args + procedure->second), &op->second,
+			 &op->second_directory);
 	if (err)
 		return err;
 	return op->object.volume == op->second.volume ? 0 : -EXDEV;
@@ -154,24 +164,91 @@ static void note_for_placement(struct nfs3_op *op)
 	call->reply_bytes = call->procedure == NFS3_READ ? call->data_bytes : 0;
 }
 
-static int check_rights(struct nfs3_op *op)
-{
-	int err = exports_rights(op->service->options.ns, op->object.volume, &op->call->client, &op->rights);
+/* Where the objects of a call are, in a volume of which a client may see parts. */
+struct nfs3_places {
+	char object[PATH_MAX], second[PATH_MAX];
+};
 
-	op->key = *namespace_handle_key(op->service->options.ns);
-	if (err) {
-		op->service->counters.access_denied++;
-		return err;
-	}
-	if (op->procedure->modifies && !op->rights.may_write)
-		return -EROFS;
-	op->who = op->call->who;
-	exports_squash(&op->rights, &op->who);
-	return 0;
+/* The directory above an export's root is not in the export. */
+static int check_way_up(const struct nfs3_op *op, const char *path)
+{
+	const filename3 *name = &op->args.lookup.what.name;
+	struct export_rights rights;
+	char above[PATH_MAX];
+	char *slash;
+
+	if (op->procedure->run != nfs3_lookup || name->filename3_len != 2 || memcmp(name->filename3_val, "..", 2) != 0)
+		return 0;
+	strcpy(above, path);
+	slash = strrchr(above, '/');
+	*(slash ? slash : above) = '\0';
+	return exports_rights_at(op->service->exports, op->object.volume, above, &op->call->client, &rights, NULL);
 }
 
-/* Everything before the procedure itself. On 0 there is op->volume, or else @node to relay to. */
-static int admit(struct nfs3_op *op, uint32_t *node)
+/* What concerns two objects needs both in one export, as with knfsd. */
+static int rights_at(struct nfs3_op *op, const struct nfs3_places *places)
+{
+	struct exports *exports = op->service->exports;
+	const struct sockaddr_storage *client = &op->call->client;
+	uint32_t volume = op->object.volume, id, second_id;
+	struct export_rights rights;
+	int err = exports_rights_at(exports, volume, places->object, client, &op->rights, &id);
+
+	if (!err)
+		err = check_way_up(op, places->object);
+	if (err || !op->procedure->second)
+		return err;
+	err = exports_rights_at(exports, volume, places->second, client, &rights, &second_id);
+	return !err && id != second_id ? -EXDEV : err;
+}
+
+/* The groups that this server knows the user to be in, if the export says so. Return: 0; EXPORTS_UNKNOWN; -EINPROGRESS */
+static int take_groups(struct nfs3_op *op)
+{
+	struct group_set *set;
+
+	if (!op->rights.manage_gids || op->call->flavor != RPC_AUTH_SYS || op->who.uid != op->call->who.uid ||
+	    op->rights.all_squash)
+		return 0;
+	if (!op->service->names)
+		return -EINPROGRESS;
+	switch (name_service_groups(op->service->names, op->who.uid, op->rights.root_squash, &set)) {
+	case NAME_YES:
+		group_set_put(op->call->group_set);
+		op->call->group_set = group_set_get(set);
+		op->who.group_set = op->call->group_set;
+		return 0;
+	case NAME_ASKED:
+		return EXPORTS_UNKNOWN;
+	default:
+		return -EINPROGRESS;
+	}
+}
+
+/* @places: NULL as long as they are not known. Return: 0, an enum exports_open, or a negative errno value */
+static int check_rights(struct nfs3_op *op, const struct nfs3_places *places)
+{
+	struct exports *exports = op->service->exports;
+	int err = places ? rights_at(op, places) :
+			   exports_rights(exports, op->object.volume, &op->call->client, &op->rights);
+
+	if (err == -EACCES)
+		op->service->counters.access_denied++;
+	if (err)
+		return err;
+	if (op->procedure->modifies && !op->rights.may_write)
+		return -EROFS;
+	op->is_divided = exports_divide(exports, op->object.volume);
+	op->who = op->call->who;
+	exports_squash(&op->rights, op->call->flavor == RPC_AUTH_NONE, &op->who);
+	return take_groups(op);
+}
+
+/*
+ * Everything before the procedure itself. On 0 there is op->volume, or else @node to relay to: its owner checks the rights.
+ * Else an enum exports_open, or why not.
+ */
+static int admit(struct nfs3_op *op, const struct nfs3_places *places, uint32_t *node)
 {
 	int err = take_handles(op);
 
@@ -179,7 +256,10 @@ static int admit(struct nfs3_op *op, uint32_t *node)
 		return err;
 	note_for_placement(op);
 	err = file_service_find(op->service, op->object.volume, op->call->transport, &op->volume, node);
-	return err ? err : check_rights(op);
+	if (err)
+		return err;
+	op->key = *namespace_handle_key(op->service->options.ns);
+	return op->volume ? check_rights(op, places) : 0;
 }
 
 /* Room for the results, which the procedure may need while it runs: READ reads into it. */
@@ -331,15 +411,100 @@ static int check_duplicate(struct nfs3_op *op)
 					moves_data ? NFS3_WRITE_CHECKED : op->call->args.left);
 }
 
-static void answer(struct nfs3_op *op)
+static void answer(struct nfs3_op *op, const struct nfs3_places *places);
+
+/* Once more from the beginning: much may have changed. */
+static void answer_again(struct file_service *service, struct rpc_call *call, const struct nfs3_places *places)
+{
+	struct nfs3_op op = { .service = service, .call = call, .procedure = find_procedure(call) };
+
+	if (decode(&op))
+		answer(&op, places);
+	else
+		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0); /* no memory: it could be decoded before */
+	args_free(op.procedure, &op.args);
+}
+
+static void on_name(struct file_service *service, struct rpc_call *call)
+{
+	answer_again(service, call, NULL);
+}
+
+/* Looking for the places of a call's objects, which may wait for a disk. */
+struct nfs3_search {
+	struct work work;
+	struct nfs3_op op; /* without arguments */
+	struct nfs3_places places;
+	int err;
+};
+
+static int find_place(const struct nfs3_op *op, const struct handle *object, const struct handle *directory, char *path)
+{
+	const struct backend *backend = op->volume->backend;
+
+	if (!backend->place)
+		return -EACCES;
+	return backend->place(op->volume, object, directory->type ? directory : NULL, path);
+}
+
+static void search_run(struct work *work)
+{
+	struct nfs3_search *search = (struct nfs3_search *)work;
+	struct nfs3_op *op = &search->op;
+
+	search->err = find_place(op, &op->object, &op->object_directory, search->places.object);
+	if (!search->err && op->procedure->second)
+		search->err = find_place(op, &op->second, &op->second_directory, search->places.second);
+}
+
+static void search_done(struct work *work)
+{
+	struct nfs3_search *search = (struct nfs3_search *)work;
+
+	if (search->err)
+		reply(&search->op, search->err);
+	else
+		answer_again(search->op.service, search->op.call, &search->places);
+	free(search);
+}
+
+/* Return: 0: the call is or will be answered; -ENOMEM: nothing has happened */
+static int search_begin(struct nfs3_op *op)
+{
+	struct workers *workers = op->service->options.workers;
+	struct nfs3_search *search = malloc(sizeof(*search));
+
+	if (!search || rpc_call_keep(op->call) < 0) {
+		free(search);
+		return -ENOMEM;
+	}
+	search->work = (struct work){ .lane = op->volume, .run = search_run, .done = search_done };
+	search->op = *op;
+	search->op.args = (union nfs3_args){ 0 };
+	if (workers && workers_submit(workers, &search->work) < 0) {
+		free(search);
+		return -ENOMEM;
+	}
+	if (!workers) {
+		search_run(&search->work);
+		search_done(&search->work);
+	}
+	return 0;
+}
+
+static void answer(struct nfs3_op *op, const struct nfs3_places *places)
 {
 	uint32_t node = 0;
-	int err = admit(op, &node);
+	int err = admit(op, places, &node);
 
 	if (!err && !op->volume) {
 		file_service_relay(op->service, node, op->call);
 		return;
 	}
+	if (err == EXPORTS_UNKNOWN)
+		err = file_service_wait(op->service, op->call, on_name) == 0 ? -EALREADY : -ENOMEM;
+	else if (err == EXPORTS_PLACE)
+		err = search_begin(op) == 0 ? -EALREADY : -ENOMEM;
 	if (!err)
 		err = check_duplicate(op);
 	if (err == -EALREADY)
@@ -380,7 +545,7 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 		return;
 	}
 	if (decode(&op))
-		answer(&op);
+		answer(&op, NULL);
 	else
 		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
 	/* The call may be gone; the arguments are ours. */

@@ -194,10 +194,21 @@ void nfs3_put_opaque(struct bytes_writer *w, const void *bytes, size_t len)
 	bytes_put(w, zeros, -len & 3);
 }
 
-void nfs3_put_handle(struct nfs3_op *op, const struct handle *handle)
+/* A directory's place can be found out by its own handle. */
+static bool must_tell_directory(const struct nfs3_op *op, const struct backend_found *found)
 {
-	uint8_t bytes[HANDLE_MAX];
+	return op->is_divided && found->handle.type == HANDLE_LOCAL && found->attributes.valid &&
+	       !S_ISDIR(found->attributes.st.st_mode);
+}
 
+void nfs3_put_handle(struct nfs3_op *op, const struct backend_found *found)
+{
+	const struct handle *handle = &found->handle;
+	uint8_t bytes[HANDLE_MAX];
+	struct handle both;
+
+	if (must_tell_directory(op, found) && handle_join(handle, &op->object, &both) == 0)
+		handle = &both;
 	nfs3_put_opaque(&op->out, bytes, handle_encode(&op->key, handle, bytes));
 }
 

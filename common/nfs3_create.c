@@ -12,7 +12,7 @@ static int put_found(struct nfs3_op *op, int err, const struct backend_found *fo
 	if (err)
 		return err;
 	bytes_put_be32(&op->out, true);
-	nfs3_put_handle(op, &found->handle);
+	nfs3_put_handle(op, found);
 	nfs3_put_attributes(&op->out, &found->attributes, op->volume->fsid);
 	nfs3_put_facts(op);
 	return 0;

@@ -113,6 +113,8 @@ struct nfs3_op {
 	union nfs3_args args;
 	struct handle object; /* the handle that every call's arguments begin with */
 	struct handle second; /* RENAME's and LINK's other directory, in the same volume */
+	struct handle object_directory, second_directory; /* where they were found, if the handles tell; else type 0 */
+	bool is_divided; /* an export leads into the volume: handles that are made tell where their objects were found */
 	struct volume *volume;
 	struct export_rights rights;
 	struct credentials who; /* after squashing */
@@ -191,7 +193,7 @@ int nfs3_set(const sattr3 *wire, struct backend_set *out);
 
 void nfs3_put_stat(struct bytes_writer *w, const struct stat *st, uint64_t fsid);
 void nfs3_put_attributes(struct bytes_writer *w, const struct backend_attributes *attributes, uint64_t fsid);
-void nfs3_put_handle(struct nfs3_op *op, const struct handle *handle);
+void nfs3_put_handle(struct nfs3_op *op, const struct backend_found *found);
 void nfs3_put_opaque(struct bytes_writer *w, const void *bytes, size_t len);
 void nfs3_put_time(struct bytes_writer *w, const struct timespec *time);
 void nfs3_put_facts(struct nfs3_op *op);

@@ -31,14 +31,13 @@ static int find_above(struct nfs3_op *op, struct backend_found *found)
  */
 static uint64_t cross(struct nfs3_op *op, struct backend_found *found)
 {
-	const struct file_service_options *options = &op->service->options;
 	uint32_t id = found->handle.volume;
 	struct export_rights rights;
 	struct volume *volume;
 	uint32_t node;
 
 	found->attributes.valid = false;
-	if (exports_rights(options->ns, id, &op->call->client, &rights) ||
+	if (exports_rights_at(op->service->exports, id, "", &op->call->client, &rights, NULL) ||
 	    file_service_find(op->service, id, op->call->transport, &volume, &node) || !volume)
 		return 0;
 	found->attributes.valid = !volume->backend->getattr(volume, &found->handle, &found->attributes.st);
@@ -81,7 +80,7 @@ int nfs3_lookup(struct nfs3_op *op)
 	} else if (found.handle.volume != volume->id) {
 		fsid = cross(op, &found); /* from the virtual root, in the loop */
 	}
-	nfs3_put_handle(op, &found.handle);
+	nfs3_put_handle(op, &found);
 	nfs3_put_attributes(&op->out, &found.attributes, fsid);
 	nfs3_put_facts(op);
 	return 0;

@@ -47,7 +47,7 @@ static void put_plus(struct listing *listing, const struct backend_entry *entry)
 	}
 	nfs3_put_attributes(&op->out, &entry->found.attributes, op->volume->fsid);
 	bytes_put_be32(&op->out, true);
-	nfs3_put_handle(op, &entry->found.handle);
+	nfs3_put_handle(op, &entry->found);
 }
 
 static bool on_entry(const struct backend_entry *entry, void *arg)

@@ -12,6 +12,7 @@
 #include "common/workers.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -728,20 +729,44 @@ static int take_file(struct nlm_call *own)
 			    &own->handle);
 	if (err)
 		return err;
-	own->file.len = (uint8_t)wire->bytes.bytes_len;
-	memcpy(own->file.bytes, wire->bytes.bytes_val, wire->bytes.bytes_len);
+	/* One file may have handles with different directories; a lock is on the file. */
+	if (own->handle.type == HANDLE_LOCAL_IN) {
+		struct handle both = own->handle, directory;
+
+		handle_split(&both, &own->handle, &directory);
+	}
+	own->file.len = (uint8_t)handle_encode(namespace_handle_key(ns), &own->handle, own->file.bytes);
 	return 0;
+}
+
+/*
+ * In a volume of which a client may see parts. A file that is locked has just been looked up, so the kernel knows where it is; if
+ * not, no directory is read here, in the loop, and the client must look it up again.
+ */
+static int rights_at_place(struct nlm_call *own, const struct rpc_call *call, struct export_rights *rights)
+{
+	const struct backend *backend = own->volume->backend;
+	char path[PATH_MAX];
+	int err = backend->place ? backend->place(own->volume, &own->handle, NULL, path) : -EACCES;
+
+	if (err)
+		return err;
+	return exports_rights_at(own->nlm->options.files->exports, own->handle.volume, path, &call->client, rights, NULL);
 }
 
 static int check_rights(struct nlm_call *own, const struct rpc_call *call)
 {
 	struct export_rights rights;
-	int err = exports_rights(own->nlm->options.files->options.ns, own->handle.volume, &call->client, &rights);
+	int err = exports_rights(own->nlm->options.files->exports, own->handle.volume, &call->client, &rights);
 
+	if (err == EXPORTS_PLACE)
+		err = rights_at_place(own, call, &rights);
+	if (err == EXPORTS_UNKNOWN)
+		err = -EINPROGRESS; /* it is being looked up: later */
 	if (err)
 		return err;
 	own->who = call->who;
-	exports_squash(&rights, &own->who);
+	exports_squash(&rights, call->flavor == RPC_AUTH_NONE, &own->who);
 	return 0;
 }
 

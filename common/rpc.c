@@ -171,6 +171,8 @@ int rpc_call_keep(struct rpc_call *call)
 
 void rpc_call_fini(struct rpc_call *call)
 {
+	group_set_put(call->group_set);
+	call->group_set = NULL;
 	free(call->kept);
 	call->kept = NULL;
 	page_pipe_put(call->pages);

@@ -62,6 +62,7 @@ struct rpc_call {
 	struct credentials who; /* as the client says, before squashing; AUTH_NONE: 65534 */
 	struct bytes_reader args;
 
+	struct group_set *group_set; /* what `who` borrows after squashing, or NULL; put by rpc_call_fini() */
 	uint8_t *kept; /* the record's memory after rpc_call_keep() */
 
 	/* The reply: RPC_REPLY_HEADROOM bytes of room, then reply_len bytes of message, then what is in `pages`. */

@@ -148,7 +148,8 @@ static bool is_member(const struct credentials *who, uint32_t gid)
 }
 
 /* Whether the export lets the client's address in, from whatever port. */
-static bool is_exported(const struct namespace *ns, uint32_t volume, const struct sockaddr_storage *client)
+static bool is_exported(struct exports *exports, uint32_t volume, const char *path,
+			const struct sockaddr_storage *client)
 {
 	struct sockaddr_storage address = *client;
 	struct export_rights rights;
@@ -157,14 +158,15 @@ static bool is_exported(const struct namespace *ns, uint32_t volume, const struc
 		((struct sockaddr_in6 *)&address)->sin6_port = 0;
 	else
 		((struct sockaddr_in *)&address)->sin_port = 0;
-	return exports_rights(ns, volume, &address, &rights) == 0;
+	return exports_rights_at(exports, volume, path, &address, &rights, NULL) == 0;
 }
 
-static bool may_ask(const struct file_service *service, uint32_t volume, const struct question *question)
+static bool may_ask(const struct file_service *service, uint32_t volume, const char *path,
+		    const struct question *question)
 {
 	const struct credentials *who = &question->call->who;
 
-	if (!is_exported(service->options.ns, volume, &question->call->client))
+	if (!is_exported(service->exports, volume, path, &question->call->client))
 		return false;
 	if (who->uid == 0)
 		return true;
@@ -185,7 +187,7 @@ static void answer(struct file_service *service, const char *path, struct questi
 	entry = namespace_walk(ns, path, &rest);
 	if (!entry || entry->volume == NAMESPACE_ROOT_VOLUME)
 		reply_status(question->call, RQUOTA_NOQUOTA);
-	else if (!may_ask(service, entry->volume, question))
+	else if (!may_ask(service, entry->volume, rest, question))
 		reply_status(question->call, RQUOTA_EPERM);
 	else if (file_service_find(service, entry->volume, question->call->transport, &question->volume, &node))
 		rpc_reply_error(question->call, RPC_ACCEPT_SYSTEM_ERR, 0, 0); /* perhaps later */

@@ -473,7 +473,7 @@ static void export_set(struct admin_request *request, int argc, char **argv, voi
 {
 	struct master *master = master_of(arg);
 	const ns_export *known = find_export(master, argv[0]);
-	char clients[NS_TEXT_MAX] = "", path[NS_TEXT_MAX], why[256];
+	char clients[NS_TEXT_MAX] = "", path[NS_TEXT_MAX], why[EXPORT_WHY_MAX];
 	ns_item item = { .kind = NS_EXPORT };
 	uint64_t id = known ? known->id : 0;
 	size_t len = 0;

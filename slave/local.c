@@ -34,6 +34,7 @@ static const struct backend local_backend = {
 	.rename = local_rename,
 	.link = local_link,
 	.readdir = local_readdir,
+	.place = local_place,
 	.statfs = local_statfs,
 	.limits = local_limits,
 	.commit = local_commit,

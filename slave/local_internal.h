@@ -10,6 +10,7 @@
  *	local_set.c		SETATTR, and dressing new objects
  *	local_lock.c		descriptors for locks
  *	local_make.c		CREATE, MKDIR, SYMLINK, MKNOD
+ *	local_place.c		where an object is
  *	local_dir.c		LOOKUP, READDIR, and changes of entries that exist
  *	local_acl.c		POSIX ACLs
  *	local_quota.c		quotas
@@ -262,6 +263,7 @@ int local_link(struct volume *volume, const struct credentials *who, const struc
 int local_readdir(struct volume *volume, const struct credentials *who, const struct handle *dir, uint64_t cookie,
 		  uint64_t *verifier, bool found, backend_entry_fn entry, void *arg, bool *end,
 		  struct backend_attributes *dir_after);
+int local_place(struct volume *volume, const struct handle *object, const struct handle *directory, char *path);
 int local_statfs(struct volume *volume, const struct credentials *who, const struct handle *object,
 		 struct statvfs *statvfs, struct backend_attributes *after);
 int local_limits(struct volume *volume, const struct handle *object, struct backend_limits *limits,

@@ -820,6 +820,7 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	const struct settings *settings = options->settings;
 	struct slave *slave = calloc(1, sizeof(*slave));
 	struct file_service_options files = {
+		.base = options->base,
 		.ns = options->ns,
 		.self = options->self,
 		.find_volume = find_volume,
@@ -884,6 +885,8 @@ void slave_free(struct slave *slave, bool for_good)
 	if (slave->tidy)
 		event_free(slave->tidy);
 	workers_free(slave->workers);
+	if (slave->files)
+		file_service_stop(slave->files);
 	if (slave->relay)
 		relay_set_scp(slave->relay, NULL);
 	if (slave->locks) {

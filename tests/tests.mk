@@ -51,8 +51,9 @@ UNIT_TESTS = \
 endif
 
 FUZZERS = \
-	tests/fuzz/fuzz_eap tests/fuzz/fuzz_handle tests/fuzz/fuzz_namespace tests/fuzz/fuzz_record \
-	tests/fuzz/fuzz_nlm tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings tests/fuzz/fuzz_tch_options
+	tests/fuzz/fuzz_eap tests/fuzz/fuzz_exports tests/fuzz/fuzz_handle tests/fuzz/fuzz_namespace \
+	tests/fuzz/fuzz_nlm tests/fuzz/fuzz_record tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings \
+	tests/fuzz/fuzz_tch_options
 
 PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket

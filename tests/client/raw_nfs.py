@@ -58,11 +58,12 @@ def opaque(data):
     return struct.pack(">I", len(data)) + data + bytes(-len(data) % 4)
 
 
-def call_body(xid, program, version, procedure, arguments=b"", auth=True):
+def call_body(xid, program, version, procedure, arguments=b"", auth=True, user=(0, 0, ())):
     credentials = struct.pack(">II", 0, 0)
-    if auth:    # AUTH_SYS: stamp, machine name, uid 0, gid 0, no more groups
-        credentials = struct.pack(">I", 1) + opaque(
-            struct.pack(">I", 0) + opaque(b"raw") + struct.pack(">III", 0, 0, 0))
+    if auth:    # AUTH_SYS: stamp, machine name, uid, gid, more groups
+        uid, gid, groups = user
+        credentials = struct.pack(">I", 1) + opaque(struct.pack(">I", 0) + opaque(b"raw") + struct.pack(
+            f">III{len(groups)}I", uid, gid, len(groups), *groups))
     return (struct.pack(">IIIIII", xid, 0, 2, program, version, procedure) + credentials + struct.pack(">II", 0, 0) +
             arguments)
 
@@ -134,6 +135,7 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.local = self.socket.getsockname()[:2]
         self.xid = int.from_bytes(os.urandom(4), "big")
+        self.user = (0, 0, ())    # uid, gid, groups; None: AUTH_NONE
 
     def close(self):
         self.socket.close()
@@ -181,7 +183,8 @@ class Client:
 
     def call(self, program, version, procedure, arguments=b"", auth=True):
         self.xid = (self.xid + 1) & 0xffffffff
-        self.send(record(call_body(self.xid, program, version, procedure, arguments, auth)))
+        self.send(record(call_body(self.xid, program, version, procedure, arguments, auth and self.user is not None,
+                                   self.user or (0, 0, ()))))
         return self.answer(self.xid)
 
     def answer(self, xid):

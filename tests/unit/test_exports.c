@@ -42,33 +42,50 @@ static const struct {
 	{ "0.0.0.0/0", NULL },
 	{ "0.0.0.0/0.0.0.0", NULL },
 	{ "10.0.0.1/32", NULL },
-	{ "", "no client" },
-	{ "  ", "no client" },
-	{ "(rw)", "\"\" is no client" },
-	{ "host.example", "\"host.example\" is no client" },
-	{ "10.0.0.0/33", "is no client" },
+	{ "host.example", NULL },
+	{ "*.example(rw) host?.[a-c].example @trusted(rw) host-1", NULL },
+	{ "*(rw,sync,no_subtree_check,no_wdelay,sec=sys)", NULL },
+	{ "-rw,insecure 10.0.0.1 10.0.0.2(ro) -ro *", NULL },
+	{ "*(manage_gids)", NULL },
+	{ "", "column 1: no client" },
+	{ "  ", "column 3: no client" },
+	{ "-rw", "column 4: no client" },
+	{ "(rw)", "column 1: \"\" is no client" },
+	{ "10.0.0.0/33", "column 1: \"10.0.0.0/33\" is no client" },
 	{ "10.0.0.0/255.0.255.0", "is no client" },
 	{ "10.0.0.0/", "is no client" },
 	{ "10.0.0.0/8x", "is no client" },
+	{ "10.0.0.300", "is no client" },
+	{ "10.0.*", "is no client" },
 	{ "fd00::/129", "is no client" },
 	{ "fd00::/255.0.0.0", "is no client" },
-	{ "*(rw", "\")\" is missing" },
-	{ "*(rw ro)", "\")\" is missing" },
-	{ "*()", "\"\" is no option" },
-	{ "*(rw,)", "\"\" is no option" },
-	{ "*(sync)", "\"sync\" is no option" },
-	{ "*(anonuid=)", "is no option" },
-	{ "*(anonuid=-1)", "is no option" },
-	{ "*(anonuid=4294967296)", "is no option" },
-	{ "*(anonuid=1x)", "is no option" },
-	{ "*(rw)10.0.0.1", "a blank is missing" },
-	{ "*,10.0.0.1", "a blank is missing" },
-	{ "*(anonuid=0000000000000000000000000000000000000000000000000000000001)", "...\" is no option" },
+	{ "@", "is no client" },
+	{ "a/b", "is no client" },
+	{ "host[a", "is no client" },
+	{ "host]", "is no client" },
+	{ "*(rw", "column 5: \")\" is missing" },
+	{ "*(rw ro)", "column 5: \")\" is missing" },
+	{ "*()", "column 3: \"\" is no option" },
+	{ "*(rw,)", "column 6: \"\" is no option" },
+	{ "10.0.0.1 *(rw,wr)", "column 15: \"wr\" is no option" },
+	{ "*(async)", "column 3: \"async\" is refused" },
+	{ "*(sec=krb5)", "\"sec=krb5\" is refused" },
+	{ "*(sec=sysx)", "\"sec=sysx\" is refused" },
+	{ "*(fsid=0)", "is refused" },
+	{ "*(anonuid=)", "a number is missing" },
+	{ "*(anonuid=-1)", "a number is missing" },
+	{ "*(anonuid=4294967295)", "a number is missing" },
+	{ "*(anonuid=4294967296)", "a number is missing" },
+	{ "*(anongid=1x)", "a number is missing" },
+	{ "*(rw)10.0.0.1", "column 6: a blank is missing" },
+	{ "*,10.0.0.1", "column 2: a blank is missing" },
+	{ "-rw) *", "column 4: a blank is missing" },
+	{ "*(anonuid=0000000000000000000000000000000000000000000000000000000001)", NULL },
 };
 
 START_TEST(lists_are_checked)
 {
-	char why[160] = "";
+	char why[EXPORT_WHY_MAX] = "";
 	int rc = exports_check(lists[_i].clients, why, sizeof(why));
 
 	ck_assert_msg(rc == (lists[_i].why ? -EINVAL : 0), "%s: %s", lists[_i].clients, why);
@@ -100,8 +117,26 @@ static const struct {
 	{ "fd00::/9(rw)", "fd80::1", 700, -EACCES, false, false },
 	{ "10.0.0.1(ro) *(rw)", "10.0.0.1", 700, 0, false, true },
 	{ "10.0.0.1(ro) *(rw)", "10.0.0.2", 700, 0, true, true },
-	{ "10.0.0.1 nonsense *(rw)", "10.0.0.2", 700, -EACCES, false, false },
+	/* host before network before anybody, whatever their order; exports(5) */
+	{ "*(ro) 10.0.0.0/8(ro) 10.0.0.1(rw)", "10.0.0.1", 700, 0, true, true },
+	{ "*(ro) 10.0.0.0/8(rw)", "10.0.0.2", 700, 0, true, true },
+	{ "10.0.0.0/8(ro) 10.0.0.0/24(rw)", "10.0.0.2", 700, 0, false, true },
+	{ "-rw,no_root_squash 10.0.0.1(ro) 10.0.0.2", "10.0.0.1", 700, 0, false, false },
+	{ "-rw,no_root_squash 10.0.0.1(ro) 10.0.0.2", "10.0.0.2", 700, 0, true, false },
+	/* without a name service a name may be anybody's */
+	{ "10.0.0.1(ro) host(rw) *(ro)", "10.0.0.1", 700, 0, false, true },
+	{ "host(rw) *(ro)", "10.0.0.2", 700, -EINPROGRESS, false, false },
+	{ "10.0.0.1 (rw)", "10.0.0.1", 700, -EACCES, false, false },
 };
+
+static int ask(struct namespace *ns, uint32_t volume, const struct sockaddr_storage *client, struct export_rights *out)
+{
+	struct exports *exports = exports_new(ns, NULL);
+	int rc = exports_rights(exports, volume, client, out);
+
+	exports_free(exports);
+	return rc;
+}
 
 static void export_put(struct namespace *ns, uint32_t id, const char *path, const char *clients)
 {
@@ -112,14 +147,14 @@ static void export_put(struct namespace *ns, uint32_t id, const char *path, cons
 	ck_assert_int_eq(namespace_apply(ns, &change), 0);
 }
 
-START_TEST(the_first_client_that_matches_decides)
+START_TEST(the_first_rule_that_matches_decides)
 {
 	struct sockaddr_storage client = endpoint(questions[_i].client, questions[_i].port);
 	struct namespace *ns = fake_namespace_new();
 	struct export_rights rights = { .anonymous_uid = 1 };
 
 	export_put(ns, 1, "/", questions[_i].clients);
-	ck_assert_msg(exports_rights(ns, 1, &client, &rights) == questions[_i].rc, "%s", questions[_i].clients);
+	ck_assert_msg(ask(ns, 1, &client, &rights) == questions[_i].rc, "%s", questions[_i].clients);
 	ck_assert_uint_eq(rights.anonymous_uid, questions[_i].rc ? 1 : 65534);
 	ck_assert_int_eq(rights.may_write, questions[_i].may_write);
 	ck_assert_int_eq(rights.root_squash, questions[_i].root_squash);
@@ -133,13 +168,13 @@ START_TEST(the_longest_path_decides)
 	struct namespace *ns = fake_namespace_new();
 	struct export_rights rights;
 
-	ck_assert_int_eq(exports_rights(ns, 2, &client, &rights), 0); /* by /projects */
+	ck_assert_int_eq(ask(ns, 2, &client, &rights), 0); /* by /projects */
 	ck_assert(!rights.may_write);
-	ck_assert_int_eq(exports_rights(ns, 2, &other, &rights), -EACCES); /* though / would let it in */
+	ck_assert_int_eq(ask(ns, 2, &other, &rights), -EACCES); /* though / would let it in */
 	export_put(ns, 3, "/proj", "*(rw)"); /* no prefix: half a name */
-	ck_assert_int_eq(exports_rights(ns, 2, &other, &rights), -EACCES);
+	ck_assert_int_eq(ask(ns, 2, &other, &rights), -EACCES);
 	export_put(ns, 3, "/projects/a/", "*(rw)");
-	ck_assert_int_eq(exports_rights(ns, 2, &other, &rights), 0);
+	ck_assert_int_eq(ask(ns, 2, &other, &rights), 0);
 	ck_assert(rights.may_write);
 	namespace_free(ns);
 }
@@ -152,12 +187,12 @@ START_TEST(the_virtual_root_is_for_walking)
 	struct namespace *ns = fake_namespace_new();
 	struct export_rights rights;
 
-	ck_assert_int_eq(exports_rights(ns, 0, &client, &rights), 0);
+	ck_assert_int_eq(ask(ns, 0, &client, &rights), 0);
 	ck_assert(!rights.may_write);
-	ck_assert_int_eq(exports_rights(ns, 0, &stranger, &rights), -EACCES);
-	ck_assert_int_eq(exports_rights(ns, 0, &unprivileged, &rights), -EACCES);
-	ck_assert_int_eq(exports_rights(ns, 0, &local, &rights), -EACCES);
-	ck_assert_int_eq(exports_rights(ns, 99, &client, &rights), -EACCES);
+	ck_assert_int_eq(ask(ns, 0, &stranger, &rights), -EACCES);
+	ck_assert_int_eq(ask(ns, 0, &unprivileged, &rights), -EACCES);
+	ck_assert_int_eq(ask(ns, 0, &local, &rights), -EACCES);
+	ck_assert_int_eq(ask(ns, 99, &client, &rights), -EACCES);
 	namespace_free(ns);
 }
 END_TEST
@@ -168,27 +203,133 @@ START_TEST(squashing)
 	struct export_rights rights = { .root_squash = true, .anonymous_uid = 11, .anonymous_gid = 12 };
 	struct credentials who = said;
 
-	exports_squash(&rights, &who);
+	exports_squash(&rights, false, &who);
 	ck_assert_uint_eq(who.uid, 11);
 	ck_assert_uint_eq(who.gid, 12);
 	ck_assert_uint_eq(who.groups[0], 12);
 	ck_assert_uint_eq(who.groups[1], 5);
 
 	who = (struct credentials){ .uid = 1000, .gid = 100, .group_count = 1, .groups = { 5 } };
-	exports_squash(&rights, &who);
+	exports_squash(&rights, false, &who);
 	ck_assert_uint_eq(who.uid, 1000);
 	ck_assert_uint_eq(who.gid, 100);
 
 	rights.all_squash = true;
-	exports_squash(&rights, &who);
+	exports_squash(&rights, false, &who);
 	ck_assert_uint_eq(who.uid, 11);
 	ck_assert_uint_eq(who.gid, 12);
 	ck_assert_uint_eq(who.group_count, 0);
 
 	rights = (struct export_rights){ 0 };
 	who = said;
-	exports_squash(&rights, &who);
+	exports_squash(&rights, false, &who);
 	ck_assert_mem_eq(&who, &said, sizeof(who));
+}
+END_TEST
+
+/* "/disk0" is volume 1; in it "home" and "home/alice" are exports of their own. */
+static const struct {
+	const char *client, *path;
+	int rc;
+	bool may_write;
+	uint32_t id;
+} places[] = {
+	{ "10.0.0.1", "", 0, true, 1 },
+	{ "10.0.0.1", "file", 0, true, 1 },
+	{ "10.0.0.1", "home", 0, false, 10 },
+	{ "10.0.0.1", "/home/", 0, false, 10 },
+	{ "10.0.0.1", "./home//./x", 0, false, 10 },
+	{ "10.0.0.1", "home2", 0, true, 1 },
+	{ "10.0.0.1", "home/bob/file", 0, false, 10 },
+	{ "10.0.0.1", "home/alice", -EACCES, false, 0 },
+	{ "10.0.0.1", "home/../file", -EACCES, false, 0 },
+	{ "10.0.0.5", "home/alice/file", 0, true, 11 },
+	{ "11.0.0.1", "file", -EACCES, false, 0 },
+	{ "11.0.0.1", "home/bob", 0, false, 10 },
+};
+
+static struct namespace *divided_namespace(void)
+{
+	struct namespace *ns = fake_namespace_new();
+
+	export_put(ns, 10, "/disk0/home", "*(ro)");
+	export_put(ns, 11, "/disk0/home/alice/", "10.0.0.5(rw)");
+	export_put(ns, 12, "/disk0-other", "*(rw)");
+	return ns;
+}
+
+START_TEST(the_place_decides)
+{
+	struct sockaddr_storage client = endpoint(places[_i].client, 700);
+	struct namespace *ns = divided_namespace();
+	struct exports *exports = exports_new(ns, NULL);
+	struct export_rights rights = { 0 };
+	uint32_t id = 0;
+
+	ck_assert(exports_divide(exports, 1));
+	ck_assert(!exports_divide(exports, 2));
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), EXPORTS_PLACE);
+	ck_assert_int_eq(exports_rights_at(exports, 1, places[_i].path, &client, &rights, &id), places[_i].rc);
+	ck_assert_int_eq(rights.may_write, places[_i].may_write);
+	ck_assert_uint_eq(id, places[_i].id);
+	exports_free(exports);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(the_place_does_not_matter_if_rights_are_the_same)
+{
+	struct sockaddr_storage client = endpoint("10.0.0.1", 700), stranger = endpoint("11.0.0.1", 700);
+	struct namespace *ns = fake_namespace_new();
+	struct exports *exports = exports_new(ns, NULL);
+	struct export_rights rights;
+
+	export_put(ns, 10, "/disk0/home", "10.0.0.0/8(rw)");
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), 0);
+	ck_assert(rights.may_write);
+	ck_assert_int_eq(exports_rights(exports, 1, &stranger, &rights), -EACCES);
+	export_put(ns, 10, "/disk0/home", "10.0.0.0/8(rw,no_root_squash)"); /* counts at once */
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), EXPORTS_PLACE);
+	exports_free(exports);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(clients_are_listed)
+{
+	static const char *const expected[] = { "10.0.0.1", "host.example", "10.0.0.0/8", "fd00::/8", "*.example",
+						"@trusted", "*" };
+	struct namespace *ns = fake_namespace_new();
+	struct exports *exports = exports_new(ns, NULL);
+	ns_export export = { .id = 9 };
+	char text[EXPORT_NAME_MAX + 2];
+	size_t at = 0;
+
+	export_put(ns, 9, "/disk0", "-rw * 10.0.0.1(ro) 10.0.0.0/255.0.0.0 @trusted *.example host.example fd00::/8");
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+		ck_assert(exports_next_client(exports, &export, &at, text));
+		ck_assert_str_eq(text, expected[i]);
+	}
+	ck_assert(!exports_next_client(exports, &export, &at, text));
+	exports_free(exports);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(who_names_nobody_is_anonymous)
+{
+	struct export_rights rights = { .anonymous_uid = 11, .anonymous_gid = 12 };
+	struct credentials who = { .uid = UINT32_MAX, .gid = UINT32_MAX, .group_count = 1, .groups = { UINT32_MAX } };
+
+	exports_squash(&rights, false, &who);
+	ck_assert_uint_eq(who.uid, 11);
+	ck_assert_uint_eq(who.gid, 12);
+	ck_assert_uint_eq(who.groups[0], 12);
+	who = (struct credentials){ .uid = 65534, .gid = 65534, .group_count = 1 };
+	exports_squash(&rights, true, &who); /* AUTH_NONE */
+	ck_assert_uint_eq(who.uid, 11);
+	ck_assert_uint_eq(who.gid, 12);
+	ck_assert_uint_eq(who.group_count, 0);
 }
 END_TEST
 
@@ -200,10 +341,14 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, lists_are_checked, 0, sizeof(lists) / sizeof(lists[0]));
-	tcase_add_loop_test(tc, the_first_client_that_matches_decides, 0, sizeof(questions) / sizeof(questions[0]));
+	tcase_add_loop_test(tc, the_first_rule_that_matches_decides, 0, sizeof(questions) / sizeof(questions[0]));
 	tcase_add_test(tc, the_longest_path_decides);
 	tcase_add_test(tc, the_virtual_root_is_for_walking);
 	tcase_add_test(tc, squashing);
+	tcase_add_loop_test(tc, the_place_decides, 0, sizeof(places) / sizeof(places[0]));
+	tcase_add_test(tc, the_place_does_not_matter_if_rights_are_the_same);
+	tcase_add_test(tc, clients_are_listed);
+	tcase_add_test(tc, who_names_nobody_is_anonymous);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
