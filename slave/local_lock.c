@@ -10,10 +10,10 @@
 /* Who may read or write a file may lock it: a reader needs to keep writers out, and both their locks. */
 static int check_rights(const struct local_object *file, const struct credentials *who)
 {
-	int fd = local_object_reopen_as(file, who, O_RDONLY | O_NONBLOCK);
+	int fd = local_object_reopen_as(file, who, O_RDONLY);
 
 	if (fd == -EACCES)
-		fd = local_object_reopen_as(file, who, O_WRONLY | O_NONBLOCK);
+		fd = local_object_reopen_as(file, who, O_WRONLY);
 	if (fd < 0)
 		return fd;
 	close(fd);

@@ -15,13 +15,17 @@ tests_libtests_a_SOURCES = tests/fuzz/replay.c tests/platform/cluster.c tests/pl
 
 # By hand, or by tests/lab and tests/guest.
 EXTRA_PROGRAMS = tests/client/rpc_load tests/client/nfs_load tests/client/posix_suite tests/client/hanging_files \
+	tests/client/file_lock \
 	tests/power/no_sync.so tests/power/volatile_disk
 tests_client_nfs_load_CFLAGS = $(AM_CFLAGS) $(NFS_CFLAGS)
 tests_client_nfs_load_LDADD = $(NFS_LIBS)
-# Runs in a guest, where no shared library is.
+# These run in a guest, where no shared library is.
 tests_client_posix_suite_CFLAGS = -std=gnu17 $(WARNING_CFLAGS)
 tests_client_posix_suite_LDFLAGS = -static
 tests_client_posix_suite_LDADD =
+tests_client_file_lock_CFLAGS = -std=gnu17 $(WARNING_CFLAGS)
+tests_client_file_lock_LDFLAGS = -static
+tests_client_file_lock_LDADD =
 tests_power_no_sync_so_SOURCES = tests/power/no_sync.c
 tests_power_no_sync_so_CFLAGS = $(WARNING_CFLAGS) -fPIC
 tests_power_no_sync_so_LDFLAGS = -shared

@@ -864,6 +864,45 @@ START_TEST(data_needs_a_regular_file)
 }
 END_TEST
 
+/* The file is alice's and of the group staff. */
+static const struct {
+	const struct credentials *who;
+	uint32_t mode;
+	int rc;
+} lock_cases[] = {
+	{ &alice, 0000, 0 },	     { &bob, 0600, -EACCES },	     { &bob, 0604, 0 },
+	{ &bob, 0602, 0 },	     { &bob, 0601, 0 },		     { &staff_member, 0640, 0 },
+	{ &staff_member, 0604, -EACCES }, { &root_user, 0000, 0 },
+};
+
+START_TEST(who_may_use_a_file_may_lock_it)
+{
+	struct handle file = make_file("file", &alice, lock_cases[_i].mode);
+	struct backend_set set = { .set_gid = true, .gid = STAFF };
+	struct flock lock = { .l_type = F_WRLCK, .l_start = 1, .l_len = 1 };
+	int fd = -1;
+
+	ck_assert_int_eq(set_as(&root_user, &file, &set), 0);
+	ck_assert_int_eq(backend->open_locks(volume, lock_cases[_i].who, &file, &fd), lock_cases[_i].rc);
+	if (lock_cases[_i].rc)
+		return;
+	ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0); /* for writing, whatever that client may do */
+	close(fd);
+}
+END_TEST
+
+START_TEST(only_files_are_locked)
+{
+	struct handle dir = make_dir("dir", &alice, 0777), link = make_symlink("link", "file", &alice);
+	int fd;
+
+	make_file("file", &alice, 0666);
+	ck_assert_int_lt(backend->open_locks(volume, &alice, &dir, &fd), 0);
+	ck_assert_int_lt(backend->open_locks(volume, &alice, &link, &fd), 0);
+	ck_assert_int_eq(unlink(at("file")), 0);
+}
+END_TEST
+
 START_TEST(files_are_sparse_and_large)
 {
 	struct handle file = make_file("file", &alice, 0644);
@@ -1842,6 +1881,8 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, rights_are_asked_for_each_time);
 	tcase_add_test(tc, without_patience_only_memory_answers);
 	tcase_add_test(tc, data_needs_a_regular_file);
+	tcase_add_loop_test(tc, who_may_use_a_file_may_lock_it, 0, sizeof(lock_cases) / sizeof(lock_cases[0]));
+	tcase_add_test(tc, only_files_are_locked);
 	tcase_add_test(tc, files_are_sparse_and_large);
 	tcase_add_loop_test(tc, write_is_as_stable_as_asked, 0, COUNT(stability_cases));
 	tcase_add_test(tc, commit_is_for_anyone);
