@@ -331,10 +331,10 @@ static void conn_on_reply(struct rpc_call *rpc)
 		call_free(call->server, call);
 }
 
-/* Only while the record is the reader's. */
+/* Only while the record is the reader's. The transport's state may be somebody else's for a while; the struct is ours. */
 static uint8_t *conn_give_record(struct rpc_call *rpc)
 {
-	struct conn_call *call = rpc->transport_state;
+	struct conn_call *call = (struct conn_call *)((char *)rpc - offsetof(struct conn_call, rpc));
 
 	return call->conn && call->dispatching ? record_give(&call->conn->input) : NULL;
 }

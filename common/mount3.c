@@ -13,6 +13,7 @@
 #include "common/file_service_internal.h"
 #include "common/mount3_xdr.h" /* made by rpcgen from common/mount3.x */
 #include "common/mount_table.h"
+#include "common/workers.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -259,6 +260,61 @@ static void relay_mnt(const struct mnt *mnt, uint32_t node)
 
 static void dispatch_mnt(struct file_service *service, struct rpc_call *call);
 
+static void finish_mnt(struct mnt *mnt, int err)
+{
+	struct file_service *service = mnt->service;
+
+	if (!err && mnt->call->transport != RPC_RELAYED)
+		mount_table_add(service->mounts, &mnt->call->client, mnt->path);
+	reply_mnt(mnt->call, err, namespace_handle_key(service->options.ns), &mnt->handle);
+}
+
+/* A walk on a worker. */
+struct mnt_work {
+	struct work work;
+	struct mnt mnt;
+	int err;
+};
+
+static void walk_run(struct work *work)
+{
+	struct mnt_work *own = (struct mnt_work *)work;
+
+	own->err = walk_down(&own->mnt);
+}
+
+static void walk_done(struct work *work)
+{
+	struct mnt_work *own = (struct mnt_work *)work;
+
+	finish_mnt(&own->mnt, own->err);
+	free(own);
+}
+
+/* Below a mount point a disk is asked, which may not answer. */
+static void walk_and_finish(struct mnt *mnt)
+{
+	struct workers *workers = mnt->service->options.workers;
+	struct mnt_work *own;
+
+	if (!workers) {
+		finish_mnt(mnt, walk_down(mnt));
+		return;
+	}
+	own = malloc(sizeof(*own));
+	if (own) {
+		*own = (struct mnt_work){
+			.work = { .lane = mnt->volume, .run = walk_run, .done = walk_done },
+			.mnt = *mnt,
+		};
+		own->mnt.rest = own->mnt.path + (mnt->rest - mnt->path);
+		if (workers_submit(workers, &own->work) == 0)
+			return;
+	}
+	free(own);
+	finish_mnt(mnt, -ENOMEM);
+}
+
 static void answer_mnt(struct mnt *mnt)
 {
 	struct file_service *service = mnt->service;
@@ -274,12 +330,12 @@ static void answer_mnt(struct mnt *mnt)
 			relay_mnt(mnt, node);
 			return;
 		}
-		if (!err)
-			err = walk_down(mnt);
+		if (!err) {
+			walk_and_finish(mnt);
+			return;
+		}
 	}
-	if (!err && mnt->call->transport != RPC_RELAYED)
-		mount_table_add(service->mounts, &mnt->call->client, mnt->path);
-	reply_mnt(mnt->call, err, namespace_handle_key(service->options.ns), &mnt->handle);
+	finish_mnt(mnt, err);
 }
 
 static void dispatch_mnt(struct file_service *service, struct rpc_call *call)
