@@ -61,9 +61,6 @@ enum {
 	 */
 	END_HOLD_BY_LAST = 100,
 	END_HOLD_NOW = 1000,
-
-	/* How long an earlier run's flows are still relayed: the switch, too, may have been away. */
-	INHERITED_S = 60,
 };
 
 struct kernel_helper {
@@ -253,6 +250,7 @@ static int watch_park(struct kernel_helper *helper, struct event_base *base)
 static int start(struct kernel_helper *helper, struct event_base *base, const struct kernel_helper_options *options,
 		 bool *took_up)
 {
+	unsigned int inherited_ms;
 	int err;
 
 	helper->pin_dir = strdup(options->pin_dir);
@@ -270,7 +268,9 @@ static int start(struct kernel_helper *helper, struct event_base *base, const st
 	helper->on_inherited = evtimer_new(base, forget_inherited, helper);
 	if (!helper->on_inherited)
 		return -ENOMEM;
-	event_add(helper->on_inherited, &(struct timeval){ .tv_sec = INHERITED_S });
+	inherited_ms = options->inherited_ms ? options->inherited_ms : KERNEL_HELPER_INHERITED_MS;
+	event_add(helper->on_inherited, &(struct timeval){ .tv_sec = inherited_ms / 1000,
+							   .tv_usec = inherited_ms % 1000 * 1000 });
 	err = park_open(options->park_name, options->interfaces[0], &helper->park);
 	if (!err)
 		err = attach_program(helper);

@@ -29,13 +29,17 @@
 struct event_base;
 struct kernel_helper;
 
-enum { KERNEL_HELPER_INTERFACES_MAX = 8 };
+enum {
+	KERNEL_HELPER_INTERFACES_MAX = 8,
+	KERNEL_HELPER_INHERITED_MS = 60000, /* so long: the switch, too, may have been away */
+};
 
 struct kernel_helper_options {
 	const char *pin_dir; /* on a bpffs; made if missing; maps and programs stay here while the daemon restarts */
 	const char *park_name; /* name of the TAP device, "vnas-park" */
 	size_t interface_count;
 	char interfaces[KERNEL_HELPER_INTERFACES_MAX][IFNAMSIZ]; /* where client or relayed packets come and go */
+	unsigned int inherited_ms; /* how long it relays for an earlier run; 0: KERNEL_HELPER_INHERITED_MS */
 };
 
 /* The facts about a connection that never change, read once when it is accepted or restored. */

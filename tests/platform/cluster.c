@@ -75,7 +75,11 @@ static void connect_node(struct cluster *c, struct cluster_device *node)
 
 void cluster_start_helper(struct cluster *c, struct cluster_device *d)
 {
-	struct kernel_helper_options options = { .park_name = "vnas-park", .interface_count = 1 };
+	struct kernel_helper_options options = {
+		.park_name = "vnas-park",
+		.interface_count = 1,
+		.inherited_ms = c->inherited_ms,
+	};
 	char pin_dir[64];
 
 	snprintf(pin_dir, sizeof(pin_dir), NETNS_BPFFS "/%s", d->name);

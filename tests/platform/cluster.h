@@ -45,6 +45,7 @@ struct cluster {
 	struct fabric_options fabric_options;
 	struct fabric *fabric;
 	struct event_base *base;
+	unsigned int inherited_ms; /* for helpers that start from now on */
 };
 
 struct cluster_connection {
