@@ -81,6 +81,16 @@ void flow_to_sockets(const struct flow_key *flow, struct sockaddr_storage *clien
 	address_to_socket(flow->vip, flow->vip_port, vip);
 }
 
+uint32_t flow_hash(const struct flow_key *flow)
+{
+	const uint8_t *bytes = (const uint8_t *)flow;
+	uint32_t hash = 2166136261u;
+
+	for (size_t i = 0; i < sizeof(*flow); i++)
+		hash = (hash ^ bytes[i]) * 16777619u;
+	return hash;
+}
+
 int flow_is_ipv4(const struct flow_key *flow)
 {
 	return memcmp(flow->client, ipv4_mapped, sizeof(ipv4_mapped)) == 0;

@@ -54,6 +54,9 @@ void flow_to_sockets(const struct flow_key *flow, struct sockaddr_storage *clien
 /* "tcp 10.0.0.2:801-10.0.0.1:2049", for logs and nasctl. Returns @text. */
 const char *flow_text(const struct flow_key *flow, char text[static FLOW_TEXT_MAX]);
 
+/* For tables of flows (FNV-1a). Clients can make theirs collide: what they may put into a table is bounded. */
+uint32_t flow_hash(const struct flow_key *flow);
+
 /* Whether the flow's addresses are IPv4. */
 int flow_is_ipv4(const struct flow_key *flow);
 #endif

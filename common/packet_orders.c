@@ -15,8 +15,11 @@
 #include <string.h>
 #include <sys/queue.h>
 
-/* Attempts to end an order while more packets come, of some microseconds each. */
-enum { END_MAX = 1000 };
+enum {
+	END_MAX = 1000, /* attempts to end an order while more packets come, of some microseconds each */
+	CHECK_MAX = 64, /* flows in one go */
+	BUCKETS = 1024,
+};
 
 struct packet_order {
 	LIST_ENTRY(packet_order) link;
@@ -27,19 +30,25 @@ struct packet_order {
 	uint64_t parked_ms; /* since when the first packet waits for missing ones; 0: none does */
 };
 
-/* Flows are here for a second after each handoff: a list will do. */
+LIST_HEAD(bucket, packet_order);
+
 struct packet_orders {
 	struct event_base *base;
 	struct park *park;
 	int flows_fd, command_fd;
-	LIST_HEAD(, packet_order) list;
+	struct bucket buckets[BUCKETS];
 };
+
+static struct bucket *bucket_of(struct packet_orders *orders, const struct flow_key *flow)
+{
+	return &orders->buckets[flow_hash(flow) % BUCKETS];
+}
 
 static struct packet_order *order_find(struct packet_orders *orders, const struct flow_key *flow)
 {
 	struct packet_order *order;
 
-	LIST_FOREACH(order, &orders->list, link)
+	LIST_FOREACH(order, bucket_of(orders, flow), link)
 		if (memcmp(&order->flow, flow, sizeof(*flow)) == 0)
 			return order;
 	return NULL;
@@ -148,7 +157,7 @@ static struct packet_order *order_new(struct packet_orders *orders, const struct
 	order->all = orders;
 	order->flow = *flow;
 	order->until_ms = clock_monotonic_ms() + PACKET_ORDER_MS;
-	LIST_INSERT_HEAD(&orders->list, order, link);
+	LIST_INSERT_HEAD(bucket_of(orders, flow), order, link);
 	return order;
 }
 
@@ -195,10 +204,16 @@ void packet_orders_forget(struct packet_orders *orders, const struct flow_key *f
 
 void packet_orders_check(struct packet_orders *orders)
 {
+	struct flow_key waiting[CHECK_MAX];
+	size_t count = park_waiting(orders->park, waiting, CHECK_MAX);
 	struct packet_order *order;
 
-	LIST_FOREACH(order, &orders->list, link)
-		order_check(order);
+	/* Others are held, which is not our affair; or have their timer. */
+	for (size_t i = 0; i < count; i++) {
+		order = order_find(orders, &waiting[i]);
+		if (order)
+			order_check(order);
+	}
 }
 
 int packet_orders_new(struct event_base *base, struct park *park, int flows_fd, int command_fd,
@@ -212,7 +227,6 @@ int packet_orders_new(struct event_base *base, struct park *park, int flows_fd, 
 	orders->park = park;
 	orders->flows_fd = flows_fd;
 	orders->command_fd = command_fd;
-	LIST_INIT(&orders->list);
 	*out = orders;
 	return 0;
 }
@@ -221,7 +235,8 @@ void packet_orders_free(struct packet_orders *orders)
 {
 	if (!orders)
 		return;
-	while (!LIST_EMPTY(&orders->list))
-		order_free(LIST_FIRST(&orders->list));
+	for (size_t i = 0; i < BUCKETS; i++)
+		while (!LIST_EMPTY(&orders->buckets[i]))
+			order_free(LIST_FIRST(&orders->buckets[i]));
 	free(orders);
 }

@@ -27,6 +27,7 @@ enum {
 	RING_FRAMES = 10000, /* txqueuelen: the ring's length */
 	DRAIN_MAX = 2 * RING_FRAMES,
 	FRAME_MAX = 128 * 1024, /* a super-packet and its headers */
+	BUCKETS = 1024,
 };
 
 /* As read from the TAP: struct virtio_net_hdr, then Ethernet. Written back unchanged, so offloads survive. */
@@ -38,12 +39,14 @@ struct frame {
 };
 
 struct kept_flow {
-	LIST_ENTRY(kept_flow) next;
+	LIST_ENTRY(kept_flow) next; /* in its bucket */
+	LIST_ENTRY(kept_flow) waiting; /* while it has frames */
 	struct flow_key flow;
 	TAILQ_HEAD(frames, frame) frames;
 };
 
-/* Few flows are held at any time, for some 100 us each: a list will do. */
+LIST_HEAD(bucket, kept_flow);
+
 struct park {
 	int fd;
 	int control; /* for interface ioctls in our network namespace */
@@ -51,7 +54,8 @@ struct park {
 	char name[IFNAMSIZ];
 	size_t kept_bytes;
 	struct park_counters counters;
-	LIST_HEAD(, kept_flow) flows;
+	LIST_HEAD(, kept_flow) waiting;
+	struct bucket buckets[BUCKETS];
 	uint8_t buffer[FRAME_MAX];
 };
 
@@ -136,7 +140,6 @@ int park_open(const char *name, const char *like, struct park **out)
 
 	if (!park)
 		return -ENOMEM;
-	LIST_INIT(&park->flows);
 	park->fd = -1;
 	snprintf(park->name, sizeof(park->name), "%s", name);
 	park->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -170,13 +173,20 @@ int park_start(struct park *park)
 	return err;
 }
 
+static void take_frame(struct park *park, struct kept_flow *kept, struct frame *frame)
+{
+	TAILQ_REMOVE(&kept->frames, frame, next);
+	park->kept_bytes -= frame->len;
+	if (TAILQ_EMPTY(&kept->frames))
+		LIST_REMOVE(kept, waiting);
+}
+
 static void drop_frames(struct park *park, struct kept_flow *kept)
 {
 	struct frame *frame;
 
 	while ((frame = TAILQ_FIRST(&kept->frames))) {
-		TAILQ_REMOVE(&kept->frames, frame, next);
-		park->kept_bytes -= frame->len;
+		take_frame(park, kept, frame);
 		park->counters.discarded++;
 		free(frame);
 	}
@@ -193,8 +203,9 @@ void park_close(struct park *park, bool for_good)
 {
 	if (!park)
 		return;
-	while (!LIST_EMPTY(&park->flows))
-		drop_flow(park, LIST_FIRST(&park->flows));
+	for (size_t i = 0; i < BUCKETS; i++)
+		while (!LIST_EMPTY(&park->buckets[i]))
+			drop_flow(park, LIST_FIRST(&park->buckets[i]));
 	if (for_good && park->fd >= 0 && ioctl(park->fd, TUNSETPERSIST, 0) == 0)
 		log_info("park", "interface=%s removed", park->name);
 	if (park->fd >= 0)
@@ -219,11 +230,16 @@ const struct park_counters *park_counters(const struct park *park)
 	return &park->counters;
 }
 
+static struct bucket *bucket_of(struct park *park, const struct flow_key *flow)
+{
+	return &park->buckets[flow_hash(flow) % BUCKETS];
+}
+
 static struct kept_flow *find_flow(struct park *park, const struct flow_key *flow)
 {
 	struct kept_flow *kept;
 
-	LIST_FOREACH(kept, &park->flows, next)
+	LIST_FOREACH(kept, bucket_of(park, flow), next)
 		if (memcmp(&kept->flow, flow, sizeof(*flow)) == 0)
 			return kept;
 	return NULL;
@@ -240,7 +256,7 @@ int park_keep(struct park *park, const struct flow_key *flow)
 		return -ENOMEM;
 	kept->flow = *flow;
 	TAILQ_INIT(&kept->frames);
-	LIST_INSERT_HEAD(&park->flows, kept, next);
+	LIST_INSERT_HEAD(bucket_of(park, flow), kept, next);
 	return 0;
 }
 
@@ -251,12 +267,6 @@ void park_forget(struct park *park, const struct flow_key *flow)
 	if (kept)
 		drop_flow(park, kept);
 }
-
-/* What a frame is of, and where its bytes lie in the client's stream. */
-struct facts {
-	struct flow_key flow;
-	uint32_t sequence, sequence_end;
-};
 
 /* Both return how long TCP is: a frame may be padded, and longer than IP can say (then what there is). */
 static int read_ipv4(struct bytes_reader *r, struct flow_key *flow, size_t *tcp_len)
@@ -295,7 +305,7 @@ static int read_ipv6(struct bytes_reader *r, struct flow_key *flow, size_t *tcp_
 	return 0;
 }
 
-static int read_tcp(struct bytes_reader *r, size_t tcp_len, struct facts *facts)
+static int read_tcp(struct bytes_reader *r, size_t tcp_len, struct park_frame *facts)
 {
 	size_t header;
 	uint8_t flags;
@@ -312,10 +322,10 @@ static int read_tcp(struct bytes_reader *r, size_t tcp_len, struct facts *facts)
 	return 0;
 }
 
-static int read_frame(const uint8_t *frame, size_t len, struct facts *out)
+int park_frame_read(const uint8_t *frame, size_t len, struct park_frame *out)
 {
 	struct bytes_reader r = bytes_reader_init(frame, len);
-	struct facts facts = { 0 };
+	struct park_frame facts = { 0 };
 	size_t tcp_len = 0;
 	int err = -EBADMSG;
 
@@ -334,16 +344,6 @@ static int read_frame(const uint8_t *frame, size_t len, struct facts *out)
 	return 0;
 }
 
-int park_frame_flow(const uint8_t *frame, size_t len, struct flow_key *out)
-{
-	struct facts facts;
-	int err = read_frame(frame, len, &facts);
-
-	if (!err)
-		*out = facts.flow;
-	return err;
-}
-
 static bool is_after(uint32_t a, uint32_t b)
 {
 	return (int32_t)(a - b) > 0;
@@ -358,10 +358,12 @@ static void write_frame(struct park *park, const uint8_t *bytes, size_t len)
 }
 
 /* Mostly at the end. */
-static void insert_frame(struct kept_flow *kept, struct frame *frame)
+static void insert_frame(struct park *park, struct kept_flow *kept, struct frame *frame)
 {
 	struct frame *before;
 
+	if (TAILQ_EMPTY(&kept->frames))
+		LIST_INSERT_HEAD(&park->waiting, kept, waiting);
 	TAILQ_FOREACH_REVERSE(before, &kept->frames, frames, next)
 		if (!is_after(before->sequence, frame->sequence)) {
 			TAILQ_INSERT_AFTER(&kept->frames, before, frame, next);
@@ -370,7 +372,7 @@ static void insert_frame(struct kept_flow *kept, struct frame *frame)
 	TAILQ_INSERT_HEAD(&kept->frames, frame, next);
 }
 
-static void keep_frame(struct park *park, struct kept_flow *kept, const struct facts *facts, size_t len)
+static void keep_frame(struct park *park, struct kept_flow *kept, const struct park_frame *facts, size_t len)
 {
 	struct frame *frame = NULL;
 
@@ -384,7 +386,7 @@ static void keep_frame(struct park *park, struct kept_flow *kept, const struct f
 	frame->sequence_end = facts->sequence_end;
 	frame->len = len;
 	memcpy(frame->bytes, park->buffer, len);
-	insert_frame(kept, frame);
+	insert_frame(park, kept, frame);
 	park->kept_bytes += len;
 	park->counters.kept++;
 }
@@ -394,9 +396,9 @@ static void sort_frame(struct park *park, size_t len)
 {
 	const size_t header = sizeof(struct virtio_net_hdr);
 	struct kept_flow *kept;
-	struct facts facts;
+	struct park_frame facts;
 
-	if (len < header || read_frame(park->buffer + header, len - header, &facts)) {
+	if (len < header || park_frame_read(park->buffer + header, len - header, &facts)) {
 		park->counters.unreadable++;
 		return;
 	}
@@ -420,6 +422,19 @@ void park_drain(struct park *park)
 	}
 }
 
+size_t park_waiting(const struct park *park, struct flow_key *flows, size_t max)
+{
+	const struct kept_flow *kept;
+	size_t count = 0;
+
+	LIST_FOREACH(kept, &park->waiting, waiting) {
+		if (count == max)
+			break;
+		flows[count++] = kept->flow;
+	}
+	return count;
+}
+
 bool park_first_sequence(struct park *park, const struct flow_key *flow, uint32_t *sequence)
 {
 	struct kept_flow *kept = find_flow(park, flow);
@@ -434,8 +449,7 @@ static void write_first(struct park *park, struct kept_flow *kept)
 {
 	struct frame *frame = TAILQ_FIRST(&kept->frames);
 
-	TAILQ_REMOVE(&kept->frames, frame, next);
-	park->kept_bytes -= frame->len;
+	take_frame(park, kept, frame);
 	write_frame(park, frame->bytes, frame->len);
 	free(frame);
 }

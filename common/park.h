@@ -55,6 +55,9 @@ unsigned int park_ifindex(const struct park *park);
 /* From now on keep frames of the flow. Return: 0; -ENOMEM; a flow that is kept already is no error */
 int park_keep(struct park *park, const struct flow_key *flow);
 
+/* Up to @max flows of which frames are kept, the newest first. Return: how many are in @flows */
+size_t park_waiting(const struct park *park, struct flow_key *flows, size_t max);
+
 /* Take all frames out of the ring. Those of flows that are not kept are written back at once. */
 void park_drain(struct park *park);
 
@@ -77,15 +80,21 @@ void park_forget(struct park *park, const struct flow_key *flow);
 
 const struct park_counters *park_counters(const struct park *park);
 
+/* What a frame is of, and where its bytes (and FIN) lie in the client's stream, in host byte order. */
+struct park_frame {
+	struct flow_key flow;
+	uint32_t sequence, sequence_end;
+};
+
 /**
- * park_frame_flow() - what flow a frame from a client is of
- * @frame:	from the Ethernet header on
+ * park_frame_read()
+ * @frame:	from a client, from the Ethernet header on; may be padded
  * @out:	out: untouched on failure
  *
  * Reads what common/bpf_packet.h reads.
  *
  * Return: 0; -EBADMSG if it is not TCP, or a fragment, or too short
  */
-int park_frame_flow(const uint8_t *frame, size_t len, struct flow_key *out);
+int park_frame_read(const uint8_t *frame, size_t len, struct park_frame *out);
 
 #endif

@@ -28,12 +28,7 @@ struct sessions {
 
 static struct slot **bucket_of(struct sessions *sessions, const struct flow_key *flow)
 {
-	uint32_t hash = 2166136261u;
-	const uint8_t *bytes = (const uint8_t *)flow;
-
-	for (size_t i = 0; i < sizeof(*flow); i++)
-		hash = (hash ^ bytes[i]) * 16777619u;
-	return &sessions->buckets[hash % BUCKETS];
+	return &sessions->buckets[flow_hash(flow) % BUCKETS];
 }
 
 /* Where the pointer to the flow's slot is, or would be. */

@@ -85,15 +85,17 @@ START_TEST(other_families_are_refused)
 }
 END_TEST
 
-/* Ethernet, then IPv4 with one word of options, or IPv6; then the ports. */
+/* Ethernet; IPv4 with one word of options, or IPv6; TCP from 0x01020304 on, three bytes and FIN; a byte of padding. */
+#define TCP 0x03, 0x21, 0x08, 0x01, 1, 2, 3, 4, 9, 9, 9, 9, 0x60, 0x11, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1
+enum { END_OF_FLAGS = 14, TCP_AND_REST = 24 + 3 + 1 };
 static const uint8_t ipv4_frame[] = {
-	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x46, 0, 0, 44, 0, 0, 0x40, 0, 64, IPPROTO_TCP, 0, 0,
-	10, 0, 0, 2, 10, 0, 0, 1, 1, 1, 1, 1, 0x03, 0x21, 0x08, 0x01,
+	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x46, 0, 0, 51, 0, 0, 0x40, 0, 64, IPPROTO_TCP, 0, 0,
+	10, 0, 0, 2, 10, 0, 0, 1, 1, 1, 1, 1, TCP, 'a', 'b', 'c', 0,
 };
 static const uint8_t ipv6_frame[] = {
-	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, IPPROTO_TCP, 64,
+	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 27, IPPROTO_TCP, 64,
 	0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
-	0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x03, 0x21, 0x08, 0x01,
+	0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, TCP, 'a', 'b', 'c', 0,
 };
 
 static const struct {
@@ -110,21 +112,24 @@ static const struct {
 START_TEST(flow_of_a_frame)
 {
 	uint8_t frame[128];
-	struct flow_key flow;
+	struct park_frame read;
+	size_t needed = frames[_i].len - TCP_AND_REST + END_OF_FLAGS;
 	char text[FLOW_TEXT_MAX];
 
 	memcpy(frame, frames[_i].frame, frames[_i].len);
-	ck_assert_int_eq(park_frame_flow(frame, frames[_i].len, &flow), 0);
-	ck_assert_str_eq(flow_text(&flow, text), frames[_i].text);
-	for (size_t len = 0; len < frames[_i].len; len++)
-		ck_assert_int_eq(park_frame_flow(frame, len, &flow), -EBADMSG);
+	ck_assert_int_eq(park_frame_read(frame, frames[_i].len, &read), 0);
+	ck_assert_str_eq(flow_text(&read.flow, text), frames[_i].text);
+	ck_assert_uint_eq(read.sequence, 0x01020304);
+	ck_assert_uint_eq(read.sequence_end, 0x01020304 + 3 + 1);
+	for (size_t len = 0; len < needed; len++)
+		ck_assert_int_eq(park_frame_read(frame, len, &read), -EBADMSG);
 	if (frames[_i].fragment_at) {
 		frame[frames[_i].fragment_at] = 1;
-		ck_assert_int_eq(park_frame_flow(frame, frames[_i].len, &flow), -EBADMSG);
+		ck_assert_int_eq(park_frame_read(frame, frames[_i].len, &read), -EBADMSG);
 		frame[frames[_i].fragment_at] = 0;
 	}
 	frame[frames[_i].protocol_at] = IPPROTO_UDP;
-	ck_assert_int_eq(park_frame_flow(frame, frames[_i].len, &flow), -EBADMSG);
+	ck_assert_int_eq(park_frame_read(frame, frames[_i].len, &read), -EBADMSG);
 }
 END_TEST
 
