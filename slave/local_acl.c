@@ -32,12 +32,19 @@ static void path_of(const struct local_object *object, char path[static sizeof("
 }
 
 /* What a mode says, as an ACL. */
-static void acl_of_mode(mode_t mode, struct backend_acl *out)
+static int acl_of_mode(const struct local_object *object, struct backend_acl *out)
 {
+	struct stat st;
+	mode_t mode;
+
+	if (fstat(object->fd, &st))
+		return -errno;
+	mode = st.st_mode;
 	out->count = 3;
 	out->entries[0] = (struct backend_acl_entry){ BACKEND_ACL_USER_OBJ, mode >> 6 & 7, 0 };
 	out->entries[1] = (struct backend_acl_entry){ BACKEND_ACL_GROUP_OBJ, mode >> 3 & 7, 0 };
 	out->entries[2] = (struct backend_acl_entry){ BACKEND_ACL_OTHER, mode & 7, 0 };
+	return 0;
 }
 
 static bool has_id(enum backend_acl_tag tag)
@@ -100,9 +107,8 @@ static int acl_read(const struct local_object *object, enum backend_acl_kind kin
 	if (errno != ENODATA && !S_ISLNK(object->st.st_mode))
 		return -errno;
 	if (kind == BACKEND_ACL_ACCESS)
-		acl_of_mode(object->st.st_mode, out);
-	else
-		out->count = 0;
+		return acl_of_mode(object, out);
+	out->count = 0;
 	return 0;
 }
 
@@ -128,6 +134,19 @@ static int acl_write(const struct local_object *object, enum backend_acl_kind ki
 	return removexattr(path, attributes[kind]) && errno != ENODATA ? -errno : 0;
 }
 
+static int acls_write(const struct local_object *object, const struct backend_acl *access,
+		      const struct backend_acl *default_acl)
+{
+	int rc = S_ISLNK(object->st.st_mode) ? -EINVAL : 0;
+
+	if (!rc && access)
+		rc = acl_write(object, BACKEND_ACL_ACCESS, access);
+	/* That a file has no default ACL is not to be taken away. */
+	if (!rc && default_acl && (default_acl->count || S_ISDIR(object->st.st_mode)))
+		rc = acl_write(object, BACKEND_ACL_DEFAULT, default_acl);
+	return rc;
+}
+
 int local_set_acl(struct volume *volume, const struct credentials *who, const struct handle *object,
 		  const struct backend_acl *access, const struct backend_acl *default_acl,
 		  struct backend_attributes *after)
@@ -137,12 +156,10 @@ int local_set_acl(struct volume *volume, const struct credentials *who, const st
 
 	if (rc)
 		return rc;
-	if (S_ISLNK(opened.st.st_mode))
-		rc = -EINVAL;
-	if (!rc && access)
-		rc = acl_write(&opened, BACKEND_ACL_ACCESS, access);
-	if (!rc && default_acl && (default_acl->count || S_ISDIR(opened.st.st_mode)))
-		rc = acl_write(&opened, BACKEND_ACL_DEFAULT, default_acl);
+	local_change_lock(volume, &opened, NULL);
+	rc = acls_write(&opened, access, default_acl);
+	local_attributes_get(opened.fd, after);
+	local_change_unlock(volume, &opened, NULL);
 	local_identity_root();
 	if (!rc)
 		rc = local_object_sync(volume, &opened);
