@@ -9,6 +9,8 @@
 # begin with "ok" or "not ok" are results; "handoffs on" and "handoffs off" tell the host when to hand the connection
 # around.
 
+# shellcheck disable=SC2317 # shellcheck does not see that functions are called through "check"
+
 set -uo pipefail
 
 server=$1
