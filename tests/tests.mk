@@ -47,7 +47,7 @@ UNIT_TESTS = \
 	tests/unit/test_namespace tests/unit/test_nasctl tests/unit/test_nfs3 tests/unit/test_nfs_acl \
 	tests/unit/test_output tests/unit/test_workers \
 	tests/unit/test_client_caller tests/unit/test_lock_table tests/unit/test_nlm tests/unit/test_nsm \
-	tests/unit/test_placement tests/unit/test_portmap tests/unit/test_pseudo tests/unit/test_record \
+	tests/unit/test_placement tests/unit/test_portmap tests/unit/test_pseudo tests/unit/test_record tests/unit/test_relay \
 	tests/unit/test_rpc tests/unit/test_rquota tests/unit/test_scp tests/unit/test_scp_message tests/unit/test_sessions \
 	tests/unit/test_settings tests/unit/test_siphash tests/unit/test_stored_file tests/unit/test_tch \
 	tests/unit/test_tch_options tests/unit/test_tls_stream tests/unit/test_uuid tests/unit/test_volumes \
