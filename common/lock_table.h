@@ -53,7 +53,7 @@ struct lock_client {
 	char name[LOCK_NAME_MAX + 1];
 };
 
-/* A file, by the handle that clients have of it. */
+/* A file, by one of the handles that clients may have of it, always the same one. */
 struct lock_file_id {
 	uint8_t len;
 	uint8_t bytes[LOCK_FILE_ID_MAX];
@@ -74,6 +74,7 @@ struct lock_request {
 struct lock_caller {
 	uint8_t vip[16];
 	uint32_t version;
+	struct lock_file_id handle; /* as the client sent it: it knows no other */
 };
 
 /* Somebody's lock. */

@@ -430,6 +430,8 @@ static nlm4_stats run_lock(struct nlm_call *own, struct lock_holder *holder)
 
 	(void)holder;
 	memcpy(caller.vip, own->vip, sizeof(caller.vip));
+	caller.handle.len = (uint8_t)handle_of(own)->bytes.bytes_len; /* it was decoded, so it fits */
+	memcpy(caller.handle.bytes, handle_of(own)->bytes.bytes_val, caller.handle.len);
 	/*
 	 * To a client all devices are one server. Told that "it" has restarted, it reclaims locks of devices that have not, and
 	 * has them still. What it has not, it has lost: nobody kept others away meanwhile.
@@ -520,7 +522,7 @@ static void put_granted(struct bytes_writer *w, const struct lock_grant *grant)
 	bytes_put_be64(w, grant->id);
 	bytes_put_be32(w, request->exclusive);
 	put_opaque(w, request->client->name, strlen(request->client->name));
-	put_opaque(w, request->file->bytes, request->file->len);
+	put_opaque(w, grant->caller.handle.bytes, grant->caller.handle.len);
 	put_opaque(w, request->oh, request->oh_len);
 	bytes_put_be32(w, request->svid);
 	put_range(w, grant->caller.version, request->start, request->end);
@@ -794,7 +796,8 @@ static int admit(struct nlm_call *own, const struct rpc_call *call, uint32_t *no
 		err = take_range(own);
 	if (!err)
 		err = file_service_find(own->nlm->options.files, own->handle.volume, call->transport, &own->volume, node);
-	if (!err && own->volume)
+	/* What a client has it may always give up. */
+	if (!err && own->volume && own->procedure->opens)
 		err = check_rights(own, call);
 	if (!err && own->volume && own->nlm->call_count >= NLM_CALLS_MAX)
 		err = -EBUSY;

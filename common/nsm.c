@@ -263,7 +263,6 @@ static struct recorded *add_recorded(struct nsm *nsm, const struct lock_client *
 	recorded->used_ms = clock_monotonic_ms();
 	LIST_INSERT_HEAD(&nsm->list, recorded, link);
 	nsm->count++;
-	nsm->counters.recorded++;
 	return recorded;
 }
 
@@ -423,6 +422,7 @@ static void forget_unused(struct nsm *nsm, uint64_t now_ms, bool (*is_used)(cons
 	char path[PATH_MAX];
 
 	pthread_mutex_lock(&nsm->mutex);
+	nsm->counters.recorded = nsm->count;
 	for (recorded = LIST_FIRST(&nsm->list); recorded; recorded = next) {
 		next = LIST_NEXT(recorded, link);
 		if (is_used(&recorded->client, arg))

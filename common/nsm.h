@@ -83,7 +83,8 @@ bool nsm_may_reclaim(const struct nsm *nsm, const struct lock_client *client);
 void nsm_tick(struct nsm *nsm, uint64_t now_ms, bool (*is_used)(const struct lock_client *client, void *arg), void *arg);
 
 struct nsm_counters {
-	uint64_t recorded, notified, unreachable, rebooted;
+	uint64_t recorded; /* now */
+	uint64_t notified, unreachable, rebooted;
 };
 const struct nsm_counters *nsm_counters(const struct nsm *nsm);
 

@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { RECORDS_MAX = 16, RECORD_BYTES = 8192, CLIENTS = 4, PENDING_MAX = 64, MINUTE_MS = 60000 };
 enum { NSM_BIT = 4, MINUTE_BIT = 32 };
@@ -192,7 +193,8 @@ static struct nsm *make_nsm(void)
 	struct nsm *nsm;
 
 	if (!directory[0]) {
-		snprintf(directory, sizeof(directory), "/tmp/fuzz_nlm.XXXXXX");
+		/* In memory where that is possible: records are synced. */
+		snprintf(directory, sizeof(directory), "%s/fuzz_nlm.XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
 		if (!mkdtemp(directory))
 			abort();
 	}

@@ -151,6 +151,7 @@ struct arguments {
 	bool block, exclusive, reclaim;
 	uint64_t offset, len;
 	uint32_t volume, file; /* 0: volume 1, the file */
+	bool with_directory;   /* as handles are in a volume of which exports are parts */
 	uint32_t mode, access;
 };
 
@@ -161,6 +162,11 @@ static size_t encode_handle(const struct arguments *what, uint8_t out[static HAN
 	struct bytes_writer w = bytes_writer_init(handle.backend, 8);
 
 	bytes_put_be64(&w, what->file ? what->file : FILE_ID);
+	if (what->with_directory) {
+		struct handle file = handle;
+
+		ck_assert_int_eq(handle_join(&file, &volume->root, &handle), 0);
+	}
 	return handle_encode(namespace_handle_key(ns), &handle, out);
 }
 
@@ -413,6 +419,24 @@ START_TEST(a_waiter_is_called_back)
 }
 END_TEST
 
+/* One file by two handles is one file, and a client that is called finds the one that it knows. */
+START_TEST(a_handle_with_its_directory)
+{
+	struct arguments waiter = others;
+	uint8_t handle[HANDLE_MAX];
+	size_t len;
+
+	waiter.block = true;
+	waiter.with_directory = true;
+	len = encode_handle(&waiter, handle);
+	ck_assert_uint_eq(status(4, LOCK, &mine), NLM4_GRANTED);
+	ck_assert_uint_eq(status(4, LOCK, &waiter), NLM4_BLOCKED);
+	ck_assert_uint_eq(status(4, UNLOCK, &mine), NLM4_GRANTED);
+	ck_assert_uint_eq(call_count, 1);
+	ck_assert_ptr_nonnull(memmem(calls[0].args, calls[0].call.args_len, handle, len));
+}
+END_TEST
+
 START_TEST(a_call_back_is_repeated_and_at_last_given_up)
 {
 	struct arguments waiter = others, next = others;
@@ -590,6 +614,7 @@ int main(void)
 	tcase_add_loop_test(tcase, what_is_refused, 0, sizeof(refused) / sizeof(refused[0]));
 	tcase_add_loop_test(tcase, which_bytes, 0, sizeof(ranges) / sizeof(ranges[0]));
 	tcase_add_loop_test(tcase, a_waiter_is_called_back, 0, 3);
+	tcase_add_test(tcase, a_handle_with_its_directory);
 	tcase_add_test(tcase, a_call_back_is_repeated_and_at_last_given_up);
 	tcase_add_test(tcase, a_cancelled_waiter_is_not_called_back);
 	tcase_add_test(tcase, messages);

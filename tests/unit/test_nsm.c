@@ -130,6 +130,7 @@ START_TEST(recorded_clients_are_told_after_a_restart)
 	ck_assert_int_eq(nsm_record(nsm, &one, vip), 0);
 	ck_assert_int_eq(nsm_record(nsm, &one, vip), 0);
 	ck_assert_int_eq(nsm_record(nsm, &odd, vip), 0);
+	tick(0);
 	ck_assert_uint_eq(nsm_counters(nsm)->recorded, 2);
 	ck_assert(!nsm_may_reclaim(nsm, &one)); /* what it has, it has */
 	restart(0);
