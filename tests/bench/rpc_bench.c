@@ -15,6 +15,7 @@
  *   --block BYTES      of a READ or WRITE; default: 4096
  *   --connections N    default: 1
  *   --window W         calls outstanding on each; default: 1
+ *   --rate N           calls per second, over all connections in turn; --window is 1 then. 0: as fast as it goes; default: 0
  *   --warm-up MS       ... which are not counted; default: 200
  *   --seconds N        that are counted; 0: one listing of the directory; default: 1
  *
@@ -38,6 +39,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -92,14 +94,15 @@ struct operation;
 struct load {
 	const char *server, *port, *mount_port, *export, *path;
 	const struct operation *operation;
-	unsigned int connection_count, window, warm_up_ms, seconds, file_count;
+	unsigned int connection_count, window, warm_up_ms, seconds, file_count, rate;
 	uint64_t size_bytes, block_bytes;
 
 	struct handle parent, object, *files;
 	char name[256];
 	struct connection *connections;
 	size_t in_room;
-	int epoll;
+	int epoll, timer;
+	unsigned int next_connection; /* to call at the timer's next tick */
 	unsigned int busy; /* connections that wait for an answer */
 
 	uint64_t next_offset, random;
@@ -758,7 +761,8 @@ static void receive(struct load *load, struct connection *c)
 		c->in_len += (size_t)got;
 		take_answers(load, c);
 	}
-	send_calls(load, c);
+	if (!load->rate)
+		send_calls(load, c);
 	if (!c->outstanding)
 		load->busy--;
 }
@@ -777,12 +781,62 @@ static void connect_all(struct load *load)
 		struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
 
 		c->number = i;
+		/* Not those of the last run, which the server may remember: it would take new calls for old ones. */
+		c->next_turn = (uint32_t)(now_us() * 2654435761U) + i * 65537U;
 		c->fd = connect_to(load, load->port);
 		c->calls = must_have(calloc(load->window, sizeof(*c->calls)));
 		c->in = must_have(malloc(load->in_room));
 		if (epoll_ctl(load->epoll, EPOLL_CTL_ADD, c->fd, &event))
 			wrong("epoll_ctl: %s", strerror(errno));
 	}
+}
+
+static void start_timer(struct load *load)
+{
+	const long period_ns = 1000000000L / (long)load->rate;
+	const struct itimerspec when = {
+		.it_value = { .tv_sec = period_ns / 1000000000, .tv_nsec = period_ns % 1000000000 },
+		.it_interval = { .tv_sec = period_ns / 1000000000, .tv_nsec = period_ns % 1000000000 },
+	};
+	struct epoll_event event = { .events = EPOLLIN }; /* data.ptr NULL says that it is the timer */
+
+	load->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	if (load->timer < 0 || timerfd_settime(load->timer, 0, &when, NULL) ||
+	    epoll_ctl(load->epoll, EPOLL_CTL_ADD, load->timer, &event))
+		wrong("timerfd: %s", strerror(errno));
+}
+
+/* As many calls as are due. A connection that still waits is passed over: its call is not made up for. */
+static void on_tick(struct load *load)
+{
+	uint64_t due;
+
+	if (read(load->timer, &due, sizeof(due)) != sizeof(due))
+		wrong("timerfd: %s", strerror(errno));
+	for (; due; due--) {
+		struct connection *c = &load->connections[load->next_connection++ % load->connection_count];
+
+		if (c->outstanding)
+			continue;
+		send_calls(load, c);
+		load->busy += c->outstanding;
+	}
+}
+
+static bool must_go_on(const struct load *load)
+{
+	return load->busy || (load->rate && now_us() < load->count_until_us);
+}
+
+static void start_calls(struct load *load)
+{
+	if (load->rate) {
+		start_timer(load);
+		return;
+	}
+	load->busy = load->connection_count;
+	for (unsigned int i = 0; i < load->connection_count; i++)
+		send_calls(load, &load->connections[i]);
 }
 
 static void run(struct load *load)
@@ -792,16 +846,18 @@ static void run(struct load *load)
 	load->count_from_us = now_us() + (uint64_t)load->warm_up_ms * 1000;
 	if (load->seconds)
 		load->count_until_us = load->count_from_us + (uint64_t)load->seconds * 1000000;
-	load->busy = load->connection_count;
-	for (unsigned int i = 0; i < load->connection_count; i++)
-		send_calls(load, &load->connections[i]);
-	while (load->busy) {
+	start_calls(load);
+	while (must_go_on(load)) {
 		int ready = epoll_wait(load->epoll, events, EVENTS, SILENCE_MS);
 
 		if (ready == 0)
 			wrong("no answer for %d s", SILENCE_MS / 1000);
-		for (int i = 0; i < ready; i++)
-			receive(load, events[i].data.ptr);
+		for (int i = 0; i < ready; i++) {
+			if (events[i].data.ptr)
+				receive(load, events[i].data.ptr);
+			else
+				on_tick(load);
+		}
 	}
 }
 
@@ -872,7 +928,8 @@ static void read_options(struct load *load, int argc, char **argv)
 		{ "files", required_argument, NULL, 'f' },  { "size", required_argument, NULL, 'n' },
 		{ "block", required_argument, NULL, 'b' },  { "connections", required_argument, NULL, 'c' },
 		{ "window", required_argument, NULL, 'w' }, { "warm-up", required_argument, NULL, 'u' },
-		{ "seconds", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 },
+		{ "seconds", required_argument, NULL, 's' }, { "rate", required_argument, NULL, 'r' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int option;
 
@@ -889,6 +946,7 @@ static void read_options(struct load *load, int argc, char **argv)
 		case 'b': load->block_bytes = number(optarg, 4, BLOCK_MAX) / 4 * 4; break;
 		case 'c': load->connection_count = (unsigned int)number(optarg, 1, CONNECTIONS_MAX); break;
 		case 'w': load->window = (unsigned int)number(optarg, 1, WINDOW_MAX); break;
+		case 'r': load->rate = (unsigned int)number(optarg, 0, 1000000); break;
 		case 'u': load->warm_up_ms = (unsigned int)number(optarg, 0, 60000); break;
 		case 's': load->seconds = (unsigned int)number(optarg, 0, 86400); break;
 		default: exit(2);
@@ -897,11 +955,12 @@ static void read_options(struct load *load, int argc, char **argv)
 	if (!load->mount_port)
 		load->mount_port = load->port;
 	if (load->server && load->export && load->path && load->operation && optind == argc &&
+	    (!load->rate || (load->window == 1 && load->seconds)) &&
 	    load->size_bytes % load->block_bytes == 0)
 		return;
 	fputs("Usage: rpc_bench --server ADDRESS --export PATH --path PATH --operation NAME [--port N]\n"
 	      "  [--mount-port N] [--files N] [--size BYTES] [--block BYTES] [--connections N] [--window W]\n"
-	      "  [--warm-up MS] [--seconds N]\n",
+	      "  [--rate N] [--warm-up MS] [--seconds N]\n",
 	      stderr);
 	exit(2);
 }
