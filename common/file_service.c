@@ -135,6 +135,28 @@ int file_service_find(struct file_service *service, uint32_t id, enum rpc_transp
 	return 0;
 }
 
+int file_service_groups(struct file_service *service, const struct rpc_call *call, const struct export_rights *rights,
+			struct credentials *who, struct group_set **out)
+{
+	struct group_set *set;
+
+	*out = NULL;
+	if (!rights->manage_gids || call->flavor != RPC_AUTH_SYS || who->uid != call->who.uid || rights->all_squash)
+		return 0;
+	if (!service->names)
+		return -EINPROGRESS;
+	switch (name_service_groups(service->names, who->uid, rights->root_squash, &set)) {
+	case NAME_YES:
+		*out = group_set_get(set);
+		who->group_set = *out;
+		return 0;
+	case NAME_ASKED:
+		return EXPORTS_UNKNOWN;
+	default:
+		return -EINPROGRESS;
+	}
+}
+
 void file_service_relay(struct file_service *service, uint32_t node, struct rpc_call *call)
 {
 	service->counters.relayed++;

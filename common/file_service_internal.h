@@ -37,6 +37,16 @@ struct file_service {
 int file_service_find(struct file_service *service, uint32_t id, enum rpc_transport transport, struct volume **here,
 		      uint32_t *node);
 
+/**
+ * file_service_groups() - the groups that this server knows a user to be in, if the export says so
+ * @who:	after squashing; borrows them on success
+ * @out:	out: a reference to them, the caller's; NULL if those that the client said count
+ *
+ * Return: 0; EXPORTS_UNKNOWN; -EINPROGRESS
+ */
+int file_service_groups(struct file_service *service, const struct rpc_call *call, const struct export_rights *rights,
+			struct credentials *who, struct group_set **out);
+
 void file_service_relay(struct file_service *service, uint32_t node, struct rpc_call *call);
 
 /**

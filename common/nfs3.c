@@ -16,7 +16,6 @@
 #include "config.h"
 
 #include "common/duplicate_requests.h"
-#include "common/name_service.h"
 #include "common/nfs3_internal.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
@@ -202,27 +201,17 @@ static int rights_at(struct nfs3_op *op, const struct nfs3_places *places)
 	return !err && id != second_id ? -EXDEV : err;
 }
 
-/* The groups that this server knows the user to be in, if the export says so. Return: 0; EXPORTS_UNKNOWN; -EINPROGRESS */
+/* The call keeps them. Return: as file_service_groups() */
 static int take_groups(struct nfs3_op *op)
 {
 	struct group_set *set;
+	int err = file_service_groups(op->service, op->call, &op->rights, &op->who, &set);
 
-	if (!op->rights.manage_gids || op->call->flavor != RPC_AUTH_SYS || op->who.uid != op->call->who.uid ||
-	    op->rights.all_squash)
-		return 0;
-	if (!op->service->names)
-		return -EINPROGRESS;
-	switch (name_service_groups(op->service->names, op->who.uid, op->rights.root_squash, &set)) {
-	case NAME_YES:
-		group_set_put(op->call->group_set);
-		op->call->group_set = group_set_get(set);
-		op->who.group_set = op->call->group_set;
-		return 0;
-	case NAME_ASKED:
-		return EXPORTS_UNKNOWN;
-	default:
-		return -EINPROGRESS;
-	}
+	if (err || !set)
+		return err;
+	group_set_put(op->call->group_set);
+	op->call->group_set = set;
+	return 0;
 }
 
 /* @places: NULL as long as they are not known. Return: 0, an enum exports_open, or a negative errno value */

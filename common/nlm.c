@@ -88,6 +88,7 @@ struct nlm_call {
 	struct handle handle;
 	struct volume *volume;
 	struct credentials who;
+	struct group_set *group_set; /* that `who` borrows, or NULL */
 	struct lock_client client;
 	struct lock_file_id file;
 	uint64_t start, end;
@@ -609,6 +610,7 @@ static void call_free(struct nlm_call *own)
 {
 	if (own->fd >= 0)
 		close(own->fd);
+	group_set_put(own->group_set);
 	args_free(&own->args);
 	free(own);
 }
@@ -763,13 +765,12 @@ static int check_rights(struct nlm_call *own, const struct rpc_call *call)
 
 	if (err == EXPORTS_PLACE)
 		err = rights_at_place(own, call, &rights);
-	if (err == EXPORTS_UNKNOWN)
-		err = -EINPROGRESS; /* it is being looked up: later */
-	if (err)
-		return err;
-	own->who = call->who;
-	exports_squash(&rights, call->flavor == RPC_AUTH_NONE, &own->who);
-	return 0;
+	if (!err) {
+		own->who = call->who;
+		exports_squash(&rights, call->flavor == RPC_AUTH_NONE, &own->who);
+		err = file_service_groups(own->nlm->options.files, call, &rights, &own->who, &own->group_set);
+	}
+	return err == EXPORTS_UNKNOWN ? -EINPROGRESS : err; /* it is being looked up: later */
 }
 
 static int take_addresses(struct nlm_call *own, const struct rpc_call *call)
