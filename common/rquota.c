@@ -223,7 +223,7 @@ static void dispatch_get(struct file_service *service, struct rpc_call *call)
 
 	if (decode(call, &args)) {
 		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
-	} else if (memchr(args.path.rquota_path_val, '\0', args.path.rquota_path_len)) {
+	} else if (!args.path.rquota_path_len || memchr(args.path.rquota_path_val, '\0', args.path.rquota_path_len)) {
 		reply_status(call, RQUOTA_NOQUOTA);
 	} else {
 		memcpy(path, args.path.rquota_path_val, args.path.rquota_path_len);

@@ -126,6 +126,7 @@ static const struct {
 	{ "another of one's groups'", "/disk0", { "10.9.0.1", 700, ALICE, 100, 50 }, 1, 50, RQUOTA_NOQUOTA },
 	{ "another group's", "/disk0", { "10.9.0.1", 700, ALICE, 100, 50 }, BACKEND_QUOTA_GROUP, 51, RQUOTA_EPERM },
 	{ "of the virtual root", "/", { "10.9.0.1", 700, 0, 0, 0 }, BACKEND_QUOTA_USER, ALICE, RQUOTA_NOQUOTA },
+	{ "without a path", "", { "10.9.0.1", 700, 0, 0, 0 }, BACKEND_QUOTA_USER, ALICE, RQUOTA_NOQUOTA },
 	{ "of nothing", "/none", { "10.9.0.1", 700, 0, 0, 0 }, BACKEND_QUOTA_USER, ALICE, RQUOTA_NOQUOTA },
 	{ "by a stranger", "/disk0", { "192.168.0.1", 700, 0, 0, 0 }, BACKEND_QUOTA_USER, ALICE, RQUOTA_EPERM },
 	{ "a kind that there is not", "/disk0", { "10.9.0.1", 700, 0, 0, 0 }, 2, 0, REFUSED + RPC_ACCEPT_GARBAGE_ARGS },
