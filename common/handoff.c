@@ -152,11 +152,11 @@ static void relayed_send_done(const struct relayed_flow *relayed)
 	options->functions->send(relayed->node, &message, options->arg);
 }
 
-void handoffs_confirmed(struct handoffs *handoffs, const struct flow_key *flow, uint32_t node)
+void handoffs_confirmed(struct handoffs *handoffs, const struct flow_key *flow, uint32_t node, uint16_t transaction)
 {
 	struct relayed_flow *relayed = relayed_find(handoffs, flow);
 
-	if (!relayed || relayed->node != node || relayed->confirmed)
+	if (!relayed || relayed->node != node || relayed->transaction != transaction || relayed->confirmed)
 		return;
 	relayed->confirmed = true;
 	timer_arm(relayed->timer, HANDOFF_GRACE_MS);

@@ -84,8 +84,8 @@ void handoffs_node_lost(struct handoffs *handoffs, uint32_t node);
 /* A connection of this device has closed. */
 void handoffs_conn_closed(struct handoffs *handoffs, uint64_t session);
 
-/* The switch has changed the flow's owner as asked. */
-void handoffs_confirmed(struct handoffs *handoffs, const struct flow_key *flow, uint32_t node);
+/* The switch has changed the flow's owner as asked, or knows of a later one. An answer to an earlier question is ignored. */
+void handoffs_confirmed(struct handoffs *handoffs, const struct flow_key *flow, uint32_t node, uint16_t transaction);
 
 const struct handoff_counters *handoffs_counters(const struct handoffs *handoffs);
 

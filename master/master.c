@@ -115,7 +115,7 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 	int rc = give_flow(master, flow, FABRIC_SWITCH, node, transaction, &generation);
 
 	if (rc == 0 || rc == -ESTALE)
-		slave_owner_changed(master->slave, flow, node);
+		slave_owner_changed(master->slave, flow, node, transaction);
 	else
 		log_warn("fabric", "the owner of a flow was not changed to node=%u: %s; it is tried again", node,
 			 strerror(-rc));

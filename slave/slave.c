@@ -212,10 +212,10 @@ static const struct handoff_functions handoff_functions = {
 	.change_owner = change_owner,
 };
 
-void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node)
+void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node, uint16_t transaction)
 {
 	if (slave->handoffs)
-		handoffs_confirmed(slave->handoffs, flow, node);
+		handoffs_confirmed(slave->handoffs, flow, node, transaction);
 }
 
 struct order {

@@ -75,7 +75,7 @@ void slave_keep_sessions(struct slave *slave);
  */
 int slave_follow(struct slave *slave);
 
-void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node);
+void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node, uint16_t transaction);
 
 /* Fill a session as it is reported. @out: freed with xdr_free() or by freeing shares_val. */
 void slave_describe_session(struct conn *conn, scp_session *out);

@@ -64,7 +64,7 @@ static void received_eap_reply(struct uplink *uplink, const scp_eap_reply *reply
 	}
 	/* ESTALE: the switch knows of a later handoff of this flow. That owner is right, so asking is over too. */
 	if (reply->result == 0 || reply->result == ESTALE)
-		slave_owner_changed(uplink->slave, &eap.flow, eap.device);
+		slave_owner_changed(uplink->slave, &eap.flow, eap.device, eap.transaction);
 	else
 		log_warn("eap", "the switch did not change the owner of a flow to node=%u: %s; it is asked again",
 			 eap.device, strerror(reply->result));

@@ -59,12 +59,15 @@ FUZZERS = \
 	tests/fuzz/fuzz_nlm tests/fuzz/fuzz_record tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings \
 	tests/fuzz/fuzz_tch_options
 
+# It defines the functions of common/kernel_helper.h, common/conn.h and of libevent itself: libvnas.a's are not linked.
+SIMULATION_TESTS = tests/simulation/test_simulation
+
 PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket
 
 SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_map tests/model/check_handoff
 
-check_PROGRAMS = $(UNIT_TESTS) $(FUZZERS) $(PLATFORM_TESTS)
+check_PROGRAMS = $(UNIT_TESTS) $(SIMULATION_TESTS) $(FUZZERS) $(PLATFORM_TESTS)
 dist_check_SCRIPTS = $(SCRIPT_TESTS)
 TESTS = $(check_PROGRAMS) $(SCRIPT_TESTS)
 AM_TESTS_ENVIRONMENT = CC='$(CC)'; CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS)'; export CC CPPFLAGS;
