@@ -503,13 +503,16 @@ static uint32_t build_write_stable(struct load *load, struct connection *c, stru
 	return NFS_WRITE;
 }
 
-/* What the last call at this place was says what the next one is. */
+/*
+ * What the last call at this place was says what the next one is. Names of this run's own: a server may remember what
+ * others did with the same name (nfs-ganesha does).
+ */
 static uint32_t build_create_remove(struct load *load, struct connection *c, struct call *call, struct message *m)
 {
 	uint32_t procedure = call->procedure == NFS_CREATE ? NFS_REMOVE : NFS_CREATE;
 	char name[48];
 
-	snprintf(name, sizeof(name), "new-%u-%u", c->number, (unsigned int)(call - c->calls));
+	snprintf(name, sizeof(name), "new-%d-%u-%u", getpid(), c->number, (unsigned int)(call - c->calls));
 	call_begin(m, call->xid, NFS, procedure);
 	put_handle(m, &load->object);
 	put_text(m, name);
