@@ -4,6 +4,7 @@
 #include "slave/local_cache.h"
 
 #include "common/clock.h"
+#include "common/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -172,6 +173,8 @@ static bool make_room(struct local_cache *cache, struct local_open_list *done)
 
 	if (__atomic_load_n(&total, __ATOMIC_RELAXED) < cache->total_max)
 		return true;
+	if (!patience_may_wait())
+		return false; /* closing may take its time */
 	for (open = TAILQ_FIRST(&cache->by_use); open && looks < EVICT_LOOKS_MAX; open = next, looks++) {
 		next = TAILQ_NEXT(open, by_use);
 		if (!open->references) {

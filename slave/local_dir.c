@@ -25,6 +25,8 @@ int local_lookup(struct volume *volume, const struct credentials *who, const str
 	rc = local_object_find(volume, &parent, name, &child);
 	if (!rc) {
 		rc = local_found_get(volume, child.fd, found);
+		if (!rc)
+			local_object_keep(volume, &found->handle, &child); /* who looks for it means to use it */
 		local_object_close(&child);
 	}
 	return local_end(&parent, dir_after, rc);

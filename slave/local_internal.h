@@ -99,6 +99,9 @@ int local_handle_at(int dir_fd, const char *name, struct local_root *out);
 int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object);
 void local_object_close(struct local_object *object);
 
+/* An object that was found by its name: keep it open after local_object_close(), if it is not already, and there is room. */
+void local_object_keep(struct volume *volume, const struct handle *handle, struct local_object *object);
+
 /**
  * local_object_reopen() - a descriptor for data
  * @object:	a regular file or a directory; anything else would have effects of its own when opened

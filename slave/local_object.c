@@ -112,6 +112,14 @@ static int open_anew(struct local_volume *local, const struct handle *handle, co
 	return 0;
 }
 
+static struct local_root key_of(const struct handle *handle)
+{
+	struct local_root key = { .backend_type = handle->backend_type, .backend_len = handle->backend_len };
+
+	memcpy(key.backend, handle->backend, handle->backend_len);
+	return key;
+}
+
 int local_object_open(struct volume *volume, const struct handle *handle, struct local_object *object)
 {
 	struct local_volume *local = volume->state;
@@ -121,12 +129,20 @@ int local_object_open(struct volume *volume, const struct handle *handle, struct
 		return -ESTALE;
 	if (!patience_may_wait() && !local->is_prompt)
 		return -ERESTART;
-	key = (struct local_root){ .backend_type = handle->backend_type, .backend_len = handle->backend_len };
-	memcpy(key.backend, handle->backend, handle->backend_len);
+	key = key_of(handle);
 	local_identity_root();
 	if (!take_from_cache(local->cache, &key, object))
 		return 0;
 	return patience_may_wait() ? open_anew(local, handle, &key, object) : -ERESTART;
+}
+
+void local_object_keep(struct volume *volume, const struct handle *handle, struct local_object *object)
+{
+	struct local_volume *local = volume->state;
+	struct local_root key = key_of(handle);
+
+	if (object->st.st_nlink)
+		object->open = local_cache_add(local->cache, &key, object->fd);
 }
 
 void local_object_close(struct local_object *object)
