@@ -105,8 +105,9 @@ static size_t reader_lacks(const struct record_reader *reader)
 }
 
 /*
- * A record that is longer than what usually comes at once gets memory as it arrives, twice as much each time: whoever
- * only announces a megabyte gets no megabyte. The last step is exact.
+ * A record that is longer than what usually comes at once gets memory as it arrives, four times as much each time: whoever
+ * only announces a megabyte gets no megabyte, and little is copied from one to the next. The last step is exact, and at
+ * most eight times what is there.
  */
 static size_t long_room(struct record_reader *reader, size_t lacks)
 {
@@ -114,7 +115,7 @@ static size_t long_room(struct record_reader *reader, size_t lacks)
 	size_t room = reader->capacity - reader->end;
 
 	if (room < lacks && room < RECORD_READ_MIN) {
-		room = lacks < 3 * used ? lacks : used;
+		room = lacks <= 7 * used ? lacks : 3 * used;
 		if (reader_grow(reader, room) < 0)
 			return 0;
 		room = reader->capacity - reader->end;
