@@ -21,6 +21,8 @@ int local_quota(struct volume *volume, enum backend_quota_kind kind, uint32_t id
 	const struct local_volume *local = volume->state;
 	struct dqblk found = { 0 };
 
+	/* Of others than oneself the kernel tells CAP_SYS_ADMIN only; a worker may have none since its last client. */
+	local_identity_root();
 	if (syscall(SYS_quotactl_fd, local->root_fd, QCMD((unsigned int)Q_GETQUOTA, types[kind]), id, &found))
 		return -errno;
 	*out = (struct backend_quota){

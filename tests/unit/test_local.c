@@ -1125,6 +1125,37 @@ static bool mount_with_quotas(void)
 	return private_mounts() && system(command) == 0;
 }
 
+struct question_of_worker {
+	struct handle object;
+	int rc;
+};
+
+/* On a thread that served Alice last, as a worker of many clients has served somebody. */
+static void *ask_after_alice(void *arg)
+{
+	struct question_of_worker *question = arg;
+	struct backend_quota quota;
+	struct stat st;
+	int allowed;
+
+	ck_assert_int_eq(backend->access(volume, &alice, &question->object, R_OK, &allowed, &st), 0);
+	question->rc = backend->quota(volume, BACKEND_QUOTA_USER, 4242, &quota);
+	return NULL;
+}
+
+/* Without quotas, too: who may ask is told that there are none, who may not is not told. */
+START_TEST(quotas_are_told_whoever_was_served_before)
+{
+	struct question_of_worker question = { .object = volume->root };
+	struct backend_quota quota;
+	pthread_t worker;
+
+	ck_assert_int_eq(pthread_create(&worker, NULL, ask_after_alice, &question), 0);
+	ck_assert_int_eq(pthread_join(worker, NULL), 0);
+	ck_assert_int_eq(question.rc, backend->quota(volume, BACKEND_QUOTA_USER, 4242, &quota));
+}
+END_TEST
+
 START_TEST(quotas_are_those_of_the_file_system)
 {
 	struct dqblk limits = { .dqb_bhardlimit = 300, .dqb_bsoftlimit = 100, .dqb_ihardlimit = 10,
@@ -1896,6 +1927,7 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, default_acls_are_inherited);
 	tcase_add_test(tc, acls_that_the_kernel_refuses);
 	tcase_add_test(tc, quotas_are_those_of_the_file_system);
+	tcase_add_test(tc, quotas_are_told_whoever_was_served_before);
 }
 
 static void add_directory(TCase *tc)
