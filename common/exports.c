@@ -434,6 +434,19 @@ bool exports_divide(struct exports *exports, uint32_t volume)
 	return place && place->first < place->end;
 }
 
+bool exports_name(struct exports *exports, uint32_t volume, const char *path)
+{
+	const struct place *place = table_follow(exports) == 0 ? place_of(exports, volume) : NULL;
+	char clean[PATH_MAX];
+
+	if (!place || path_clean(path, clean) < 0)
+		return false;
+	for (size_t i = place->first; i < place->end; i++)
+		if (leads_to(clean, exports->list[i].path + place->path_len))
+			return true;
+	return false;
+}
+
 static void client_text(const struct export_rule *rule, char *text)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };

@@ -62,6 +62,9 @@ int exports_rights_at(struct exports *exports, uint32_t volume, const char *path
 /* Does an export lead into the volume? Then handles must tell where their objects are. */
 bool exports_divide(struct exports *exports, uint32_t volume);
 
+/* Does an export lead to a place in a volume, or through it? Then rights depend on its name. @path: as exports_rights_at() */
+bool exports_name(struct exports *exports, uint32_t volume, const char *path);
+
 /**
  * exports_next_client() - the clients of an export, as their administrator wrote them, without options
  * @export:	borrowed

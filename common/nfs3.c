@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,6 +185,30 @@ static int check_way_up(const struct nfs3_op *op, const char *path)
 	return exports_rights_at(op->service->exports, op->object.volume, above, &op->call->client, &rights, NULL);
 }
 
+static bool is_named_by_export(const struct nfs3_op *op, const char *directory, const filename3 *name)
+{
+	char path[PATH_MAX + NFS3_NAME_BYTES];
+
+	snprintf(path, sizeof(path), "%s/%.*s", directory, (int)name->filename3_len, name->filename3_val);
+	return exports_name(op->service->exports, op->object.volume, path);
+}
+
+/*
+ * What the path of an export names keeps its name, and no other object gets it, for the rights are bound to it: who may write
+ * around a part of a volume but not in it could open it by moving it away. The kernel guards mount points so.
+ */
+static int check_names(const struct nfs3_op *op, const struct nfs3_places *places)
+{
+	const RENAME3args *args = &op->args.rename;
+
+	if (op->procedure->run != nfs3_rename)
+		return 0;
+	if (is_named_by_export(op, places->object, &args->from.name) ||
+	    is_named_by_export(op, places->second, &args->to.name))
+		return -EACCES;
+	return 0;
+}
+
 /* What concerns two objects needs both in one export, as with knfsd. */
 static int rights_at(struct nfs3_op *op, const struct nfs3_places *places)
 {
@@ -198,7 +223,9 @@ static int rights_at(struct nfs3_op *op, const struct nfs3_places *places)
 	if (err || !op->procedure->second)
 		return err;
 	err = exports_rights_at(exports, volume, places->second, client, &rights, &second_id);
-	return !err && id != second_id ? -EXDEV : err;
+	if (!err && id != second_id)
+		err = -EXDEV;
+	return err ? err : check_names(op, places);
 }
 
 /* The call keeps them. Return: as file_service_groups() */

@@ -694,6 +694,40 @@ static int fake_quota(struct volume *volume, enum backend_quota_kind kind, uint3
 	return 0;
 }
 
+/* The first name in @directory, or else any; up to the root. */
+static const struct link *link_to(const struct fake *fake, uint64_t id, uint64_t directory)
+{
+	const struct link *any = NULL;
+
+	for (size_t i = 0; i < FAKE_NODES_MAX; i++) {
+		if (fake->links[i].id != id)
+			continue;
+		if (!directory || fake->links[i].dir == directory)
+			return &fake->links[i];
+		any = &fake->links[i];
+	}
+	return any;
+}
+
+static int fake_place(struct volume *volume, const struct handle *object, const struct handle *directory, char *path)
+{
+	const struct node *node = node_of(volume, object), *parent = directory ? node_of(volume, directory) : NULL;
+	char below[PATH_MAX] = "";
+	const struct link *link;
+
+	if (!node)
+		return -ESTALE;
+	for (uint64_t id = node->id, in = parent ? parent->id : 0; id != FAKE_ROOT; id = link->dir, in = 0) {
+		link = link_to(volume->state, id, in);
+		if (!link)
+			return -ESTALE;
+		snprintf(path, PATH_MAX, "%s%s%s", link->name, *below ? "/" : "", below);
+		strcpy(below, path);
+	}
+	strcpy(path, below);
+	return 0;
+}
+
 static const struct backend fake_backend = {
 	.name = "fake",
 	.getattr = fake_getattr,
@@ -712,6 +746,7 @@ static const struct backend fake_backend = {
 	.rename = fake_rename,
 	.link = fake_link,
 	.readdir = fake_readdir,
+	.place = fake_place,
 	.statfs = fake_statfs,
 	.limits = fake_limits,
 	.commit = fake_commit,

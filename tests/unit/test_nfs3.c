@@ -611,16 +611,11 @@ START_TEST(a_late_write_changes_nothing)
 }
 END_TEST
 
-/* Nobody may write any more. */
-static void withdraw_rights(void)
+static void export_put(uint32_t id, const char *path, const char *clients)
 {
 	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_PUT, .item.kind = NS_EXPORT };
 
-	change.item.ns_item_u.export_ = (ns_export){
-		.id = 1,
-		.path = (char *)"/",
-		.clients = (char *)"10.9.0.0/16(ro,insecure)",
-	};
+	change.item.ns_item_u.export_ = (ns_export){ .id = id, .path = (char *)path, .clients = (char *)clients };
 	ck_assert_int_eq(namespace_apply(ns, &change), 0);
 }
 
@@ -631,7 +626,7 @@ START_TEST(rights_are_checked_of_duplicates_too)
 	call_first(NFS3_MKDIR, (xdrproc_t)xdr_MKDIR3args, &mkdir);
 	is_repeated = true;
 	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3_OK);
-	withdraw_rights();
+	export_put(1, "/", "10.9.0.0/16(ro,insecure)"); /* nobody may write any more */
 	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3ERR_ROFS);
 	client = "10.0.0.1";
 	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3ERR_ACCES);
@@ -710,6 +705,46 @@ START_TEST(names_move_within_a_volume_only)
 	rename.to.dir.data.data_val[9] ^= 1;
 	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
 	ck_assert_int_eq(renamed.status, NFS3ERR_BADHANDLE);
+}
+END_TEST
+
+static nfs_fh3 make_directory(nfs_fh3 dir, const char *name)
+{
+	MKDIR3args mkdir = { .where = { .dir = dir, .name = text(name) } };
+	CREATE3res made;
+	nfs_fh3 found;
+
+	NFS(NFS3_MKDIR, MKDIR3args, &mkdir, CREATE3res, &made);
+	ck_assert_int_eq(made.status, NFS3_OK);
+	found = fh_copy(&made.CREATE3res_u.resok.obj.post_op_fh3_u.handle);
+	FORGET(CREATE3res, &made);
+	return found;
+}
+
+static nfsstat3 move(nfs_fh3 dir, const char *from, const char *to)
+{
+	RENAME3args rename = { .from = { .dir = dir, .name = text(from) }, .to = { .dir = dir, .name = text(to) } };
+	RENAME3res renamed;
+
+	NFS(NFS3_RENAME, RENAME3args, &rename, RENAME3res, &renamed);
+	return renamed.status;
+}
+
+/* A part of a volume that another client has: who has the rest can't make it his own by moving what leads there. */
+START_TEST(the_way_to_an_export_is_not_moved)
+{
+	nfs_fh3 root = volume_root(), home = make_directory(root, "home"), alice = make_directory(home, "alice");
+
+	make_directory(root, "other");
+	ck_assert_int_eq(move(root, "other", "still-other"), NFS3_OK);
+	export_put(9, "/disk0/home/alice", "10.0.0.5");
+	ck_assert_int_eq(getattr(alice, NULL), NFS3ERR_ACCES);
+	ck_assert_int_eq(move(home, "alice", "bob"), NFS3ERR_ACCES);
+	ck_assert_int_eq(move(root, "home", "else"), NFS3ERR_ACCES);
+	ck_assert_int_eq(move(root, "still-other", "home"), NFS3ERR_ACCES);
+	ck_assert_int_eq(getattr(alice, NULL), NFS3ERR_ACCES);
+	make_directory(home, "alice2");
+	ck_assert_int_eq(move(home, "alice2", "alice3"), NFS3_OK);
 }
 END_TEST
 
@@ -1389,6 +1424,7 @@ int main(void)
 	tcase_add_test(tc, rights_are_checked_of_duplicates_too);
 	tcase_add_test(tc, all_kinds_of_objects);
 	tcase_add_test(tc, names_move_within_a_volume_only);
+	tcase_add_test(tc, the_way_to_an_export_is_not_moved);
 	tcase_add_test(tc, mount_points_are_crossed_both_ways);
 	tcase_add_loop_test(tc, a_forged_handle_is_refused, 0, sizeof(every) / sizeof(every[0]));
 	tcase_add_loop_test(tc, an_unknown_volume_is_stale, 0, sizeof(every) / sizeof(every[0]));
