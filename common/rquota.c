@@ -147,9 +147,8 @@ static bool is_member(const struct credentials *who, uint32_t gid)
 	return who->gid == gid;
 }
 
-/* Whether the export lets the client's address in, from whatever port. */
-static bool is_exported(struct exports *exports, uint32_t volume, const char *path,
-			const struct sockaddr_storage *client)
+/* Whether the export lets the client's address in, from whatever port. Return: as exports_rights_at() */
+static int check_export(struct exports *exports, uint32_t volume, const char *path, const struct sockaddr_storage *client)
 {
 	struct sockaddr_storage address = *client;
 	struct export_rights rights;
@@ -158,26 +157,50 @@ static bool is_exported(struct exports *exports, uint32_t volume, const char *pa
 		((struct sockaddr_in6 *)&address)->sin6_port = 0;
 	else
 		((struct sockaddr_in *)&address)->sin_port = 0;
-	return exports_rights_at(exports, volume, path, &address, &rights, NULL) == 0;
+	return exports_rights_at(exports, volume, path, &address, &rights, NULL);
 }
 
-static bool may_ask(const struct file_service *service, uint32_t volume, const char *path,
-		    const struct question *question)
+/* Return: 0; EXPORTS_UNKNOWN; -EACCES, -EINPROGRESS, -ENOMEM */
+static int check_rights(const struct file_service *service, uint32_t volume, const char *path,
+			const struct question *question)
 {
 	const struct credentials *who = &question->call->who;
+	int err = check_export(service->exports, volume, path, &question->call->client);
 
-	if (!is_exported(service->exports, volume, path, &question->call->client))
-		return false;
-	if (who->uid == 0)
-		return true;
-	return question->kind == BACKEND_QUOTA_USER ? who->uid == question->id : is_member(who, question->id);
+	if (err || who->uid == 0)
+		return err;
+	if (question->kind == BACKEND_QUOTA_USER)
+		return who->uid == question->id ? 0 : -EACCES;
+	return is_member(who, question->id) ? 0 : -EACCES;
+}
+
+static void dispatch_get(struct file_service *service, struct rpc_call *call);
+
+static void answer_from_volume(struct file_service *service, uint32_t volume, const char *path,
+			       struct question *question)
+{
+	struct rpc_call *call = question->call;
+	uint32_t node = 0;
+	int err = check_rights(service, volume, path, question);
+
+	if (err == EXPORTS_UNKNOWN && file_service_wait(service, call, dispatch_get) == 0)
+		return;
+	if (!err)
+		err = file_service_find(service, volume, call->transport, &question->volume, &node);
+	if (err == -EACCES)
+		reply_status(call, RQUOTA_EPERM);
+	else if (err)
+		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0); /* perhaps later */
+	else if (!question->volume)
+		file_service_relay(service, node, call);
+	else
+		ask_backend(service, question);
 }
 
 static void answer(struct file_service *service, const char *path, struct question *question)
 {
 	const struct namespace *ns = service->options.ns;
 	const ns_entry *entry;
-	uint32_t node = 0;
 	const char *rest;
 
 	if (!namespace_cluster(ns)) {
@@ -187,14 +210,8 @@ static void answer(struct file_service *service, const char *path, struct questi
 	entry = namespace_walk(ns, path, &rest);
 	if (!entry || entry->volume == NAMESPACE_ROOT_VOLUME)
 		reply_status(question->call, RQUOTA_NOQUOTA);
-	else if (!may_ask(service, entry->volume, rest, question))
-		reply_status(question->call, RQUOTA_EPERM);
-	else if (file_service_find(service, entry->volume, question->call->transport, &question->volume, &node))
-		rpc_reply_error(question->call, RPC_ACCEPT_SYSTEM_ERR, 0, 0); /* perhaps later */
-	else if (!question->volume)
-		file_service_relay(service, node, question->call);
 	else
-		ask_backend(service, question);
+		answer_from_volume(service, entry->volume, rest, question);
 }
 
 /* The two versions' arguments as one. Return: 0; -EBADMSG */

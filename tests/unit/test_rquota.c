@@ -12,6 +12,8 @@
 
 #include <arpa/inet.h>
 #include <check.h>
+#include <event2/event.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,26 @@ static struct file_service *service;
 static struct rpc_server server;
 static struct rpc_call last;
 static uint32_t relayed_to;
+static struct event_base *base;
+static bool is_done;
+
+/* These take the place of the C library's in this program: every host is 192.0.2.1, or nobody knows. */
+static int lookup_error;
+static struct sockaddr_in host_address = { .sin_family = AF_INET };
+static struct addrinfo host = { .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&host_address };
+
+int getaddrinfo(const char *name, const char *port, const struct addrinfo *hints, struct addrinfo **found)
+{
+	(void)name, (void)port, (void)hints;
+	inet_pton(AF_INET, "192.0.2.1", &host_address.sin_addr);
+	*found = &host;
+	return lookup_error;
+}
+
+void freeaddrinfo(struct addrinfo *found)
+{
+	(void)found;
+}
 
 static struct volume *find_volume(uint32_t id, void *arg)
 {
@@ -43,6 +65,9 @@ static void setup(void)
 	static struct rpc_program programs[FILE_SERVICE_PROGRAMS + 1];
 	size_t count;
 
+	base = event_base_new();
+	options.base = base;
+	lookup_error = 0;
 	options.ns = ns = fake_namespace_new();
 	volume = fake_volume_new();
 	service = file_service_new(&options);
@@ -57,11 +82,13 @@ static void teardown(void)
 	file_service_free(service);
 	fake_volume_free(volume);
 	namespace_free(ns);
+	event_base_free(base);
 }
 
 static void on_done(struct rpc_call *call)
 {
 	(void)call;
+	is_done = true;
 }
 
 struct asker {
@@ -89,7 +116,10 @@ static uint32_t call(const struct asker *asker, uint32_t version, uint32_t proce
 	in->sin_family = AF_INET;
 	in->sin_port = htons(asker->port);
 	inet_pton(AF_INET, asker->address, &in->sin_addr);
+	is_done = false;
 	rpc_dispatch(&server, &last);
+	while (!is_done)
+		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
 	*results = bytes_reader_init(last.reply + RPC_REPLY_HEADROOM, last.reply_len);
 	bytes_take(results, 5 * 4);
 	accepted = bytes_get_be32(results);
@@ -132,6 +162,38 @@ static const struct {
 	{ "a kind that there is not", "/disk0", { "10.9.0.1", 700, 0, 0, 0 }, 2, 0, REFUSED + RPC_ACCEPT_GARBAGE_ARGS },
 	{ "of a disk that is away", "/gone", { "10.9.0.1", 700, 0, 0, 0 }, 0, 0, REFUSED + RPC_ACCEPT_SYSTEM_ERR },
 };
+
+static void export_to_host(void)
+{
+	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_PUT, .item.kind = NS_EXPORT };
+
+	change.item.ns_item_u.export_ = (ns_export){ .id = 9, .path = (char *)"/disk0", .clients = (char *)"host.example" };
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+}
+
+/* The first call of a client finds nothing known of its host. */
+START_TEST(a_question_waits_for_a_name)
+{
+	struct asker asker = { "192.0.2.1", 700, ALICE, 100, 50 }, other = { "192.0.2.2", 700, ALICE, 100, 50 };
+	struct bytes_reader results;
+
+	export_to_host();
+	ck_assert_uint_eq(ask(&asker, "/disk0", BACKEND_QUOTA_USER, ALICE, &results), RQUOTA_OK);
+	ck_assert_uint_eq(ask(&other, "/disk0", BACKEND_QUOTA_USER, ALICE, &results), RQUOTA_EPERM);
+}
+END_TEST
+
+/* That the name server is away does not mean that the client may not ask. */
+START_TEST(a_question_of_who_is_not_known_is_not_refused)
+{
+	struct asker asker = { "192.0.2.1", 700, ALICE, 100, 50 };
+	struct bytes_reader results;
+
+	lookup_error = EAI_AGAIN;
+	export_to_host();
+	ck_assert_uint_eq(ask(&asker, "/disk0", BACKEND_QUOTA_USER, ALICE, &results), REFUSED + RPC_ACCEPT_SYSTEM_ERR);
+}
+END_TEST
 
 START_TEST(who_may_ask_what)
 {
@@ -210,6 +272,8 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	tcase_add_test(tc, a_question_waits_for_a_name);
+	tcase_add_test(tc, a_question_of_who_is_not_known_is_not_refused);
 	tcase_add_loop_test(tc, who_may_ask_what, 0, sizeof(questions) / sizeof(questions[0]));
 	tcase_add_test(tc, the_volumes_owner_is_asked);
 	tcase_add_test(tc, version_1_and_the_bytes);
