@@ -65,7 +65,10 @@ struct file_service_counters {
 
 struct file_service *file_service_new(const struct file_service_options *options);
 
-/* Calls that wait for a name get no answer. There must come no more calls. */
+/*
+ * Calls that wait for a name get no answer, nor do those whose objects' places are being sought. There must come no more calls, and
+ * the workers must still be there: their work is called done later.
+ */
 void file_service_stop(struct file_service *service);
 void file_service_free(struct file_service *service);
 

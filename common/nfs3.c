@@ -477,7 +477,9 @@ static void search_done(struct work *work)
 {
 	struct nfs3_search *search = (struct nfs3_search *)work;
 
-	if (search->err)
+	if (search->op.service->stopping)
+		rpc_reply_nothing(search->op.call);
+	else if (search->err)
 		reply(&search->op, search->err);
 	else
 		answer_again(search->op.service, search->op.call, &search->places);

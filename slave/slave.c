@@ -884,9 +884,10 @@ void slave_free(struct slave *slave, bool for_good)
 		volumes_use_workers(slave->volumes, NULL);
 	if (slave->tidy)
 		event_free(slave->tidy);
-	workers_free(slave->workers);
+	/* First, or what the workers have found would begin work that nobody does any more. */
 	if (slave->files)
 		file_service_stop(slave->files);
+	workers_free(slave->workers);
 	if (slave->relay)
 		relay_set_scp(slave->relay, NULL);
 	if (slave->locks) {

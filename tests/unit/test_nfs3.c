@@ -9,11 +9,13 @@
 #include "common/file_service.h"
 #include "common/mount3_xdr.h"
 #include "common/nfs3_internal.h"
+#include "common/workers.h"
 #include "tests/unit/fake_volume.h"
 
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,9 +86,12 @@ static void teardown(void)
 	namespace_free(ns);
 }
 
+static unsigned int dones;
+
 static void on_done(struct rpc_call *call)
 {
 	(void)call;
+	dones++;
 }
 
 static struct sockaddr_storage client_address(void)
@@ -100,9 +105,7 @@ static struct sockaddr_storage client_address(void)
 	return ss;
 }
 
-/* Make the call. Return: the accept status; @results: what stands behind it, until the next call */
-static uint32_t call_bytes(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len,
-			   struct bytes_reader *results)
+static void send_bytes(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len)
 {
 	static uint8_t record[RPC_RECORD_MAX];
 	static uint32_t time_stamp; /* in the credentials: another one each time, as some clients do */
@@ -119,6 +122,13 @@ static uint32_t call_bytes(uint32_t program, uint32_t version, uint32_t procedur
 	last = (struct rpc_call){ .record = record, .record_len = w.written, .transport = transport,
 				  .client = client_address(), .done = on_done };
 	rpc_dispatch(&server, &last);
+}
+
+/* Make the call. Return: the accept status; @results: what stands behind it, until the next call */
+static uint32_t call_bytes(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len,
+			   struct bytes_reader *results)
+{
+	send_bytes(program, version, procedure, args, len);
 	*results = bytes_reader_init(last.reply + RPC_REPLY_HEADROOM, last.reply_len);
 	ck_assert_ptr_nonnull(bytes_take(results, 5 * 4));
 	return bytes_get_be32(results);
@@ -745,6 +755,33 @@ START_TEST(the_way_to_an_export_is_not_moved)
 	ck_assert_int_eq(getattr(alice, NULL), NFS3ERR_ACCES);
 	make_directory(home, "alice2");
 	ck_assert_int_eq(move(home, "alice2", "alice3"), NFS3_OK);
+}
+END_TEST
+
+/* The device stops while it finds out where a directory is: nothing is begun any more, and the client asks elsewhere. */
+START_TEST(a_search_ends_with_the_service)
+{
+	struct file_service_options options = { .ns = ns, .self = 1, .find_volume = find_volume };
+	struct event_base *base = event_base_new();
+	nfs_fh3 root = volume_root();
+	uint8_t args[4 + HANDLE_MAX];
+	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
+	size_t count;
+
+	export_put(9, "/disk0/home", "10.0.0.5");
+	file_service_free(service);
+	ck_assert_int_eq(workers_new(base, 2, &options.workers), 0);
+	service = file_service_new(&options);
+	memcpy(programs, file_service_programs(service, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+	nfs3_put_opaque(&w, root.data.data_val, root.data.data_len);
+	dones = 0;
+	send_bytes(NFS_PROGRAM, 3, NFS3_FSSTAT, args, w.written);
+	ck_assert_uint_eq(dones, 0);
+	file_service_stop(service);
+	workers_free(options.workers);
+	ck_assert_uint_eq(dones, 1);
+	ck_assert_uint_eq(last.reply_len, 0);
+	event_base_free(base);
 }
 END_TEST
 
@@ -1425,6 +1462,7 @@ int main(void)
 	tcase_add_test(tc, all_kinds_of_objects);
 	tcase_add_test(tc, names_move_within_a_volume_only);
 	tcase_add_test(tc, the_way_to_an_export_is_not_moved);
+	tcase_add_test(tc, a_search_ends_with_the_service);
 	tcase_add_test(tc, mount_points_are_crossed_both_ways);
 	tcase_add_loop_test(tc, a_forged_handle_is_refused, 0, sizeof(every) / sizeof(every[0]));
 	tcase_add_loop_test(tc, an_unknown_volume_is_stale, 0, sizeof(every) / sizeof(every[0]));
