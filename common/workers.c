@@ -29,13 +29,14 @@ struct workers {
 	pthread_mutex_t mutex;
 	pthread_cond_t has_work;
 	struct lane_list lanes; /* under the mutex, as all up to `stopping`; who was served last is last */
-	unsigned int lane_count;
+	unsigned int running;
 	struct work_list finished;
 	bool stopping;
+	unsigned int threads_max; /* never changes */
 
 	/* The loop's. */
 	pthread_t *threads;
-	unsigned int thread_count;
+	unsigned int thread_count; /* started */
 	int wakeup; /* eventfd: there is something in `finished` */
 	struct event *on_wakeup;
 };
@@ -53,18 +54,21 @@ static struct lane *lane_get(struct workers *workers, const void *key)
 	lane->key = key;
 	STAILQ_INIT(&lane->waiting);
 	TAILQ_INSERT_TAIL(&workers->lanes, lane, link);
-	workers->lane_count++;
 	return lane;
 }
 
+/*
+ * A lane may have as many threads as are left. So one that hangs takes half of them, the next one a quarter, and there is
+ * something left for a few more, whoever came first. Source: Choudhury and Hahne, "Dynamic queue length thresholds for
+ * shared-memory packet switches" (1998), with a factor of one
+ */
 static bool may_run(const struct workers *workers, const struct lane *lane)
 {
-	unsigned int share = workers->thread_count / (workers->lane_count + 1);
 	const struct work *first = STAILQ_FIRST(&lane->waiting);
 
 	if (!first || (first->is_last && lane->running))
 		return false;
-	return lane->running < (share ? share : 1);
+	return lane->running < workers->threads_max - workers->running;
 }
 
 static struct lane *next_lane(struct workers *workers)
@@ -84,19 +88,10 @@ static struct work *take_work(struct workers *workers, struct lane *lane)
 
 	STAILQ_REMOVE_HEAD(&lane->waiting, link);
 	lane->running++;
+	workers->running++;
 	TAILQ_REMOVE(&workers->lanes, lane, link);
 	TAILQ_INSERT_TAIL(&workers->lanes, lane, link);
 	return work;
-}
-
-/* The others have more threads now. Who finishes takes the next work itself; this is about the threads that wait. */
-static void lane_end(struct workers *workers, struct lane *lane)
-{
-	TAILQ_REMOVE(&workers->lanes, lane, link);
-	workers->lane_count--;
-	free(lane);
-	if (next_lane(workers))
-		pthread_cond_broadcast(&workers->has_work);
 }
 
 static void finish(struct workers *workers, struct lane *lane, struct work *work)
@@ -107,8 +102,11 @@ static void finish(struct workers *workers, struct lane *lane, struct work *work
 	if (first)
 		eventfd_write(workers->wakeup, 1);
 	lane->running--;
-	if (!lane->running && STAILQ_EMPTY(&lane->waiting))
-		lane_end(workers, lane);
+	workers->running--;
+	if (!lane->running && STAILQ_EMPTY(&lane->waiting)) {
+		TAILQ_REMOVE(&workers->lanes, lane, link);
+		free(lane);
+	}
 }
 
 static void *worker(void *arg)
@@ -125,6 +123,8 @@ static void *worker(void *arg)
 		if (!lane)
 			break;
 		work = take_work(workers, lane);
+		if (next_lane(workers)) /* what ended may have made room for more than one */
+			pthread_cond_signal(&workers->has_work);
 		pthread_mutex_unlock(&workers->mutex);
 		work->run(work);
 		pthread_mutex_lock(&workers->mutex);
@@ -185,6 +185,7 @@ int workers_new(struct event_base *base, unsigned int threads, struct workers **
 	pthread_mutex_init(&workers->mutex, NULL);
 	pthread_cond_init(&workers->has_work, NULL);
 	TAILQ_INIT(&workers->lanes);
+	workers->threads_max = threads;
 	STAILQ_INIT(&workers->finished);
 	workers->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	workers->threads = calloc(threads, sizeof(*workers->threads));

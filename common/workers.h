@@ -5,9 +5,8 @@
  * The loop submits; a worker runs; the loop is told. Nothing else is shared between the two: while `run` runs the
  * work belongs to the worker, before and after to the loop.
  *
- * Work has a lane: the volume it is about. Each lane in which there is work may keep a fair share of the threads busy, and
- * one share is left for a lane that has no work yet: a disk that does not answer keeps its own clients waiting and
- * nobody else's.
+ * Work has a lane: the volume it is about. A lane may have as many threads as are left for others: a disk that does not
+ * answer keeps its own clients waiting and nobody else's. With 32 threads that holds for five such disks at a time.
  *
  * Ownership: the submitter embeds and owns the work; it must live until `done`.
  * Threads: all calls from the loop's thread; `run` is called on a worker's, `done` on the loop's.
