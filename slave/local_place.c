@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { SCAN_BYTES = 32768 };
@@ -39,7 +40,29 @@ static int path_told(int fd, char path[static PATH_MAX])
 	return 0;
 }
 
-/* Return: 0; -ESTALE if it is not inside, or not told: something unconnected says "/" */
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/*
+ * The kernel writes it behind the path of a name that was removed, though the inode may have others; and anything may be called
+ * so.
+ */
+#define REMOVED " (deleted)"
+
+static bool is_removed(const struct local_volume *local, int fd, const char *path)
+{
+	size_t len = strlen(path), mark_len = strlen(REMOVED);
+	struct stat st, named;
+
+	if (len < mark_len || strcmp(path + len - mark_len, REMOVED) != 0)
+		return false;
+	return fstat(fd, &st) || fstatat(local->root_fd, path, &named, AT_SYMLINK_NOFOLLOW) ||
+	       !is_same(&st, &named);
+}
+
+/* Return: 0; -ESTALE if it is not inside, not there any more, or not told: something unconnected says "/" */
 static int path_inside(const struct local_volume *local, int fd, char path[static PATH_MAX])
 {
 	char root[PATH_MAX], whole[PATH_MAX];
@@ -54,7 +77,7 @@ static int path_inside(const struct local_volume *local, int fd, char path[stati
 	if (strncmp(whole, root, len) != 0 || (whole[len] && whole[len] != '/'))
 		return -ESTALE;
 	strcpy(path, whole + len + strspn(whole + len, "/"));
-	return 0;
+	return is_removed(local, fd, path) ? -ESTALE : 0;
 }
 
 static bool is_connected(const struct local_volume *local, int fd, char path[static PATH_MAX])
@@ -108,24 +131,27 @@ static int find_in(struct volume *volume, const struct local_object *directory, 
 		rc = local_object_find(volume, directory, name, &found);
 	if (rc)
 		return rc;
-	rc = found.st.st_ino == object->st.st_ino ? path_inside(volume->state, found.fd, path) : -ESTALE;
+	rc = is_same(&found.st, &object->st) ? path_inside(volume->state, found.fd, path) : -ESTALE;
 	local_object_close(&found);
 	return rc;
 }
 
-/* With a directory where it may be. */
+/* With a directory where it may be. What has one name only is where that is. */
 static int place_in(struct volume *volume, const struct local_object *object, const struct handle *directory,
 		    char path[static PATH_MAX])
 {
+	bool is_known = is_connected(volume->state, object->fd, path);
 	struct local_object parent;
 	char parent_path[PATH_MAX];
-	bool is_known = is_connected(volume->state, object->fd, path);
-	int rc = local_object_open(volume, directory, &parent);
+	int rc;
 
+	if (is_known && object->st.st_nlink == 1)
+		return 0;
+	rc = local_object_open(volume, directory, &parent);
 	if (rc)
-		return is_known && object->st.st_nlink == 1 ? 0 : rc;
+		return rc;
 	rc = path_inside(volume->state, parent.fd, parent_path);
-	if (rc == 0 && !(is_known && (object->st.st_nlink == 1 || is_entry_of(path, parent_path))))
+	if (rc == 0 && !(is_known && is_entry_of(path, parent_path)))
 		rc = find_in(volume, &parent, object, path);
 	local_object_close(&parent);
 	return rc;

@@ -1025,6 +1025,102 @@ START_TEST(full_disk_says_so)
 }
 END_TEST
 
+/* --- places --- */
+
+static int link_in(const struct handle *object, const struct handle *dir, const char *name)
+{
+	struct backend_attributes after;
+	struct backend_change change;
+
+	return backend->link(volume, &root_user, object, dir, name, &after, &change);
+}
+
+static int remove_from(const struct handle *dir, const char *name)
+{
+	struct backend_change change;
+
+	return backend->remove(volume, &root_user, dir, name, &change);
+}
+
+/* "" if there is none; until the next call */
+static const char *place_of(const struct handle *object, const struct handle *dir)
+{
+	static char path[PATH_MAX];
+	int rc = backend->place(volume, object, dir, path);
+
+	if (rc) {
+		ck_assert_int_eq(rc, -ESTALE);
+		path[0] = '\0';
+	}
+	return path;
+}
+
+START_TEST(places_follow_what_is_moved)
+{
+	struct handle dir = make_dir("dir", &root_user, 0755), file = make_file_in(&dir, "file", &root_user, 0644);
+
+	ck_assert_str_eq(place_of(&volume->root, NULL), "");
+	ck_assert_str_eq(place_of(&dir, NULL), "dir");
+	ck_assert_str_eq(place_of(&file, NULL), "dir/file");
+	ck_assert_int_eq(rename(at("dir"), at("other")), 0);
+	ck_assert_str_eq(place_of(&dir, NULL), "other");
+	ck_assert_str_eq(place_of(&file, &dir), "other/file");
+	ck_assert_int_eq(rename(at("other/file"), at("file")), 0);
+	ck_assert_str_eq(place_of(&file, &dir), "file");
+	ck_assert_int_eq(rmdir(at("other")), 0);
+	ck_assert_str_eq(place_of(&file, &dir), "file");
+}
+END_TEST
+
+/* Of several names the one counts in the directory where the client found it. */
+START_TEST(places_of_hard_links)
+{
+	struct handle a = make_dir("a", &root_user, 0755), b = make_dir("b", &root_user, 0755);
+	struct handle file = make_file_in(&a, "file", &root_user, 0644);
+
+	ck_assert_int_eq(link_in(&file, &b, "second"), 0);
+	ck_assert_int_eq(link_in(&file, &b, "third"), 0);
+	for (unsigned int restarts = 0; restarts < 2; restarts++) {
+		ck_assert_str_eq(place_of(&file, &a), "a/file");
+		ck_assert(!strncmp(place_of(&file, &b), "b/", 2));
+		ck_assert_str_eq(place_of(&file, &a), "a/file");
+		ck_assert_str_eq(place_of(&file, &volume->root), "");
+		local_close(volume);
+		volume_open(directory);
+	}
+}
+END_TEST
+
+/* Nobody keeps a right to a file by a name that it has no more. */
+START_TEST(a_name_that_was_removed_is_no_place)
+{
+	struct handle a = make_dir("a", &root_user, 0755), b = make_dir("b", &root_user, 0755);
+	struct handle file = make_file_in(&a, "file", &root_user, 0644);
+
+	ck_assert_int_eq(link_in(&file, &b, "second"), 0);
+	ck_assert_str_eq(place_of(&file, &a), "a/file");
+	if (_i)
+		ck_assert_int_eq(remove_from(&a, "file"), 0);
+	else
+		ck_assert_int_eq(unlink(at("a/file")), 0);
+	ck_assert(strncmp(place_of(&file, &a), "a/", 2) != 0);
+	ck_assert(strncmp(place_of(&file, NULL), "a/", 2) != 0);
+	ck_assert_str_eq(place_of(&file, &b), "b/second");
+}
+END_TEST
+
+/* What the kernel writes behind the path of something that is gone may also be a part of a name. */
+START_TEST(a_file_may_be_called_deleted)
+{
+	struct handle dir = make_dir("dir (deleted)", &root_user, 0755);
+	struct handle file = make_file_in(&dir, "file (deleted)", &root_user, 0644);
+
+	ck_assert_str_eq(place_of(&dir, NULL), "dir (deleted)");
+	ck_assert_str_eq(place_of(&file, NULL), "dir (deleted)/file (deleted)");
+	ck_assert_str_eq(place_of(&file, &dir), "dir (deleted)/file (deleted)");
+}
+END_TEST
+
 /* --- access control lists and quotas --- */
 
 static int get_acl(const struct handle *handle, enum backend_acl_kind kind, struct backend_acl *acl)
@@ -1926,6 +2022,10 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, acls_are_obeyed);
 	tcase_add_test(tc, default_acls_are_inherited);
 	tcase_add_test(tc, acls_that_the_kernel_refuses);
+	tcase_add_test(tc, places_follow_what_is_moved);
+	tcase_add_test(tc, places_of_hard_links);
+	tcase_add_loop_test(tc, a_name_that_was_removed_is_no_place, 0, 2);
+	tcase_add_test(tc, a_file_may_be_called_deleted);
 	tcase_add_test(tc, quotas_are_those_of_the_file_system);
 	tcase_add_test(tc, quotas_are_told_whoever_was_served_before);
 }
