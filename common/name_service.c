@@ -4,6 +4,8 @@
 #include "common/name_service.h"
 
 #include "common/clock.h"
+#include "common/log.h"
+#include "common/siphash.h"
 #include "common/workers.h"
 
 #include <arpa/inet.h>
@@ -17,11 +19,14 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 enum { BUCKETS = 4096, ADDRESSES_MAX = 16, NSS_BUFFER_BYTES = 65536 };
 
-enum question_kind { ASK_HOST, ASK_NAME, ASK_NETGROUP, ASK_GROUPS };
+enum question_kind { ASK_HOST, ASK_NAME, ASK_NETGROUP, ASK_GROUPS, ASK_KINDS };
+
+_Static_assert((int)NAME_SERVICE_ASKED_MAX < (int)NAME_SERVICE_ENTRIES, "there is an entry that is not being looked up");
 
 /* What is asked: of an address, a name, both, or a user. The rest is zero, so that keys can be compared whole. */
 struct question {
@@ -40,23 +45,31 @@ struct answer {
 	struct group_set *groups, *groups_without_root;
 };
 
+TAILQ_HEAD(waiters, name_waiter);
+
 struct entry {
 	TAILQ_ENTRY(entry) by_use;
 	LIST_ENTRY(entry) in_bucket;
 	struct question question;
-	bool is_asked; /* a look-up runs */
+	bool is_asked; /* a look-up runs; only then somebody waits */
+	struct waiters waiters;
 	uint64_t answered_ms, tried_ms;
 	struct answer *answer; /* NULL: none yet */
 };
 
-TAILQ_HEAD(waiters, name_waiter);
+/* Those of one kind: many of one do not have another's forgotten, or wait. Its address is their lane. */
+struct kind {
+	TAILQ_HEAD(, entry) entries; /* used last at the end */
+	size_t count;
+	size_t asked_count; /* look-ups that run */
+};
 
 struct name_service {
 	struct workers *workers;
-	TAILQ_HEAD(, entry) entries; /* used last at the end */
+	uint8_t secret[SIPHASH_KEY_BYTES]; /* clients choose uids, and many may choose addresses: not to make a bucket long */
 	LIST_HEAD(, entry) buckets[BUCKETS];
-	size_t count;
-	struct waiters waiters;
+	struct kind kinds[ASK_KINDS];
+	struct entry *asked_last; /* for which NAME_ASKED was the answer */
 	bool stopping; /* read by the threads, too */
 };
 
@@ -140,6 +153,17 @@ static bool has_address(const struct answer *answer, const uint8_t address[stati
 	return false;
 }
 
+/* An address as the name of an address would lead back to it without anybody's agreement. */
+static bool is_address(const char *name)
+{
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *found;
+
+	if (getaddrinfo(name, NULL, &hints, &found) != 0)
+		return false;
+	freeaddrinfo(found);
+	return true;
+}
+
 /* Whoever owns the address writes its name into the DNS; the owner of the name must agree. */
 static int look_up_name(const uint8_t address[static 16], struct answer *answer)
 {
@@ -148,7 +172,7 @@ static int look_up_name(const uint8_t address[static 16], struct answer *answer)
 	char name[NI_MAXHOST];
 	int rc = error_of(getnameinfo((struct sockaddr *)&ss, len, name, sizeof(name), NULL, 0, NI_NAMEREQD));
 
-	if (rc)
+	if (rc || is_address(name))
 		return rc == -ENOENT ? 0 : rc;
 	rc = look_up_host(name, answer);
 	if (rc == 0 && has_address(answer, address) && strlen(name) <= NAME_SERVICE_NAME_MAX)
@@ -260,6 +284,8 @@ static int look_up(const struct question *question, struct answer *answer)
 		return look_up_netgroup(question, answer);
 	case ASK_GROUPS:
 		return look_up_groups(question->uid, answer);
+	case ASK_KINDS:
+		break;
 	}
 	return -EINVAL;
 }
@@ -283,51 +309,65 @@ static void answer_free(struct answer *answer)
 	free(answer);
 }
 
-static void entry_free(struct name_service *names, struct entry *entry)
+static struct kind *kind_of(struct name_service *names, const struct question *question)
 {
-	TAILQ_REMOVE(&names->entries, entry, by_use);
+	return &names->kinds[question->kind];
+}
+
+static void entry_free(struct kind *kind, struct entry *entry)
+{
+	TAILQ_REMOVE(&kind->entries, entry, by_use);
 	LIST_REMOVE(entry, in_bucket);
-	names->count--;
+	kind->count--;
 	answer_free(entry->answer);
 	free(entry);
 }
 
-/* Those who come while others are told wait for the next time. */
-static void tell_all(struct name_service *names)
+/* Those who ask again may have to wait again. */
+static void tell(struct waiters *waiters)
 {
-	struct waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct name_waiter *waiter;
 
-	TAILQ_CONCAT(&waiters, &names->waiters, link);
-	while ((waiter = TAILQ_FIRST(&waiters))) {
-		TAILQ_REMOVE(&waiters, waiter, link);
+	while ((waiter = TAILQ_FIRST(waiters))) {
+		TAILQ_REMOVE(waiters, waiter, link);
 		waiter->told(waiter);
 	}
+}
+
+/* Takes @answer. A failure does not take the place of an answer that there is. */
+static void answer_take(struct entry *entry, struct answer *answer)
+{
+	entry->tried_ms = clock_monotonic_ms();
+	if (answer->rc && entry->answer) {
+		answer_free(answer);
+		return;
+	}
+	answer_free(entry->answer);
+	entry->answer = answer;
+	entry->answered_ms = entry->tried_ms;
 }
 
 static void lookup_done(struct work *work)
 {
 	struct lookup *lookup = (struct lookup *)work;
+	struct waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct name_service *names = lookup->names;
 	struct entry *entry = lookup->entry;
 
 	entry->is_asked = false;
-	entry->tried_ms = clock_monotonic_ms();
-	if (lookup->answer->rc == 0 || !entry->answer) {
-		answer_free(entry->answer);
-		entry->answer = lookup->answer;
-		entry->answered_ms = entry->tried_ms;
-	} else {
-		answer_free(lookup->answer);
-	}
+	kind_of(names, &entry->question)->asked_count--;
+	answer_take(entry, lookup->answer);
 	free(lookup);
-	tell_all(names);
+	if (names->asked_last == entry)
+		names->asked_last = NULL;
+	TAILQ_CONCAT(&waiters, &entry->waiters, link);
+	tell(&waiters); /* the entry may be gone */
 }
 
 /* A name server that does not answer holds up those who ask it, not those whose groups are in a file. */
 static void ask(struct name_service *names, struct entry *entry)
 {
-	static const char lanes[ASK_GROUPS + 1];
+	struct kind *kind = kind_of(names, &entry->question);
 	struct lookup *lookup = calloc(1, sizeof(*lookup));
 	struct answer *answer = calloc(1, sizeof(*answer));
 
@@ -337,66 +377,78 @@ static void ask(struct name_service *names, struct entry *entry)
 		return;
 	}
 	*lookup = (struct lookup){
-		.work = { .lane = &lanes[entry->question.kind], .run = lookup_run, .done = lookup_done },
+		.work = { .lane = kind, .run = lookup_run, .done = lookup_done },
 		.names = names,
 		.entry = entry,
 		.question = entry->question,
 		.answer = answer,
 	};
 	entry->is_asked = workers_submit(names->workers, &lookup->work) == 0;
+	kind->asked_count += entry->is_asked;
 	if (!entry->is_asked) {
 		free(lookup);
 		free(answer);
 	}
 }
 
-/* FNV-1a: the questions are made of the exports', of addresses and of uids, nothing that a client could choose freely. */
-static size_t bucket_of(const struct question *question)
+static size_t bucket_of(const struct name_service *names, const struct question *question)
 {
-	const uint8_t *bytes = (const uint8_t *)question;
 	size_t len = offsetof(struct question, name) + strlen(question->name);
-	uint64_t hash = 14695981039346656037u;
 
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * 1099511628211u;
-	return hash % BUCKETS;
+	return siphash(names->secret, (const uint8_t *)question, (unsigned int)len) % BUCKETS;
 }
 
-/* Those that are being looked up stay; there are never many, as the threads are few and clients wait. */
-static void make_room(struct name_service *names)
+/* Those that are being looked up stay. */
+static void make_room(struct kind *kind)
 {
 	struct entry *entry, *next;
 
-	for (entry = TAILQ_FIRST(&names->entries); entry && names->count >= NAME_SERVICE_ENTRIES; entry = next) {
+	for (entry = TAILQ_FIRST(&kind->entries); entry && kind->count >= NAME_SERVICE_ENTRIES; entry = next) {
 		next = TAILQ_NEXT(entry, by_use);
 		if (!entry->is_asked)
-			entry_free(names, entry);
+			entry_free(kind, entry);
 	}
+}
+
+static struct entry *entry_new(struct name_service *names, const struct question *question)
+{
+	struct kind *kind = kind_of(names, question);
+	struct entry *entry = calloc(1, sizeof(*entry));
+
+	if (!entry)
+		return NULL;
+	make_room(kind);
+	entry->question = *question;
+	TAILQ_INIT(&entry->waiters);
+	LIST_INSERT_HEAD(&names->buckets[bucket_of(names, question)], entry, in_bucket);
+	TAILQ_INSERT_TAIL(&kind->entries, entry, by_use);
+	kind->count++;
+	return entry;
 }
 
 static struct entry *entry_of(struct name_service *names, const struct question *question)
 {
-	size_t bucket = bucket_of(question);
+	struct kind *kind = kind_of(names, question);
 	struct entry *entry;
 
-	LIST_FOREACH(entry, &names->buckets[bucket], in_bucket)
+	LIST_FOREACH(entry, &names->buckets[bucket_of(names, question)], in_bucket)
 		if (memcmp(&entry->question, question, sizeof(*question)) == 0)
 			break;
-	if (entry) {
-		TAILQ_REMOVE(&names->entries, entry, by_use);
-	} else {
-		make_room(names);
-		if (names->count >= NAME_SERVICE_ENTRIES)
-			return NULL;
-		entry = calloc(1, sizeof(*entry));
-		if (!entry)
-			return NULL;
-		entry->question = *question;
-		LIST_INSERT_HEAD(&names->buckets[bucket], entry, in_bucket);
-		names->count++;
-	}
-	TAILQ_INSERT_TAIL(&names->entries, entry, by_use);
+	if (!entry)
+		return entry_new(names, question);
+	TAILQ_REMOVE(&kind->entries, entry, by_use);
+	TAILQ_INSERT_TAIL(&kind->entries, entry, by_use);
 	return entry;
+}
+
+/* May it be looked up now? Not too often, not too many at once. */
+static bool may_ask(struct name_service *names, const struct entry *entry, bool has_answer, uint64_t now_ms)
+{
+	uint64_t pause_ms = has_answer ? NAME_SERVICE_FRESH_MS : NAME_SERVICE_RETRY_MS;
+
+	if (entry->is_asked || names->stopping || kind_of(names, &entry->question)->asked_count >= NAME_SERVICE_ASKED_MAX)
+		return false;
+	return !entry->tried_ms || now_ms - entry->tried_ms >= pause_ms;
 }
 
 /* NAME_YES: there is an answer, in @out */
@@ -404,19 +456,21 @@ static enum name_answer find(struct name_service *names, const struct question *
 {
 	struct entry *entry = entry_of(names, question);
 	uint64_t now_ms = clock_monotonic_ms();
-	bool has_answer, may_ask;
+	bool has_answer;
 
 	if (!entry)
 		return NAME_FAILED;
 	has_answer = entry->answer && !entry->answer->rc && now_ms - entry->answered_ms < NAME_SERVICE_KEPT_MS;
-	may_ask = !entry->tried_ms || now_ms - entry->tried_ms >= (has_answer ? NAME_SERVICE_FRESH_MS : NAME_SERVICE_RETRY_MS);
-	if (!entry->is_asked && may_ask && !names->stopping)
+	if (may_ask(names, entry, has_answer, now_ms))
 		ask(names, entry);
 	if (has_answer) {
 		*out = entry->answer;
 		return NAME_YES;
 	}
-	return entry->is_asked ? NAME_ASKED : NAME_FAILED;
+	if (!entry->is_asked)
+		return NAME_FAILED;
+	names->asked_last = entry;
+	return NAME_ASKED;
 }
 
 static void name_note(struct question *question, const char *name)
@@ -480,7 +534,10 @@ enum name_answer name_service_groups(struct name_service *names, uint32_t uid, b
 
 void name_service_wait(struct name_service *names, struct name_waiter *waiter)
 {
-	TAILQ_INSERT_TAIL(&names->waiters, waiter, link);
+	if (BUG_IF(!names->asked_last))
+		waiter->told(waiter);
+	else
+		TAILQ_INSERT_TAIL(&names->asked_last->waiters, waiter, link);
 }
 
 int name_service_new(struct event_base *base, struct name_service **out)
@@ -490,9 +547,11 @@ int name_service_new(struct event_base *base, struct name_service **out)
 
 	if (!names)
 		return -ENOMEM;
-	TAILQ_INIT(&names->entries);
-	TAILQ_INIT(&names->waiters);
-	rc = workers_new(base, NAME_SERVICE_THREADS, &names->workers);
+	for (size_t i = 0; i < ASK_KINDS; i++)
+		TAILQ_INIT(&names->kinds[i].entries);
+	rc = getrandom(names->secret, sizeof(names->secret), 0) == sizeof(names->secret) ? 0 : -EAGAIN;
+	if (rc == 0)
+		rc = workers_new(base, NAME_SERVICE_THREADS, &names->workers);
 	if (rc < 0) {
 		free(names);
 		return rc;
@@ -509,8 +568,8 @@ void name_service_free(struct name_service *names)
 		return;
 	__atomic_store_n(&names->stopping, true, __ATOMIC_RELAXED);
 	workers_free(names->workers);
-	tell_all(names);
-	while ((entry = TAILQ_FIRST(&names->entries)))
-		entry_free(names, entry);
+	for (struct kind *kind = names->kinds; kind < names->kinds + ASK_KINDS; kind++)
+		while ((entry = TAILQ_FIRST(&kind->entries)))
+			entry_free(kind, entry);
 	free(names);
 }

@@ -6,8 +6,8 @@
  * of its own, which a dead name server may hold up; who asked is told by name_service_wait() and asks again.
  *
  * An answer is good for NAME_SERVICE_KEPT_MS. From NAME_SERVICE_FRESH_MS on the next question has it looked up again
- * meanwhile, so that nobody who comes often waits twice. If that fails, the old answer stays for its time. At
- * most NAME_SERVICE_ENTRIES answers are kept, those used last.
+ * meanwhile, so that nobody who comes often waits twice. If that fails, the old answer stays for its time. Of
+ * each kind at most NAME_SERVICE_ENTRIES answers are kept, those used last.
  *
  * A client's own name is believed only if it leads back to its address.
  *
@@ -27,6 +27,7 @@ enum {
 	NAME_SERVICE_KEPT_MS = 600 * 1000,
 	NAME_SERVICE_RETRY_MS = 5 * 1000, /* after a failure */
 	NAME_SERVICE_ENTRIES = 8192,
+	NAME_SERVICE_ASKED_MAX = 1024, /* look-ups at once, of each kind; what is asked beyond fails */
 	NAME_SERVICE_THREADS = 8,
 	NAME_SERVICE_NAME_MAX = 255,
 };
@@ -44,10 +45,10 @@ enum name_answer {
 /* Who waits for answers. Embedded by its owner. */
 struct name_waiter {
 	TAILQ_ENTRY(name_waiter) link;
-	void (*told)(struct name_waiter *waiter); /* not in the list any more */
+	void (*told)(struct name_waiter *waiter); /* once; it is nobody's waiter any more */
 };
 
-/* 0; -ENOMEM, -EAGAIN (no threads) */
+/* 0; -ENOMEM, -EAGAIN (no threads, no random bytes) */
 int name_service_new(struct event_base *base, struct name_service **out);
 
 /* Ends the threads: waits for look-ups that run. Those who wait are told. NULL is allowed. */
@@ -74,7 +75,10 @@ enum name_answer name_service_is_in_netgroup(struct name_service *names, const u
 enum name_answer name_service_groups(struct name_service *names, uint32_t uid, bool without_root,
 				     struct group_set **out);
 
-/* Be told when something has been looked up since. */
+/*
+ * Be told when that has been looked up of which NAME_ASKED was said last: in this turn of the loop. There may be as many who wait as
+ * there are calls, and each begins anew when told, so nobody is told of what another asked.
+ */
 void name_service_wait(struct name_service *names, struct name_waiter *waiter);
 
 #endif
