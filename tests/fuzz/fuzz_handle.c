@@ -43,6 +43,20 @@ static void check_made(const struct handle *handle, unsigned int bit)
 		abort();
 }
 
+/* A file and its directory, of the two halves of a handle. */
+static void check_joined(const struct handle *handle, unsigned int bit)
+{
+	struct handle both = *handle, file, directory, again;
+
+	both.type = HANDLE_LOCAL_IN;
+	both.backend_len &= ~1u;
+	handle_split(&both, &file, &directory);
+	if (handle_join(&file, &directory, &again) || again.backend_len != both.backend_len ||
+	    memcmp(again.backend, both.backend, both.backend_len) != 0)
+		abort();
+	check_made(&both, bit);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct bytes_reader r = bytes_reader_init(bytes, len);
@@ -57,5 +71,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	handle.backend_len = (uint8_t)(r.left < HANDLE_BACKEND_MAX ? r.left : HANDLE_BACKEND_MAX);
 	memcpy(handle.backend, r.p, handle.backend_len);
 	check_made(&handle, bytes[len - 1] * 8u + bytes[len - 2] % 8);
+	check_joined(&handle, bytes[len - 1] * 8u + bytes[len - 2] % 8);
 	return 0;
 }

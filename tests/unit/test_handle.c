@@ -94,6 +94,71 @@ START_TEST(longest)
 }
 END_TEST
 
+static struct handle local_handle(uint8_t fill, uint8_t len)
+{
+	struct handle handle = { .type = HANDLE_LOCAL, .volume = 7, .backend_type = 0x81, .backend_len = len };
+
+	memset(handle.backend, fill, len);
+	return handle;
+}
+
+START_TEST(a_file_and_its_directory_travel_together)
+{
+	static const uint8_t lengths[] = { 0, 1, 8, HANDLE_BACKEND_MAX / 2 };
+	struct handle file = local_handle(1, lengths[_i]), directory = local_handle(2, lengths[_i]);
+	struct handle both = { 0 }, back = { 0 }, back_file = { 0 }, back_directory = { 0 };
+	uint8_t bytes[HANDLE_MAX];
+	size_t len;
+
+	ck_assert_int_eq(handle_join(&file, &directory, &both), 0);
+	ck_assert_int_eq(both.type, HANDLE_LOCAL_IN);
+	len = handle_encode(&key, &both, bytes);
+	ck_assert_uint_eq(len, HANDLE_HEADER_BYTES + 2u * lengths[_i]);
+	ck_assert_int_eq(handle_decode(&key, bytes, len, &back), 0);
+	handle_split(&back, &back_file, &back_directory);
+	ck_assert_int_eq(back_file.type, HANDLE_LOCAL);
+	ck_assert_uint_eq(back_file.volume, 7);
+	ck_assert_uint_eq(back_file.backend_type, 0x81);
+	ck_assert_uint_eq(back_file.backend_len, lengths[_i]);
+	ck_assert_mem_eq(back_file.backend, file.backend, lengths[_i]);
+	ck_assert_int_eq(back_directory.type, HANDLE_LOCAL);
+	ck_assert_uint_eq(back_directory.backend_len, lengths[_i]);
+	ck_assert_mem_eq(back_directory.backend, directory.backend, lengths[_i]);
+}
+END_TEST
+
+/* Then the client gets the file's own, and the file's place must be known without. */
+START_TEST(what_does_not_fit_together_is_not_joined)
+{
+	struct handle file = local_handle(1, 8), both = { .volume = 99 };
+	struct handle cases[] = { local_handle(2, 9), local_handle(2, 8), local_handle(2, 8), local_handle(2, 8) };
+	struct handle too_long = local_handle(1, HANDLE_BACKEND_MAX / 2 + 1);
+
+	cases[1].volume = 8;
+	cases[2].backend_type = 0x82;
+	cases[3].type = HANDLE_LOCAL_IN;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		ck_assert_int_eq(handle_join(&file, &cases[i], &both), -EOVERFLOW);
+		ck_assert_int_eq(handle_join(&cases[i], &file, &both), -EOVERFLOW);
+	}
+	ck_assert_int_eq(handle_join(&too_long, &too_long, &both), -EOVERFLOW);
+	ck_assert_uint_eq(both.volume, 99);
+}
+END_TEST
+
+/* Only whoever has the key can have made it; even so, it is not taken apart in the middle of a byte. */
+START_TEST(two_have_an_even_length)
+{
+	struct handle odd = local_handle(1, 7), out;
+	uint8_t bytes[HANDLE_MAX];
+	size_t len;
+
+	odd.type = HANDLE_LOCAL_IN;
+	len = handle_encode(&key, &odd, bytes);
+	ck_assert_int_eq(handle_decode(&key, bytes, len, &out), -EBADMSG);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("handle");
@@ -106,6 +171,9 @@ int main(void)
 	tcase_add_loop_test(tc, no_other_length, 0, sizeof(golden) / sizeof(golden[0]));
 	tcase_add_loop_test(tc, another_clusters_key_fails, 0, sizeof(golden) / sizeof(golden[0]));
 	tcase_add_test(tc, longest);
+	tcase_add_loop_test(tc, a_file_and_its_directory_travel_together, 0, 4);
+	tcase_add_test(tc, what_does_not_fit_together_is_not_joined);
+	tcase_add_test(tc, two_have_an_even_length);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
