@@ -450,7 +450,7 @@ bool exports_name(struct exports *exports, uint32_t volume, const char *path)
 static void client_text(const struct export_rule *rule, char *text)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	bool ipv4 = memcmp(rule->address, mapped, sizeof(mapped)) == 0;
+	bool ipv4 = memcmp(rule->address, mapped, sizeof(mapped)) == 0 && rule->prefix_bits >= 8 * sizeof(mapped);
 	char address[INET6_ADDRSTRLEN] = "";
 
 	if (rule->client == EXPORT_ANYBODY || rule->name[0]) {

@@ -297,15 +297,16 @@ END_TEST
 
 START_TEST(clients_are_listed)
 {
-	static const char *const expected[] = { "10.0.0.1", "host.example", "10.0.0.0/8", "fd00::/8", "*.example",
-						"@trusted", "*" };
+	static const char *const expected[] = { "10.0.0.1", "host.example", "10.0.0.0/8", "fd00::/8",
+						"::ffff:0.0.0.0/64", "*.example", "@trusted", "*" };
 	struct namespace *ns = fake_namespace_new();
 	struct exports *exports = exports_new(ns, NULL);
 	ns_export export = { .id = 9 };
 	char text[EXPORT_NAME_MAX + 2];
 	size_t at = 0;
 
-	export_put(ns, 9, "/disk0", "-rw * 10.0.0.1(ro) 10.0.0.0/255.0.0.0 @trusted *.example host.example fd00::/8");
+	export_put(ns, 9, "/disk0", "-rw * 10.0.0.1(ro) 10.0.0.0/255.0.0.0 @trusted *.example host.example fd00::/8 "
+			    "::ffff:0:0/64");
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
 		ck_assert(exports_next_client(exports, &export, &at, text));
 		ck_assert_str_eq(text, expected[i]);
