@@ -13,6 +13,8 @@
 #include <sys/queue.h>
 #include <sys/random.h>
 
+enum { SHARES = 64 };
+
 /* What makes two calls the same; compared as bytes. */
 struct request_key {
 	uint8_t client[16];
@@ -24,8 +26,8 @@ _Static_assert(sizeof(struct request_key) == 40, "request_key has no padding");
 
 struct request {
 	LIST_ENTRY(request) same_hash;
-	TAILQ_ENTRY(request) older; /* unless it is in progress */
-	struct duplicate_requests *requests;
+	TAILQ_ENTRY(request) older; /* in its share, unless it is in progress */
+	struct share *share;
 	struct request_key key;
 	struct rpc_call *waiting; /* duplicates, while it is in progress; linked by next_duplicate */
 	uint64_t answered_ms;
@@ -33,11 +35,18 @@ struct request {
 	size_t reply_len;
 };
 
+/* The answers to some of the clients: a client that asks for very much has its own forgotten, and theirs, not everybody's. */
+struct share {
+	struct duplicate_requests *requests;
+	TAILQ_HEAD(, request) answered; /* the oldest first */
+	size_t bytes;			/* of those */
+};
+
 struct duplicate_requests {
 	struct duplicate_requests_options options;
 	struct duplicate_requests_counters counters;
 	uint8_t secret[SIPHASH_KEY_BYTES]; /* no client can make two of its calls look the same, or a list long */
-	TAILQ_HEAD(, request) answered;	   /* the oldest first */
+	struct share shares[SHARES];	   /* by a hash of the client's address */
 	size_t list_count;		   /* a power of two */
 	LIST_HEAD(request_list, request) lists[];
 };
@@ -58,7 +67,10 @@ struct duplicate_requests *duplicate_requests_new(const struct duplicate_request
 	}
 	requests->options = *options;
 	requests->list_count = list_count;
-	TAILQ_INIT(&requests->answered);
+	for (size_t i = 0; i < SHARES; i++) {
+		requests->shares[i].requests = requests;
+		TAILQ_INIT(&requests->shares[i].answered);
+	}
 	return requests;
 }
 
@@ -69,11 +81,13 @@ static size_t request_bytes(const struct request *request)
 
 static void request_free(struct request *request)
 {
-	struct duplicate_requests *requests = request->requests;
+	struct duplicate_requests *requests = request->share->requests;
 
 	LIST_REMOVE(request, same_hash);
-	if (request->reply)
-		TAILQ_REMOVE(&requests->answered, request, older);
+	if (request->reply) {
+		TAILQ_REMOVE(&request->share->answered, request, older);
+		request->share->bytes -= request_bytes(request);
+	}
 	requests->counters.entries--;
 	requests->counters.bytes -= request_bytes(request);
 	free(request->reply);
@@ -86,21 +100,33 @@ void duplicate_requests_free(struct duplicate_requests *requests)
 
 	if (!requests)
 		return;
-	while ((request = TAILQ_FIRST(&requests->answered)))
-		request_free(request);
+	for (size_t i = 0; i < SHARES; i++)
+		while ((request = TAILQ_FIRST(&requests->shares[i].answered)))
+			request_free(request);
 	BUG_IF(requests->counters.entries != 0);
 	free(requests);
 }
 
 /* Bounds */
 
-static void forget_old(struct duplicate_requests *requests, uint64_t now_ms)
+static void forget_old(struct share *share)
 {
+	const struct duplicate_requests_options *options = &share->requests->options;
+	uint64_t now_ms = options->now_ms();
 	struct request *oldest;
 
-	while ((oldest = TAILQ_FIRST(&requests->answered)) &&
-	       now_ms - oldest->answered_ms >= requests->options.age_max_ms)
+	while ((oldest = TAILQ_FIRST(&share->answered)) && now_ms - oldest->answered_ms >= options->age_max_ms)
 		request_free(oldest);
+}
+
+static struct share *largest_share(struct duplicate_requests *requests)
+{
+	struct share *largest = requests->shares;
+
+	for (size_t i = 1; i < SHARES; i++)
+		if (requests->shares[i].bytes > largest->bytes)
+			largest = &requests->shares[i];
+	return largest;
 }
 
 /* Forget answers until there is room. Return: whether there is */
@@ -110,9 +136,11 @@ static bool make_room(struct duplicate_requests *requests, size_t entries, size_
 
 	while (now->entries + entries > requests->options.entries_max ||
 	       now->bytes + bytes > requests->options.bytes_max) {
-		if (TAILQ_EMPTY(&requests->answered))
+		struct request *oldest = TAILQ_FIRST(&largest_share(requests)->answered);
+
+		if (!oldest)
 			return false;
-		request_free(TAILQ_FIRST(&requests->answered));
+		request_free(oldest);
 	}
 	return true;
 }
@@ -169,6 +197,11 @@ static struct request_list *list_of(struct duplicate_requests *requests, const s
 	return &requests->lists[key->checksum & (requests->list_count - 1)];
 }
 
+static struct share *share_of(struct duplicate_requests *requests, const struct request_key *key)
+{
+	return &requests->shares[siphash(requests->secret, key->client, sizeof(key->client)) % SHARES];
+}
+
 static struct request *find(struct request_list *list, const struct request_key *key)
 {
 	struct request *request;
@@ -184,7 +217,7 @@ static struct request *find(struct request_list *list, const struct request_key 
 /* Keep the answer, if there is one; without memory for it the call is forgotten. */
 static void remember(struct request *request, const struct rpc_call *call)
 {
-	struct duplicate_requests *requests = request->requests;
+	struct share *share = request->share;
 	uint8_t *reply = call->reply_len ? malloc(call->reply_len) : NULL;
 
 	if (!reply) {
@@ -192,12 +225,13 @@ static void remember(struct request *request, const struct rpc_call *call)
 		return;
 	}
 	memcpy(reply, call->reply + RPC_REPLY_HEADROOM, call->reply_len);
-	make_room(requests, 0, call->reply_len);
+	make_room(share->requests, 0, call->reply_len);
 	request->reply = reply;
 	request->reply_len = call->reply_len;
-	request->answered_ms = requests->options.now_ms();
-	requests->counters.bytes += request->reply_len;
-	TAILQ_INSERT_TAIL(&requests->answered, request, older);
+	request->answered_ms = share->requests->options.now_ms();
+	share->requests->counters.bytes += request->reply_len;
+	share->bytes += request_bytes(request);
+	TAILQ_INSERT_TAIL(&share->answered, request, older);
 }
 
 static void on_reply(struct rpc_call *call, void *arg)
@@ -218,7 +252,7 @@ static void on_reply(struct rpc_call *call, void *arg)
 
 static void answer_duplicate(struct request *request, struct rpc_call *call)
 {
-	struct duplicate_requests_counters *counters = &request->requests->counters;
+	struct duplicate_requests_counters *counters = &request->share->requests->counters;
 
 	if (request->reply) {
 		counters->answered++;
@@ -230,9 +264,9 @@ static void answer_duplicate(struct request *request, struct rpc_call *call)
 	request->waiting = call;
 }
 
-static int begin_new(struct duplicate_requests *requests, struct request_list *list, const struct request_key *key,
-		     struct rpc_call *call)
+static int begin_new(struct share *share, struct request_list *list, const struct request_key *key, struct rpc_call *call)
 {
+	struct duplicate_requests *requests = share->requests;
 	struct request *request = calloc(1, sizeof(*request));
 
 	if (!request)
@@ -242,7 +276,7 @@ static int begin_new(struct duplicate_requests *requests, struct request_list *l
 		free(request);
 		return -ENOMEM;
 	}
-	request->requests = requests;
+	request->share = share;
 	request->key = *key;
 	LIST_INSERT_HEAD(list, request, same_hash);
 	requests->counters.entries++;
@@ -257,15 +291,17 @@ int duplicate_requests_begin(struct duplicate_requests *requests, struct rpc_cal
 	struct request_list *list;
 	struct request *request;
 	struct request_key key;
+	struct share *share;
 	int rc = key_make(requests, call, checked, &key);
 
 	if (rc < 0)
 		return rc;
-	forget_old(requests, requests->options.now_ms());
+	share = share_of(requests, &key);
+	forget_old(share);
 	list = list_of(requests, &key);
 	request = find(list, &key);
 	if (!request)
-		return begin_new(requests, list, &key, call);
+		return begin_new(share, list, &key, call);
 	answer_duplicate(request, call);
 	return -EALREADY;
 }

@@ -16,6 +16,10 @@
  *	                                 ^                        ^
  *	          begin: the call waits -+                        +- begin: the call is answered
  *
+ * Calls in progress stay. If there is no room for another, the oldest answer goes of those clients that have most: a client that
+ * sends many calls does not have another's answers forgotten. Clients are counted together by a hash of their addresses, so
+ * a few suffer with it.
+ *
  * Two calls are the same if these are: client's address, xid, program, version, procedure, credentials, length and
  * checksum of the arguments. The client's port is not among them, because a client may reconnect from another one; nor
  * is the transport, which a relayed call does not tell.
@@ -37,7 +41,7 @@ struct duplicate_requests;
 
 struct duplicate_requests_options {
 	size_t entries_max; /* calls in progress and answers */
-	size_t bytes_max;   /* of memory for all of them; the oldest answers go first, calls in progress stay */
+	size_t bytes_max;   /* of memory for all of them */
 	uint64_t age_max_ms;
 	uint64_t (*now_ms)(void);
 };

@@ -19,6 +19,7 @@ enum { ENTRIES = 4, AGE_MS = 1000, WHOLE = 1000 };
 static struct duplicate_requests *requests;
 static uint64_t now_ms;
 static unsigned int dones;
+static const char *client; /* of the calls that are made */
 
 static uint64_t clock_of_test(void)
 {
@@ -31,10 +32,10 @@ static void on_done(struct rpc_call *call)
 	dones++;
 }
 
-static struct duplicate_requests *new_with(size_t bytes_max)
+static struct duplicate_requests *new_with(size_t entries_max, size_t bytes_max)
 {
 	struct duplicate_requests_options options = {
-		.entries_max = ENTRIES,
+		.entries_max = entries_max,
 		.bytes_max = bytes_max,
 		.age_max_ms = AGE_MS,
 		.now_ms = clock_of_test,
@@ -45,8 +46,9 @@ static struct duplicate_requests *new_with(size_t bytes_max)
 
 static void setup(void)
 {
-	requests = new_with(1024 * 1024);
+	requests = new_with(ENTRIES, 1024 * 1024);
 	ck_assert_ptr_nonnull(requests);
+	client = "10.0.0.1";
 	now_ms = 5000;
 	dones = 0;
 }
@@ -79,7 +81,7 @@ static struct rpc_call make_call(uint32_t xid)
 {
 	return (struct rpc_call){
 		.transport = RPC_TCP,
-		.client = address("10.0.0.1", 800),
+		.client = address(client, 800),
 		.done = on_done,
 		.xid = xid,
 		.program = 100003,
@@ -294,6 +296,35 @@ START_TEST(the_oldest_answers_go_first)
 }
 END_TEST
 
+/* Sixteen clients have one answer each, and a seventeenth sends more than there is room for. */
+START_TEST(a_crowd_of_one_client_has_only_its_own_forgotten)
+{
+	static const char *const others[] = {
+		"10.0.1.1", "10.0.1.2", "10.0.1.3", "10.0.1.4", "10.0.1.5",  "10.0.1.6",  "10.0.1.7",  "10.0.1.8",
+		"fd00::1",  "fd00::2",	"fd00::3",  "fd00::4",	"10.1.0.10", "10.2.0.10", "10.3.0.10", "10.4.0.10",
+	};
+	enum { OTHERS = sizeof(others) / sizeof(others[0]) };
+	unsigned int known = 0;
+
+	duplicate_requests_free(requests);
+	requests = new_with(4 * OTHERS, 1024 * 1024);
+	for (uint32_t i = 0; i < OTHERS; i++) {
+		client = others[i];
+		run(i);
+	}
+	client = "10.0.0.1";
+	for (uint32_t xid = 0; xid < 100 * OTHERS; xid++)
+		run(xid);
+	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, 4 * OTHERS);
+	ck_assert(is_known(100 * OTHERS - 1));
+	for (uint32_t i = 0; i < OTHERS; i++) {
+		client = others[i];
+		known += is_known(i);
+	}
+	ck_assert_uint_ge(known, OTHERS - 5); /* as good as never do more of them hash with it */
+}
+END_TEST
+
 START_TEST(calls_in_progress_stay)
 {
 	struct rpc_call calls[ENTRIES], more = make_call(100), again = make_call(0);
@@ -327,7 +358,7 @@ START_TEST(memory_is_bounded)
 	one = duplicate_requests_counters(requests)->bytes;
 	ck_assert_uint_gt(one, call.args.left);
 	duplicate_requests_free(requests);
-	requests = new_with(2 * one);
+	requests = new_with(ENTRIES, 2 * one);
 	for (uint32_t xid = 1; xid <= 100; xid++) {
 		run(xid);
 		ck_assert_uint_le(duplicate_requests_counters(requests)->bytes, 2 * one);
@@ -387,6 +418,7 @@ int main(void)
 	suite_add_tcase(suite, same);
 	tcase_add_checked_fixture(bounds, setup, teardown);
 	tcase_add_test(bounds, the_oldest_answers_go_first);
+	tcase_add_test(bounds, a_crowd_of_one_client_has_only_its_own_forgotten);
 	tcase_add_test(bounds, calls_in_progress_stay);
 	tcase_add_test(bounds, memory_is_bounded);
 	tcase_add_test(bounds, old_answers_are_forgotten);
