@@ -17,12 +17,13 @@
 #include <pthread.h>
 #include <pwd.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
-enum { BUCKETS = 4096, ADDRESSES_MAX = 16, NSS_BUFFER_BYTES = 65536 };
+enum { BUCKETS = 4096, ADDRESSES_MAX = 16, NSS_BUFFER_BYTES = 65536, SAY_AGAIN_MS = 60 * 1000 };
 
 enum question_kind { ASK_HOST, ASK_NAME, ASK_NETGROUP, ASK_GROUPS, ASK_KINDS };
 
@@ -69,6 +70,7 @@ struct name_service {
 	uint8_t secret[SIPHASH_KEY_BYTES]; /* clients choose uids, and many may choose addresses: not to make a bucket long */
 	LIST_HEAD(, entry) buckets[BUCKETS];
 	struct kind kinds[ASK_KINDS];
+	uint64_t said_ms; /* when a failure was logged last, or 0 */
 	struct entry *asked_last; /* for which NAME_ASKED was the answer */
 	bool stopping; /* read by the threads, too */
 };
@@ -334,6 +336,37 @@ static void tell(struct waiters *waiters)
 	}
 }
 
+static void question_text(const struct question *question, char *text, size_t size)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = endpoint(question->address, &ss);
+	char address[INET6_ADDRSTRLEN] = "";
+
+	getnameinfo((struct sockaddr *)&ss, len, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
+	if (question->kind == ASK_HOST)
+		snprintf(text, size, "host=%s", question->name);
+	else if (question->kind == ASK_NAME)
+		snprintf(text, size, "name of address=%s", address);
+	else if (question->kind == ASK_NETGROUP)
+		snprintf(text, size, "address=%s in netgroup=%s", address, question->name);
+	else
+		snprintf(text, size, "groups of uid=%u", question->uid);
+}
+
+/* Clients see a server that has them wait; what for is to be found here. */
+static void say_failed(struct name_service *names, const struct question *question, int rc)
+{
+	char text[2 * NAME_SERVICE_NAME_MAX];
+	uint64_t now_ms = clock_monotonic_ms();
+
+	if (names->stopping || (names->said_ms && now_ms - names->said_ms < SAY_AGAIN_MS))
+		return;
+	names->said_ms = now_ms;
+	question_text(question, text, sizeof(text));
+	log_warn("names", "%s: the name service does not tell: %s; clients whose rights depend on it wait", text,
+		 strerror(-rc));
+}
+
 /* Takes @answer. A failure does not take the place of an answer that there is. */
 static void answer_take(struct entry *entry, struct answer *answer)
 {
@@ -356,6 +389,8 @@ static void lookup_done(struct work *work)
 
 	entry->is_asked = false;
 	kind_of(names, &entry->question)->asked_count--;
+	if (lookup->answer->rc)
+		say_failed(names, &entry->question, lookup->answer->rc);
 	answer_take(entry, lookup->answer);
 	free(lookup);
 	if (names->asked_last == entry)
