@@ -169,20 +169,31 @@ struct nfs3_places {
 	char object[PATH_MAX], second[PATH_MAX];
 };
 
-/* The directory above an export's root is not in the export. */
-static int check_way_up(const struct nfs3_op *op, const char *path)
+static bool is_lookup_of_parent(const struct nfs3_op *op)
 {
 	const filename3 *name = &op->args.lookup.what.name;
+
+	return op->procedure->run == nfs3_lookup && name->filename3_len == 2 &&
+	       memcmp(name->filename3_val, "..", 2) == 0;
+}
+
+/* The directory above an export's root is not in the export: LOOKUP does not lead there, READDIRPLUS does not show it. */
+static int check_way_up(struct nfs3_op *op, const char *path)
+{
+	bool is_listing = op->procedure->run == nfs3_readdirplus;
 	struct export_rights rights;
 	char above[PATH_MAX];
 	char *slash;
+	int err;
 
-	if (op->procedure->run != nfs3_lookup || name->filename3_len != 2 || memcmp(name->filename3_val, "..", 2) != 0)
+	if (!is_listing && !is_lookup_of_parent(op))
 		return 0;
 	strcpy(above, path);
 	slash = strrchr(above, '/');
 	*(slash ? slash : above) = '\0';
-	return exports_rights_at(op->service->exports, op->object.volume, above, &op->call->client, &rights, NULL);
+	err = exports_rights_at(op->service->exports, op->object.volume, above, &op->call->client, &rights, NULL);
+	op->hides_parent = err != 0;
+	return is_listing ? 0 : err;
 }
 
 static bool is_named_by_export(const struct nfs3_op *op, const char *directory, const filename3 *name)

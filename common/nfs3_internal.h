@@ -115,6 +115,7 @@ struct nfs3_op {
 	struct handle second; /* RENAME's and LINK's other directory, in the same volume */
 	struct handle object_directory, second_directory; /* where they were found, if the handles tell; else type 0 */
 	bool is_divided; /* an export leads into the volume: handles that are made tell where their objects were found */
+	bool hides_parent; /* of what is listed: the client has no rights there */
 	struct volume *volume;
 	struct export_rights rights;
 	struct credentials who; /* after squashing */

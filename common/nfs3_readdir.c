@@ -40,7 +40,7 @@ static void put_plus(struct listing *listing, const struct backend_entry *entry)
 {
 	struct nfs3_op *op = listing->op;
 
-	if (!entry->has_found) {
+	if (!entry->has_found || (op->hides_parent && strcmp(entry->name, "..") == 0)) {
 		bytes_put_be32(&op->out, false);
 		bytes_put_be32(&op->out, false);
 		return;

@@ -549,10 +549,10 @@ static int fake_readdir(struct volume *volume, const struct credentials *who, co
 		if (link) {
 			entry.fileid = link->id;
 			entry.name = link->name;
-			entry.has_found = found;
-			if (found)
-				found_fill(volume, node_by_id(fake, link->id), &entry.found);
 		}
+		entry.has_found = found;
+		if (found)
+			found_fill(volume, node_by_id(fake, entry.fileid), &entry.found);
 		if (!entry_fn(&entry, arg))
 			return 0;
 	}

@@ -1148,7 +1148,7 @@ START_TEST(readdirplus_obeys_both_limits)
 		if (res.status == NFS3_OK) {
 			for (entryplus3 *e = res.READDIRPLUS3res_u.resok.reply.entries; e; e = e->nextentry) {
 				dir_bytes += 20 + (e->name.filename3_len + 3) / 4 * 4;
-				ck_assert_int_eq(e->name_handle.handle_follows, e->name.filename3_val[0] == 'f');
+				ck_assert(e->name_handle.handle_follows);
 			}
 			ck_assert_uint_le(last.reply_len, 24 + 4 + max);
 			ck_assert_uint_le(dir_bytes, max / 4);
@@ -1174,6 +1174,33 @@ START_TEST(readdirplus_of_the_virtual_root_stays_in_it)
 		ck_assert_int_eq(e->name_attributes.attributes_follow, !is_mount_point);
 		ck_assert_int_eq(e->name_handle.handle_follows, !is_mount_point);
 	}
+	FORGET(READDIRPLUS3res, &res);
+}
+END_TEST
+
+/* Of the directory above an export's root a client learns nothing that it can't have. */
+START_TEST(the_directory_above_an_export_is_not_shown)
+{
+	READDIRPLUS3args args = { .dircount = 4096, .maxcount = 4096 };
+	nfs_fh3 home = make_directory(volume_root(), "home");
+	bool found_parent = false;
+	READDIRPLUS3res res;
+
+	args.dir = make_directory(home, "alice");
+	export_put(1, "/", "10.0.0.0/8");
+	export_put(9, "/disk0/home/alice", "10.9.0.1(insecure)");
+	client = "10.9.0.1";
+	ck_assert_int_eq(lookup(args.dir, "..", NULL), NFS3ERR_ACCES);
+	NFS(NFS3_READDIRPLUS, READDIRPLUS3args, &args, READDIRPLUS3res, &res);
+	ck_assert_int_eq(res.status, NFS3_OK);
+	for (entryplus3 *e = res.READDIRPLUS3res_u.resok.reply.entries; e; e = e->nextentry) {
+		bool is_parent = e->name.filename3_len == 2 && memcmp(e->name.filename3_val, "..", 2) == 0;
+
+		found_parent |= is_parent;
+		ck_assert_int_eq(e->name_attributes.attributes_follow, !is_parent);
+		ck_assert_int_eq(e->name_handle.handle_follows, !is_parent);
+	}
+	ck_assert(found_parent);
 	FORGET(READDIRPLUS3res, &res);
 }
 END_TEST
@@ -1478,6 +1505,7 @@ int main(void)
 	tcase_add_test(tc, a_foreign_cookie_is_refused);
 	tcase_add_test(tc, readdirplus_obeys_both_limits);
 	tcase_add_test(tc, readdirplus_of_the_virtual_root_stays_in_it);
+	tcase_add_test(tc, the_directory_above_an_export_is_not_shown);
 	tcase_add_test(tc, limits_of_the_file_system);
 	tcase_add_loop_test(tc, mounting, 0, sizeof(mounts) / sizeof(mounts[0]));
 	tcase_add_test(tc, mounts_are_listed_until_they_end);
