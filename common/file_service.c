@@ -70,8 +70,8 @@ struct file_service *file_service_new(const struct file_service_options *options
 void file_service_stop(struct file_service *service)
 {
 	service->stopping = true;
-	name_service_free(service->names);
-	service->names = NULL;
+	if (service->names)
+		name_service_stop(service->names);
 }
 
 void file_service_free(struct file_service *service)
@@ -80,6 +80,7 @@ void file_service_free(struct file_service *service)
 		return;
 	file_service_stop(service);
 	exports_free(service->exports);
+	name_service_free(service->names);
 	mount_table_free(service->mounts);
 	duplicate_requests_free(service->changes);
 	duplicate_requests_free(service->writes);

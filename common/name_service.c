@@ -595,14 +595,22 @@ int name_service_new(struct event_base *base, struct name_service **out)
 	return 0;
 }
 
+void name_service_stop(struct name_service *names)
+{
+	if (!names->workers)
+		return;
+	__atomic_store_n(&names->stopping, true, __ATOMIC_RELAXED);
+	workers_free(names->workers);
+	names->workers = NULL;
+}
+
 void name_service_free(struct name_service *names)
 {
 	struct entry *entry;
 
 	if (!names)
 		return;
-	__atomic_store_n(&names->stopping, true, __ATOMIC_RELAXED);
-	workers_free(names->workers);
+	name_service_stop(names);
 	for (struct kind *kind = names->kinds; kind < names->kinds + ASK_KINDS; kind++)
 		while ((entry = TAILQ_FIRST(&kind->entries)))
 			entry_free(kind, entry);

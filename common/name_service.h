@@ -51,7 +51,10 @@ struct name_waiter {
 /* 0; -ENOMEM, -EAGAIN (no threads, no random bytes) */
 int name_service_new(struct event_base *base, struct name_service **out);
 
-/* Ends the threads: waits for look-ups that run. Those who wait are told. NULL is allowed. */
+/* Ends the threads: waits for look-ups that run. Those who wait are told. What is not known fails then. */
+void name_service_stop(struct name_service *names);
+
+/* Stops before. NULL is allowed. */
 void name_service_free(struct name_service *names);
 
 /* Is @address (IPv4 is IPv4-mapped) one of the host's? */

@@ -440,10 +440,11 @@ START_TEST(who_waits_is_told_when_it_ends)
 	name_service_wait(names, &waiters[0].link);
 	ck_assert_int_eq(name_service_groups(names, ALICE, false, &groups), NAME_ASKED);
 	name_service_wait(names, &waiters[1].link);
-	name_service_free(names);
-	names = NULL;
+	name_service_stop(names);
 	ck_assert_uint_eq(waiters[0].told, 1);
 	ck_assert_uint_eq(waiters[1].told, 1);
+	ck_assert_int_eq(name_service_groups(names, NOBODY_KNOWN, false, &groups), NAME_FAILED);
+	name_service_stop(names);
 }
 END_TEST
 
