@@ -18,8 +18,10 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +71,25 @@ int fdatasync(int fd)
 int syncfs(int fd)
 {
 	return disk_sync(SYS_syncfs, fd);
+}
+
+/* A kernel that knows letters; few do, and this one may not. */
+static bool ignores_case;
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list arguments;
+	void *arg;
+	int rc;
+
+	va_start(arguments, request);
+	arg = va_arg(arguments, void *);
+	va_end(arguments);
+	rc = (int)syscall(SYS_ioctl, fd, request, arg);
+	if (request != FS_IOC_GETFLAGS || !ignores_case)
+		return rc;
+	*(int *)arg |= FS_CASEFOLD_FL;
+	return 0;
 }
 
 /* --- a volume for each test --- */
@@ -1752,6 +1773,21 @@ START_TEST(limits_are_those_of_the_file_system)
 }
 END_TEST
 
+START_TEST(a_directory_may_ignore_case)
+{
+	struct handle file = make_file("file", &root_user, 0644);
+	struct backend_attributes after;
+	struct backend_limits limits;
+
+	ignores_case = true;
+	ck_assert_int_eq(backend->limits(volume, &volume->root, &limits, &after), 0);
+	ck_assert(limits.case_insensitive && limits.case_preserving);
+	ck_assert_int_eq(backend->limits(volume, &file, &limits, &after), 0);
+	ck_assert(!limits.case_insensitive && limits.case_preserving);
+	ignores_case = false;
+}
+END_TEST
+
 /* --- identity --- */
 
 START_TEST(impossible_identities_are_refused)
@@ -2048,6 +2084,7 @@ static void add_directory(TCase *tc)
 	tcase_add_test(tc, listing_carries_handles);
 	tcase_add_test(tc, listing_needs_permission);
 	tcase_add_test(tc, limits_are_those_of_the_file_system);
+	tcase_add_test(tc, a_directory_may_ignore_case);
 }
 
 static void add_identity(TCase *tc)
