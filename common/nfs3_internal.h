@@ -2,7 +2,8 @@
 /*
  * common/nfs3_internal.h - what the files of the NFS version 3 engine share
  *
- * nfs3.c		the table of procedures; decodes arguments, finds the volume, checks rights, sends failures
+ * nfs3.c		the table of procedures; decodes arguments, finds the volume, sends failures
+ * nfs3_rights.c	which rights a call has, as whom
  * nfs3_codec.c		between the backend's words and the protocol's: status, attributes, names
  * nfs3_attributes.c	GETATTR, SETATTR, ACCESS
  * nfs3_lookup.c	LOOKUP, READLINK
@@ -144,6 +145,20 @@ struct nfs3_procedure {
 	size_t (*room)(struct nfs3_op *op);		     /* for the results; NULL: NFS3_ROOM is enough */
 	int (*run)(struct nfs3_op *op);			     /* 0 or a negative errno value */
 };
+
+/* Where the objects of a call are, in a volume of which a client may see parts. */
+struct nfs3_places {
+	char object[PATH_MAX], second[PATH_MAX];
+};
+
+/**
+ * nfs3_check_rights() - may the client do this, and as whom
+ * @op:		with its handles and its volume; gets `rights`, `who`, `is_divided` and `hides_parent`
+ * @places:	NULL as long as they are not known
+ *
+ * Return: 0; an enum exports_open; -EACCES, -EROFS, -EXDEV, -EINPROGRESS, -ENOMEM
+ */
+int nfs3_check_rights(struct nfs3_op *op, const struct nfs3_places *places);
 
 extern const struct nfs3_procedure nfs_acl_procedures[NFS_ACL_PROCEDURES];
 
