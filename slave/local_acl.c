@@ -10,7 +10,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/posix_acl_xattr.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -24,12 +23,6 @@ static const char *const attributes[] = {
 	[BACKEND_ACL_ACCESS] = "system.posix_acl_access",
 	[BACKEND_ACL_DEFAULT] = "system.posix_acl_default",
 };
-
-/* Attributes can't be reached through an O_PATH descriptor itself. */
-static void path_of(const struct local_object *object, char path[static sizeof("/proc/self/fd/-2147483648")])
-{
-	snprintf(path, sizeof("/proc/self/fd/-2147483648"), "/proc/self/fd/%d", object->fd);
-}
 
 /* What a mode says, as an ACL. */
 static int acl_of_mode(const struct local_object *object, struct backend_acl *out)
@@ -96,11 +89,10 @@ static size_t acl_encode(const struct backend_acl *acl, char bytes[static ATTRIB
 
 static int acl_read(const struct local_object *object, enum backend_acl_kind kind, struct backend_acl *out)
 {
-	char path[sizeof("/proc/self/fd/-2147483648")], bytes[ATTRIBUTE_MAX];
+	char path[LOCAL_FD_PATH_BYTES], bytes[ATTRIBUTE_MAX];
 	ssize_t len;
 
-	path_of(object, path);
-	len = getxattr(path, attributes[kind], bytes, sizeof(bytes));
+	len = getxattr(local_fd_path(object->fd, path), attributes[kind], bytes, sizeof(bytes));
 	if (len >= 0)
 		return acl_decode(bytes, (size_t)len, out);
 	/* A symbolic link has none; that is no reason to tell the client that there are none at all. */
@@ -123,10 +115,10 @@ int local_get_acl(struct volume *volume, const struct handle *object, enum backe
 
 static int acl_write(const struct local_object *object, enum backend_acl_kind kind, const struct backend_acl *acl)
 {
-	char path[sizeof("/proc/self/fd/-2147483648")], bytes[ATTRIBUTE_MAX];
+	char path[LOCAL_FD_PATH_BYTES], bytes[ATTRIBUTE_MAX];
 	size_t len;
 
-	path_of(object, path);
+	local_fd_path(object->fd, path);
 	if (acl->count) {
 		len = acl_encode(acl, bytes);
 		return setxattr(path, attributes[kind], bytes, len, 0) ? -errno : 0;

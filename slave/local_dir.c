@@ -151,10 +151,9 @@ int local_rename(struct volume *volume, const struct credentials *who, const str
  */
 static int link_entry(const struct local_object *object, const struct local_object *dir, const char *name)
 {
-	char path[sizeof("/proc/self/fd/-2147483648")];
+	char path[LOCAL_FD_PATH_BYTES];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", object->fd);
-	return linkat(AT_FDCWD, path, dir->fd, name, AT_SYMLINK_FOLLOW) ? -errno : 0;
+	return linkat(AT_FDCWD, local_fd_path(object->fd, path), dir->fd, name, AT_SYMLINK_FOLLOW) ? -errno : 0;
 }
 
 int local_link(struct volume *volume, const struct credentials *who, const struct handle *object,

@@ -27,6 +27,7 @@
 
 #include "common/backend.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -88,6 +89,18 @@ void local_identity_end(void);
  * Return: 0; -EOPNOTSUPP if the file system has none; -EOVERFLOW if it is longer than HANDLE_BACKEND_MAX
  */
 int local_handle_get(int fd, struct local_root *out);
+
+/* Room for local_fd_path()'s result. */
+enum { LOCAL_FD_PATH_BYTES = sizeof("/proc/self/fd/-2147483648") };
+
+/*
+ * Where the kernel shows a descriptor of this process, for what can't be asked of an O_PATH descriptor itself; a thread may always
+ * use its own. Returns @path.
+ */
+const char *local_fd_path(int fd, char path[static LOCAL_FD_PATH_BYTES]);
+
+/* The path that the kernel tells of an open object. 0; -ENAMETOOLONG: it is too long to be told whole; -ENOENT, ... */
+int local_path_told(int fd, char path[static PATH_MAX]);
 
 /* The kernel's name of an entry of a directory, as above; a symbolic link is not followed. -ENOENT, ... */
 int local_handle_at(int dir_fd, const char *name, struct local_root *out);

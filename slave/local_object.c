@@ -155,14 +155,30 @@ void local_object_close(struct local_object *object)
 	object->fd = -1;
 }
 
-/* An O_PATH descriptor is opened for data through /proc, where a thread may always use its own descriptors. */
+const char *local_fd_path(int fd, char path[static LOCAL_FD_PATH_BYTES])
+{
+	snprintf(path, LOCAL_FD_PATH_BYTES, "/proc/self/fd/%d", fd);
+	return path;
+}
+
+int local_path_told(int fd, char path[static PATH_MAX])
+{
+	char link[LOCAL_FD_PATH_BYTES];
+	ssize_t len = readlink(local_fd_path(fd, link), path, PATH_MAX);
+
+	if (len < 0)
+		return -errno;
+	if (len == PATH_MAX)
+		return -ENAMETOOLONG;
+	path[len] = '\0';
+	return 0;
+}
+
 int local_object_reopen(const struct local_object *object, int flags)
 {
-	char path[sizeof("/proc/self/fd/-2147483648")];
-	int fd;
+	char path[LOCAL_FD_PATH_BYTES];
+	int fd = open(local_fd_path(object->fd, path), flags | O_CLOEXEC);
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", object->fd);
-	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -369,23 +385,16 @@ static bool is_root(const struct local_volume *local, const struct stat *st)
 	return st->st_dev == local->root_dev && st->st_ino == local->root_ino;
 }
 
-static ssize_t path_of(int fd, char path[static PATH_MAX])
-{
-	char link[sizeof("/proc/self/fd/-2147483648")];
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	return readlink(link, path, PATH_MAX);
-}
-
 /* By paths, since the user may lack the permission to walk up. A path too long to be told counts as outside. */
 static bool is_inside(const struct local_volume *local, int fd)
 {
 	char root[PATH_MAX], path[PATH_MAX];
-	ssize_t root_len = path_of(local->root_fd, root), len = path_of(fd, path);
+	size_t len;
 
-	if (root_len < 0 || len < root_len || memcmp(root, path, (size_t)root_len))
+	if (local_path_told(local->root_fd, root) || local_path_told(fd, path))
 		return false;
-	return len == root_len || path[root_len] == '/' || root_len == 1;
+	len = strlen(root);
+	return strncmp(path, root, len) == 0 && (!path[len] || path[len] == '/' || len == 1);
 }
 
 /* glibc has no wrapper. RESOLVE_NO_XDEV: mount points are not crossed, not even by a bind mount of a file. */

@@ -18,27 +18,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { SCAN_BYTES = 32768 };
-
-static int path_told(int fd, char path[static PATH_MAX])
-{
-	char link[sizeof("/proc/self/fd/-2147483648")];
-	ssize_t len;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	len = readlink(link, path, PATH_MAX);
-	if (len < 0)
-		return -errno;
-	if (len == PATH_MAX)
-		return -ENAMETOOLONG;
-	path[len] = '\0';
-	return 0;
-}
 
 static bool is_same(const struct stat *a, const struct stat *b)
 {
@@ -67,10 +51,10 @@ static int path_inside(const struct local_volume *local, int fd, char path[stati
 {
 	char root[PATH_MAX], whole[PATH_MAX];
 	size_t len;
-	int rc = path_told(local->root_fd, root);
+	int rc = local_path_told(local->root_fd, root);
 
 	if (rc == 0)
-		rc = path_told(fd, whole);
+		rc = local_path_told(fd, whole);
 	if (rc)
 		return rc;
 	len = strcmp(root, "/") == 0 ? 0 : strlen(root);

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,12 +44,11 @@ static int set_owner(const struct local_object *object, const struct backend_set
 /* fchmod(2) refuses O_PATH descriptors. A symbolic link has no mode of its own; clients that send one mean no harm. */
 static int set_mode(const struct local_object *object, uint32_t mode)
 {
-	char path[sizeof("/proc/self/fd/-2147483648")];
+	char path[LOCAL_FD_PATH_BYTES];
 
 	if (S_ISLNK(object->st.st_mode))
 		return 0;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", object->fd);
-	return chmod(path, mode & 07777) ? -errno : 0;
+	return chmod(local_fd_path(object->fd, path), mode & 07777) ? -errno : 0;
 }
 
 /* A client's time with UTIME_NOW or UTIME_OMIT for nanoseconds would mean something else to the kernel. */
