@@ -721,7 +721,8 @@ static int fake_place(struct volume *volume, const struct handle *object, const 
 		link = link_to(volume->state, id, in);
 		if (!link)
 			return -ESTALE;
-		snprintf(path, PATH_MAX, "%s%s%s", link->name, *below ? "/" : "", below);
+		if (snprintf(path, PATH_MAX, "%s%s%s", link->name, *below ? "/" : "", below) >= PATH_MAX)
+			return -ENAMETOOLONG;
 		strcpy(below, path);
 	}
 	strcpy(path, below);
