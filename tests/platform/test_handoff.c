@@ -20,6 +20,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -227,6 +228,7 @@ static void go_direct_too_early(struct cluster *cluster, int family)
 	kernel_helper_silence(from->helper, c.server.fd);
 	kernel_helper_forget(from->helper, &c.flow);
 	kernel_helper_state_fini(&state);
+	free(c.server.pending);
 	close_both(client, fd);
 	printf("ok: %s, %s: sent directly too early\n", cluster->is_one_arm ? "one-arm" : "inline",
 	       cluster_families[family].name);
