@@ -25,7 +25,11 @@ struct handoffs;
 enum {
 	HANDOFF_GRACE_MS = 5000,
 	HANDOFF_ASK_MS = 1000,
-	HANDOFF_SETTLE_MS = 2000, /* longest wait for kernel_helper_is_settled() */
+	/*
+	 * Longest wait for kernel_helper_is_settled(). A restored socket sends the last lost packet again after 1 s and the
+	 * others 3 s later; if it were moved sooner, they would begin to wait anew.
+	 */
+	HANDOFF_SETTLE_MS = 8000,
 	HANDOFF_SETTLE_POLL_MS = 5,
 };
 

@@ -59,7 +59,7 @@ struct kernel_helper_state {
 	struct kernel_helper_static fixed;
 	uint32_t send_unacknowledged; /* snd_una */
 	uint32_t receive_next;	      /* rcv_nxt */
-	uint32_t timestamp;	      /* TCP_TIMESTAMP */
+	uint32_t timestamp;	      /* TCP_TIMESTAMP, not before any stamp that was sent */
 	uint32_t window_snd_wl1, window_snd_wnd, window_max_window, window_rcv_wnd, window_rcv_wup;
 	uint32_t receive_buffer, send_buffer; /* as getsockopt says, twice what set wants */
 	uint32_t congestion_window;	      /* packets, informative */

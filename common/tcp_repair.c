@@ -31,6 +31,8 @@ enum {
 	READINGS_MAX = 100,
 	PEEK_SLACK = 128 * 1024, /* the send queue may begin with acknowledged bytes */
 	TIMESTAMP_ADVANCE = 2,	 /* the reading lost bit 0: the clock must not go back */
+	PACED_BYTES_MAX = 4 * 65536, /* that a socket sends ahead of its pace: some packets of the largest size */
+	PACED_MS_MAX = 10000,
 };
 
 static int set_option(int fd, int level, int option, int value)
@@ -232,6 +234,17 @@ static int read_window(int fd, struct kernel_helper_state *s)
 	return 0;
 }
 
+/*
+ * A paced socket (BBR's are) stamps what it sends, acknowledgments too, with the time at which its last packet should have
+ * ended. The client has seen that stamp, and takes nothing older (RFC 7323, 5.3): the clock has to begin after it.
+ */
+static uint32_t stamps_ahead_ms(const struct tcp_info *info)
+{
+	uint64_t ms = info->tcpi_pacing_rate ? (uint64_t)PACED_BYTES_MAX * 1000 / info->tcpi_pacing_rate : 0;
+
+	return ms < PACED_MS_MAX ? (uint32_t)ms : PACED_MS_MAX;
+}
+
 static int read_rest(int fd, struct kernel_helper_state *s)
 {
 	struct tcp_info info;
@@ -251,6 +264,7 @@ static int read_rest(int fd, struct kernel_helper_state *s)
 	if (info.tcpi_state != STATE_ESTABLISHED)
 		return -ENOTCONN;
 	s->congestion_window = info.tcpi_snd_cwnd;
+	s->timestamp += stamps_ahead_ms(&info);
 	return 0;
 }
 

@@ -26,7 +26,7 @@
 #include <sys/queue.h>
 
 enum {
-	ANSWER_MS = 10000, /* a handoff that fails at the end takes 7 s: HANDOFF_SETTLE_MS, TCH_OPEN_MS, ... */
+	ANSWER_MS = 16000, /* a handoff that fails at the end takes 13 s: HANDOFF_SETTLE_MS, TCH_OPEN_MS, ... */
 	HANDOFF_TRIES = 3,
 	TOKEN_LIFETIME_MINUTES = 60,
 };

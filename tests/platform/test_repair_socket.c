@@ -130,6 +130,47 @@ static void test_address(int netns, const char *address)
 	printf("ok: %s\n", address);
 }
 
+/*
+ * A paced socket stamps its acknowledgments with the time at which the next packet is due. The client takes none with an
+ * older stamp (RFC 7323, 5), so the new socket must not be behind.
+ */
+static void test_paced(int netns, const char *address)
+{
+	static char bulk[256 * 1024];
+	int listener = netns_listen(netns, address, 2049), quick = 1, rate = 1000000; /* bytes per second */
+	struct connection c = connect_through(netns, listener, address);
+	uint64_t rejected = netns_counter(netns, "TcpExt", "PAWSEstab");
+	struct kernel_helper_state state;
+	size_t got = 0;
+
+	CHECK(setsockopt(c.server, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof(rate)) == 0);
+	for (int i = 0; i < 10; i++) /* the first ones are not paced */
+		expect_echo(c.server, c.client, "unpaced");
+	CHECK(send(c.server, bulk, sizeof(bulk), MSG_DONTWAIT | MSG_NOSIGNAL) > 0);
+	CHECK(setsockopt(c.server, IPPROTO_TCP, TCP_QUICKACK, &quick, sizeof(quick)) == 0);
+	CHECK(send(c.client, "acknowledge", 11, 0) == 11);
+	CHECK_OK(tcp_repair_freeze(c.server, &c.flow, &c.fixed, &state));
+	tcp_repair_silence(c.server);
+	CHECK(state.unsent_len > 0);
+	CHECK_OK(tcp_repair_restore(&state, &c.server));
+	CHECK(send(c.server, state.unsent, state.unsent_len, MSG_NOSIGNAL) > 0);
+	while (got < state.sent_len + state.unsent_len) {
+		struct pollfd p = { .fd = c.client, .events = POLLIN };
+		ssize_t len;
+
+		CHECK(poll(&p, 1, 5000) == 1);
+		len = recv(c.client, bulk, sizeof(bulk), 0);
+		CHECK(len > 0);
+		got += (size_t)len;
+	}
+	CHECK(netns_counter(netns, "TcpExt", "PAWSEstab") == rejected);
+	kernel_helper_state_fini(&state);
+	tcp_repair_reset(c.server);
+	close(c.client);
+	close(listener);
+	printf("ok: %s, paced\n", address);
+}
+
 int main(void)
 {
 	int netns;
@@ -140,5 +181,7 @@ int main(void)
 	netns_run(netns, "ip link set lo mtu 9000");
 	test_address(netns, "127.0.0.1");
 	test_address(netns, "::1");
+	test_paced(netns, "127.0.0.1");
+	test_paced(netns, "::1");
 	return 0;
 }
