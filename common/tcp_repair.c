@@ -32,6 +32,7 @@ enum {
 	PEEK_SLACK = 128 * 1024, /* the send queue may begin with acknowledged bytes */
 	TIMESTAMP_ADVANCE = 2,	 /* the reading lost bit 0: the clock must not go back */
 	PACED_BYTES_MAX = 4 * 65536, /* that a socket sends ahead of its pace: some packets of the largest size */
+	PACED_MS_MIN = 10, /* the rate may have been lower when the stamp was made */
 	PACED_MS_MAX = 10000,
 };
 
@@ -240,9 +241,9 @@ static int read_window(int fd, struct kernel_helper_state *s)
  */
 static uint32_t stamps_ahead_ms(const struct tcp_info *info)
 {
-	uint64_t ms = info->tcpi_pacing_rate ? (uint64_t)PACED_BYTES_MAX * 1000 / info->tcpi_pacing_rate : 0;
+	uint64_t rate = info->tcpi_pacing_rate, ms = rate ? (uint64_t)PACED_BYTES_MAX * 1000 / rate : 0;
 
-	return ms < PACED_MS_MAX ? (uint32_t)ms : PACED_MS_MAX;
+	return ms > PACED_MS_MAX ? PACED_MS_MAX : PACED_MS_MIN + (uint32_t)ms;
 }
 
 static int read_rest(int fd, struct kernel_helper_state *s)
