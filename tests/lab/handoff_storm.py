@@ -26,8 +26,8 @@ NODES = ["1", "2", "3"]
 MUST_NOT_MOVE = ["Tcp.RetransSegs", "Tcp.OutRsts", "Tcp.EstabResets", "Tcp.AttemptFails"]
 # Not checked: they tell where a problem came from.
 ALSO_SHOWN = ["TcpExt.TCPTimeouts", "TcpExt.TCPLossProbes", "TcpExt.TCPFastRetrans", "TcpExt.TCPSACKReorder",
-              "TcpExt.TCPDSACKRecvSegs", "TcpExt.TCPOFOQueue", "TcpExt.TCPChallengeACK", "Tcp.InCsumErrors",
-              "Tcp.InErrs"]
+              "TcpExt.TCPDSACKRecvSegs", "TcpExt.TCPOFOQueue", "TcpExt.PAWSEstab", "TcpExt.PAWSOldAck",
+              "TcpExt.TCPChallengeACK", "Tcp.InCsumErrors", "Tcp.InErrs"]
 REFUSALS_IN_A_ROW = 100
 SETTLE_S = 5
 PATIENCE_S = 180    # more than nfs_load's own time limit
