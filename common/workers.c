@@ -25,17 +25,28 @@ struct lane {
 
 TAILQ_HEAD(lane_list, lane);
 
+struct thread {
+	LIST_ENTRY(thread) link;
+	struct workers *workers;
+	pthread_t id;
+	pthread_cond_t wake;
+	bool is_idle; /* in the list; under the mutex */
+};
+
+LIST_HEAD(thread_list, thread);
+
 struct workers {
 	pthread_mutex_t mutex;
-	pthread_cond_t has_work;
 	struct lane_list lanes; /* under the mutex, as all up to `stopping`; who was served last is last */
 	unsigned int running;
+	struct thread_list idle; /* who became idle last is first: what it needs is still in the caches */
+	unsigned int woken;	 /* threads that are not idle any more, and have not yet looked for work */
 	struct work_list finished;
 	bool stopping;
 	unsigned int threads_max; /* never changes */
 
 	/* The loop's. */
-	pthread_t *threads;
+	struct thread *threads;
 	unsigned int thread_count; /* started */
 	int wakeup; /* eventfd: there is something in `finished` */
 	struct event *on_wakeup;
@@ -94,45 +105,104 @@ static struct work *take_work(struct workers *workers, struct lane *lane)
 	return work;
 }
 
-static void finish(struct workers *workers, struct lane *lane, struct work *work)
+/* The work of a lane is done. Return: whether the loop must be woken, which it is without the mutex */
+static bool finish(struct workers *workers, struct lane *lane, struct work *work)
 {
 	bool first = STAILQ_EMPTY(&workers->finished);
 
 	STAILQ_INSERT_TAIL(&workers->finished, work, link);
-	if (first)
-		eventfd_write(workers->wakeup, 1);
 	lane->running--;
 	workers->running--;
 	if (!lane->running && STAILQ_EMPTY(&lane->waiting)) {
 		TAILQ_REMOVE(&workers->lanes, lane, link);
 		free(lane);
 	}
+	return first;
+}
+
+static void thread_call(struct thread *thread)
+{
+	LIST_REMOVE(thread, link);
+	thread->is_idle = false;
+	thread->workers->woken++;
+}
+
+/*
+ * An idle thread for what may run now, if there is need of one: the caller wakes it when it has let go of the mutex, for which the
+ * two would only wait. One at a time is enough: it takes some work, and calls the next for the rest. So nobody is woken for
+ * work that a thread takes which has just become free.
+ */
+static struct thread *call_thread(struct workers *workers)
+{
+	struct thread *thread = workers->woken ? NULL : LIST_FIRST(&workers->idle);
+
+	if (!thread || !next_lane(workers))
+		return NULL;
+	thread_call(thread);
+	return thread;
+}
+
+static void wake(struct thread *thread)
+{
+	if (thread)
+		pthread_cond_signal(&thread->wake);
+}
+
+static void wake_all(struct workers *workers)
+{
+	struct thread *thread;
+
+	while ((thread = LIST_FIRST(&workers->idle))) {
+		thread_call(thread);
+		wake(thread);
+	}
+}
+
+/* Return: a lane with something to do, or NULL: the end */
+static struct lane *wait_for_work(struct thread *self)
+{
+	struct workers *workers = self->workers;
+	struct lane *lane;
+
+	while (!(lane = next_lane(workers)) && !(workers->stopping && TAILQ_EMPTY(&workers->lanes))) {
+		self->is_idle = true;
+		LIST_INSERT_HEAD(&workers->idle, self, link);
+		while (self->is_idle)
+			pthread_cond_wait(&self->wake, &workers->mutex);
+		workers->woken--;
+	}
+	return lane;
+}
+
+static void run(struct thread *self, struct lane *lane)
+{
+	struct workers *workers = self->workers;
+	struct work *work = take_work(workers, lane);
+	struct thread *next = call_thread(workers); /* what ended may have made room for more than one */
+	bool must_tell;
+
+	pthread_mutex_unlock(&workers->mutex);
+	wake(next);
+	work->run(work);
+	pthread_mutex_lock(&workers->mutex);
+	must_tell = finish(workers, lane, work);
+	if (workers->stopping)
+		wake_all(workers);
+	pthread_mutex_unlock(&workers->mutex);
+	if (must_tell)
+		eventfd_write(workers->wakeup, 1);
+	pthread_mutex_lock(&workers->mutex);
 }
 
 static void *worker(void *arg)
 {
-	struct workers *workers = arg;
+	struct thread *self = arg;
+	struct lane *lane;
 
-	pthread_mutex_lock(&workers->mutex);
-	for (;;) {
-		struct lane *lane;
-		struct work *work;
-
-		while (!(lane = next_lane(workers)) && !(workers->stopping && TAILQ_EMPTY(&workers->lanes)))
-			pthread_cond_wait(&workers->has_work, &workers->mutex);
-		if (!lane)
-			break;
-		work = take_work(workers, lane);
-		if (next_lane(workers)) /* what ended may have made room for more than one */
-			pthread_cond_signal(&workers->has_work);
-		pthread_mutex_unlock(&workers->mutex);
-		work->run(work);
-		pthread_mutex_lock(&workers->mutex);
-		finish(workers, lane, work);
-		if (workers->stopping)
-			pthread_cond_broadcast(&workers->has_work);
-	}
-	pthread_mutex_unlock(&workers->mutex);
+	pthread_mutex_lock(&self->workers->mutex);
+	while ((lane = wait_for_work(self)))
+		run(self, lane);
+	pthread_mutex_unlock(&self->workers->mutex);
 	return NULL;
 }
 
@@ -168,7 +238,11 @@ static int start_threads(struct workers *workers, unsigned int count)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	while (rc == 0 && workers->thread_count < count) {
-		rc = -pthread_create(&workers->threads[workers->thread_count], NULL, worker, workers);
+		struct thread *thread = &workers->threads[workers->thread_count];
+
+		thread->workers = workers;
+		pthread_cond_init(&thread->wake, NULL);
+		rc = -pthread_create(&thread->id, NULL, worker, thread);
 		workers->thread_count += rc == 0;
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -183,8 +257,8 @@ int workers_new(struct event_base *base, unsigned int threads, struct workers **
 	if (!workers)
 		return -ENOMEM;
 	pthread_mutex_init(&workers->mutex, NULL);
-	pthread_cond_init(&workers->has_work, NULL);
 	TAILQ_INIT(&workers->lanes);
+	LIST_INIT(&workers->idle);
 	workers->threads_max = threads;
 	STAILQ_INIT(&workers->finished);
 	workers->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -207,16 +281,17 @@ void workers_free(struct workers *workers)
 		return;
 	pthread_mutex_lock(&workers->mutex);
 	workers->stopping = true;
-	pthread_cond_broadcast(&workers->has_work);
+	wake_all(workers);
 	pthread_mutex_unlock(&workers->mutex);
 	for (unsigned int i = 0; i < workers->thread_count; i++)
-		pthread_join(workers->threads[i], NULL);
+		pthread_join(workers->threads[i].id, NULL);
+	for (unsigned int i = 0; i < workers->thread_count; i++)
+		pthread_cond_destroy(&workers->threads[i].wake);
 	finish_all(workers);
 	if (workers->on_wakeup)
 		event_free(workers->on_wakeup);
 	if (workers->wakeup >= 0)
 		close(workers->wakeup);
-	pthread_cond_destroy(&workers->has_work);
 	pthread_mutex_destroy(&workers->mutex);
 	free(workers->threads);
 	free(workers);
@@ -224,6 +299,7 @@ void workers_free(struct workers *workers)
 
 static int submit(struct workers *workers, struct work *work, bool is_last)
 {
+	struct thread *thread = NULL;
 	struct lane *lane;
 
 	work->is_last = is_last;
@@ -231,10 +307,10 @@ static int submit(struct workers *workers, struct work *work, bool is_last)
 	lane = lane_get(workers, work->lane);
 	if (lane) {
 		STAILQ_INSERT_TAIL(&lane->waiting, work, link);
-		if (may_run(workers, lane))
-			pthread_cond_signal(&workers->has_work);
+		thread = call_thread(workers);
 	}
 	pthread_mutex_unlock(&workers->mutex);
+	wake(thread);
 	return lane ? 0 : -ENOMEM;
 }
 
