@@ -104,6 +104,8 @@ static int give_flow(struct master *master, const struct flow_key *flow, uint32_
 	if (sessions_is_late(master->sessions, flow, transaction))
 		return -ESTALE;
 	rc = fabric_flow_give(master->fabric, flow, from, node, generation);
+	if (rc == -EPERM && master_flow_owner(master, flow, from) == node)
+		rc = 0; /* believe_holder() was first */
 	return rc < 0 ? rc : sessions_moved(master->sessions, flow, node, transaction);
 }
 
@@ -148,6 +150,23 @@ static void received_eap(struct master *master, uint32_t node, uint32_t request,
 	scp_send(scp_of(master), node, SCP_CONTROL, request, &reply);
 }
 
+/* A client that crashed comes back by the same port. Whoever has its old session would wait for hours, and report it. */
+static void drop_old_session(struct master *master, const struct flow_key *flow)
+{
+	scp_message message = { .type = SCP_DROP_FLOWS };
+	scp_drop_flows *drop = &message.scp_message_u.drop_flows;
+	uint32_t node = sessions_holder(master->sessions, flow);
+	scp_flow wire;
+
+	sessions_forget(master->sessions, flow);
+	if (node == 0 || node == NAMESPACE_MASTER)
+		return;
+	slave_flow_to_wire(flow, &wire);
+	drop->flows.flows_val = &wire;
+	drop->flows.flows_len = 1;
+	scp_send(scp_of(master), node, SCP_CONTROL, 0, &message);
+}
+
 /*
  * A client's SYN came to the switch: whatever was known of this flow is over. Its entry is made now, so that the way back to
  * the client (port and MAC) is learned before a handoff needs it.
@@ -163,7 +182,7 @@ static void on_accept(int fd, void *arg)
 	if (getpeername(fd, (struct sockaddr *)&client, &client_len) == 0 &&
 	    getsockname(fd, (struct sockaddr *)&vip, &vip_len) == 0 &&
 	    flow_from_sockets(&client, &vip, IPPROTO_TCP, &flow) == 0) {
-		sessions_forget(master->sessions, &flow);
+		drop_old_session(master, &flow);
 		if (master->fabric)
 			fabric_flow_set(master->fabric, &flow, FABRIC_SWITCH, &generation);
 	}
@@ -221,6 +240,38 @@ static void reconcile(struct master *master, uint32_t node, const scp_sessions *
 	free(drop->flows.flows_val);
 }
 
+/* Has the device said that it does not have the flow, or nothing for long? */
+static bool is_without(struct master *master, uint32_t node, const struct flow_key *flow)
+{
+	const struct member *member = &master->members[node];
+	uint64_t since_ms = member->known ? member->since_ms : master->started_ms;
+
+	if (!member->up)
+		return clock_monotonic_ms() - since_ms >= ORPHAN_MS;
+	return member->reconciled && !sessions_is_with(master->sessions, flow, node);
+}
+
+/*
+ * A session went through several hands while the switch was away. Those who gave it on tell in any order, and only the owner
+ * may give a flow; there may be a gap, too, for whoever took it back forgets that it gave it. So when the owner does not
+ * have it, the holder's own word counts.
+ */
+static void believe_holder(struct master *master, uint32_t node, const scp_session *session)
+{
+	struct fabric_flow entry;
+	struct flow_key flow;
+	uint32_t generation;
+
+	slave_flow_from_wire(&session->flow, &flow);
+	if (fabric_flow_get(master->fabric, &flow, &entry) || entry.device == node || entry.device == FABRIC_SWITCH ||
+	    sessions_is_late(master->sessions, &flow, (uint16_t)session->handoffs) ||
+	    !is_without(master, entry.device, &flow))
+		return;
+	if (fabric_flow_set(master->fabric, &flow, node, &generation) == 0)
+		log_info("fabric", "session=%jx is with node=%u: the switch did not hear of each handoff",
+			 (uintmax_t)session->id, node);
+}
+
 static void received_sessions(struct master *master, uint32_t node, const scp_sessions *wire)
 {
 	struct member *member = &master->members[node];
@@ -228,6 +279,8 @@ static void received_sessions(struct master *master, uint32_t node, const scp_se
 
 	if (!member->reconciled && master->fabric)
 		reconcile(master, node, wire);
+	for (u_int i = 0; master->fabric && i < wire->sessions.sessions_len; i++)
+		believe_holder(master, node, &wire->sessions.sessions_val[i]);
 	member->reconciled = true;
 	member->reported_ms = clock_monotonic_ms();
 	sessions_report(master->sessions, node, &report); /* takes out of *wire what it keeps */

@@ -76,15 +76,19 @@ void sessions_free(struct sessions *sessions)
 }
 
 /*
- * A device that has given the session away may have written this before it did. What a handoff said of a session that
- * nobody has reported yet (id 0) has the low 16 bits of the count: compare as serial numbers (RFC 1982).
+ * A device that has given the session away may have written this before it did; or it does not know yet that the client
+ * has gone, and has opened a new session by the same port. What a handoff said of a session that nobody has reported yet
+ * (id 0) has the low 16 bits of the count: compare as serial numbers (RFC 1982).
  */
 static bool is_outdated(const struct slot *slot, uint32_t node, const scp_session *info)
 {
 	const scp_session *known = &slot->entry.info;
 
-	return slot->entry.node && slot->entry.node != node && (known->id == info->id || known->id == 0) &&
-	       (int16_t)((uint16_t)info->handoffs - (uint16_t)known->handoffs) < 0;
+	if (!slot->entry.node || slot->entry.node == node)
+		return false;
+	if (known->id && known->id != info->id)
+		return info->since_ns < known->since_ns;
+	return (int16_t)((uint16_t)info->handoffs - (uint16_t)known->handoffs) < 0;
 }
 
 static int report_one(struct sessions *sessions, uint32_t node, scp_session *info)
@@ -193,6 +197,13 @@ bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, ui
 	struct slot **at = find(sessions, flow);
 
 	return *at && (*at)->entry.node == node;
+}
+
+uint32_t sessions_holder(struct sessions *sessions, const struct flow_key *flow)
+{
+	struct slot **at = find(sessions, flow);
+
+	return *at ? (*at)->entry.node : 0;
 }
 
 const struct session_entry *sessions_find(const struct sessions *sessions, uint64_t id)

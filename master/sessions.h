@@ -47,6 +47,9 @@ void sessions_forget_node(struct sessions *sessions, uint32_t node);
 /* Whether a session of this flow is known to be with the device. */
 bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, uint32_t node);
 
+/* The device that the flow's session was last said to be with. 0: none */
+uint32_t sessions_holder(struct sessions *sessions, const struct flow_key *flow);
+
 const struct session_entry *sessions_find(const struct sessions *sessions, uint64_t id);
 void sessions_visit(const struct sessions *sessions, void (*visit)(const struct session_entry *entry, void *arg),
 		    void *arg);

@@ -43,6 +43,7 @@ struct said {
 	uint16_t port;
 	uint64_t id;
 	uint32_t handoffs;
+	uint64_t since_ns;
 };
 
 /* A device says that it has these sessions, and no others. */
@@ -58,6 +59,7 @@ static void report(uint32_t node, size_t count, const struct said *said)
 
 		session->id = said[i].id;
 		session->handoffs = said[i].handoffs;
+		session->since_ns = said[i].since_ns;
 		session->flow = (scp_flow){ .client_port = said[i].port, .vip_port = 2049, .protocol = IPPROTO_TCP };
 		memcpy(session->flow.client, key.client, 16);
 		memcpy(session->flow.vip, key.vip, 16);
@@ -254,6 +256,21 @@ START_TEST(a_flow_starts_anew)
 }
 END_TEST
 
+START_TEST(a_session_of_a_client_that_crashed_is_outdated)
+{
+	struct flow_key key = flow(801), other = flow(802);
+
+	REPORT(A, { 801, 1, 7, 1000 });
+	REPORT(B, { 801, 2, 1, 2000 });
+	ck_assert_uint_eq(sessions_holder(sessions, &key), B);
+	REPORT(A, { 801, 1, 7, 1000 });
+	ck_assert_uint_eq(sessions_holder(sessions, &key), B);
+	ck_assert_uint_eq(sessions_find(sessions, 2)->info.handoffs, 1);
+	ck_assert(!sessions_is_late(sessions, &key, 2));
+	ck_assert_uint_eq(sessions_holder(sessions, &other), 0);
+}
+END_TEST
+
 START_TEST(a_device_is_gone)
 {
 	REPORT(A, { 801, 1, 0 }, { 802, 2, 0 });
@@ -299,6 +316,7 @@ int main(void)
 	tcase_add_test(tcase, once_reported_it_is_not_waited_for);
 	tcase_add_test(tcase, the_count_goes_round);
 	tcase_add_test(tcase, a_flow_starts_anew);
+	tcase_add_test(tcase, a_session_of_a_client_that_crashed_is_outdated);
 	tcase_add_test(tcase, a_device_is_gone);
 	tcase_add_test(tcase, many_sessions);
 	runner = srunner_create(suite);
