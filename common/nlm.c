@@ -82,16 +82,19 @@ struct nlm_call {
 	const struct nlm_procedure *procedure;
 	struct nlm_args args;
 	struct rpc_call *call; /* NULL: answered already, the results go by a call of their own */
+	struct rpc_call asker; /* what rights depend on, for when it is answered already: transport, client, flavor, who */
 	uint32_t version;
 	uint8_t client_address[16], vip[16];
 
-	struct handle handle;
+	struct handle handle, directory; /* where the file was found once; type 0: not told */
 	struct volume *volume;
 	struct credentials who;
 	struct group_set *group_set; /* that `who` borrows, or NULL */
 	struct lock_client client;
 	struct lock_file_id file;
 	uint64_t start, end;
+	bool needs_place; /* the client's rights depend on it */
+	char *place;	  /* from the volume's root */
 	bool is_ready;
 	int fd, err; /* what the worker found */
 };
@@ -612,6 +615,7 @@ static void call_free(struct nlm_call *own)
 		close(own->fd);
 	group_set_put(own->group_set);
 	args_free(&own->args);
+	free(own->place);
 	free(own);
 }
 
@@ -652,12 +656,43 @@ static void run_file(struct nlm *nlm, struct nlm_call *own)
 	run_pending(nlm, clock_monotonic_ms());
 }
 
-static void work_run(struct work *work)
-{
-	struct nlm_call *own = (struct nlm_call *)work;
-	const struct backend *backend = own->volume->backend;
+/* Rights */
 
-	own->err = backend->open_locks ? backend->open_locks(own->volume, &own->who, &own->handle, &own->fd) : -EINVAL;
+/* Return: 0; EXPORTS_PLACE as long as that is not known */
+static int check_rights(struct nlm_call *own)
+{
+	struct file_service *files = own->nlm->options.files;
+	const struct rpc_call *asker = &own->asker;
+	struct export_rights rights;
+	int err;
+
+	if (own->place)
+		err = exports_rights_at(files->exports, own->handle.volume, own->place, &asker->client, &rights, NULL);
+	else
+		err = exports_rights(files->exports, own->handle.volume, &asker->client, &rights);
+	if (!err) {
+		own->who = asker->who;
+		exports_squash(&rights, asker->flavor == RPC_AUTH_NONE, &own->who);
+		err = file_service_groups(files, asker, &rights, &own->who, &own->group_set);
+	}
+	return err == EXPORTS_UNKNOWN ? -EINPROGRESS : err; /* it is being looked up: later */
+}
+
+/* On workers: the place, if rights depend on it; the open file; the record of a client that is new */
+
+/* A worker does it; without workers, the loop. */
+static void submit(struct nlm_call *own, void (*run)(struct work *work), void (*done)(struct work *work))
+{
+	struct workers *workers = own->nlm->options.workers;
+
+	own->work = (struct work){ .lane = own->volume, .run = run, .done = done };
+	if (!workers)
+		run(&own->work);
+	else if (workers_submit(workers, &own->work) == 0)
+		return;
+	else
+		own->err = -ENOMEM;
+	done(&own->work);
 }
 
 static void record_run(struct work *work)
@@ -675,8 +710,16 @@ static void record_done(struct work *work)
 	run_file(own->nlm, own);
 }
 
+static void open_run(struct work *work)
+{
+	struct nlm_call *own = (struct nlm_call *)work;
+	const struct backend *backend = own->volume->backend;
+
+	own->err = backend->open_locks ? backend->open_locks(own->volume, &own->who, &own->handle, &own->fd) : -EINVAL;
+}
+
 /* The file is open. A client is recorded before it gets its first lock, or a crash at this moment would lose it in silence. */
-static void work_done(struct work *work)
+static void open_done(struct work *work)
 {
 	struct nlm_call *own = (struct nlm_call *)work;
 	const struct nlm_options *options = &own->nlm->options;
@@ -692,6 +735,46 @@ static void work_done(struct work *work)
 	record_done(work);
 }
 
+/* The directories from a file up to the volume's root may have to be read from the disk. */
+static void place_run(struct work *work)
+{
+	struct nlm_call *own = (struct nlm_call *)work;
+	const struct backend *backend = own->volume->backend;
+	const struct handle *directory = own->directory.type ? &own->directory : NULL;
+
+	own->place = malloc(PATH_MAX);
+	if (!own->place)
+		own->err = -ENOMEM;
+	else
+		own->err = backend->place ? backend->place(own->volume, &own->handle, directory, own->place) : -EACCES;
+}
+
+/* Meanwhile the volume may have gone, and rights may have changed. */
+static int admit_at_place(struct nlm_call *own)
+{
+	struct file_service *files = own->nlm->options.files;
+	uint32_t node;
+	int err = files->stopping ? -EINPROGRESS : 0;
+
+	if (!err)
+		err = file_service_find(files, own->handle.volume, own->asker.transport, &own->volume, &node);
+	if (!err && !own->volume)
+		err = -EINPROGRESS;
+	return err ? err : check_rights(own);
+}
+
+static void place_done(struct work *work)
+{
+	struct nlm_call *own = (struct nlm_call *)work;
+
+	if (!own->err)
+		own->err = admit_at_place(own);
+	if (own->err)
+		record_done(work);
+	else
+		submit(own, open_run, open_done);
+}
+
 /* Takes @own. */
 static void begin(struct nlm_call *own)
 {
@@ -699,12 +782,12 @@ static void begin(struct nlm_call *own)
 
 	TAILQ_INSERT_TAIL(&nlm->calls, own, link);
 	nlm->call_count++;
-	own->work = (struct work){ .lane = own->volume, .run = work_run, .done = work_done };
-	if (own->procedure->opens && nlm->options.workers && workers_submit(nlm->options.workers, &own->work) == 0)
-		return;
-	if (own->procedure->opens)
-		work_run(&own->work);
-	work_done(&own->work);
+	if (own->needs_place)
+		submit(own, place_run, place_done);
+	else if (own->procedure->opens)
+		submit(own, open_run, open_done);
+	else
+		open_done(&own->work);
 }
 
 /* Admission */
@@ -735,45 +818,15 @@ static int take_file(struct nlm_call *own)
 		return err;
 	/* One file may have handles with different directories; a lock is on the file. */
 	if (own->handle.type == HANDLE_LOCAL_IN) {
-		struct handle both = own->handle, directory;
+		struct handle both = own->handle;
 
-		handle_split(&both, &own->handle, &directory);
+		handle_split(&both, &own->handle, &own->directory);
 	}
 	own->file.len = (uint8_t)handle_encode(namespace_handle_key(ns), &own->handle, own->file.bytes);
 	return 0;
 }
 
-/*
- * In a volume of which a client may see parts. A file that is locked has just been looked up, so the kernel knows where it is; if
- * not, no directory is read here, in the loop, and the client must look it up again.
- */
-static int rights_at_place(struct nlm_call *own, const struct rpc_call *call, struct export_rights *rights)
-{
-	const struct backend *backend = own->volume->backend;
-	char path[PATH_MAX];
-	int err = backend->place ? backend->place(own->volume, &own->handle, NULL, path) : -EACCES;
-
-	if (err)
-		return err;
-	return exports_rights_at(own->nlm->options.files->exports, own->handle.volume, path, &call->client, rights, NULL);
-}
-
-static int check_rights(struct nlm_call *own, const struct rpc_call *call)
-{
-	struct export_rights rights;
-	int err = exports_rights(own->nlm->options.files->exports, own->handle.volume, &call->client, &rights);
-
-	if (err == EXPORTS_PLACE)
-		err = rights_at_place(own, call, &rights);
-	if (!err) {
-		own->who = call->who;
-		exports_squash(&rights, call->flavor == RPC_AUTH_NONE, &own->who);
-		err = file_service_groups(own->nlm->options.files, call, &rights, &own->who, &own->group_set);
-	}
-	return err == EXPORTS_UNKNOWN ? -EINPROGRESS : err; /* it is being looked up: later */
-}
-
-static int take_addresses(struct nlm_call *own, const struct rpc_call *call)
+static int take_asker(struct nlm_call *own, const struct rpc_call *call)
 {
 	struct flow_key flow;
 
@@ -781,13 +834,17 @@ static int take_addresses(struct nlm_call *own, const struct rpc_call *call)
 		return -EINVAL;
 	memcpy(own->client_address, flow.client, sizeof(flow.client));
 	memcpy(own->vip, flow.vip, sizeof(flow.vip));
+	own->asker.transport = call->transport;
+	own->asker.client = call->client;
+	own->asker.flavor = call->flavor;
+	own->asker.who = call->who;
 	return 0;
 }
 
-/* Everything before the file is opened. On 0 there is own->volume, or else @node to relay to. */
+/* Everything that can be said in the loop. On 0 there is own->volume, or else @node to relay to. */
 static int admit(struct nlm_call *own, const struct rpc_call *call, uint32_t *node)
 {
-	int err = take_addresses(own, call);
+	int err = take_asker(own, call);
 
 	if (!err)
 		err = take_client(own);
@@ -799,7 +856,10 @@ static int admit(struct nlm_call *own, const struct rpc_call *call, uint32_t *no
 		err = file_service_find(own->nlm->options.files, own->handle.volume, call->transport, &own->volume, node);
 	/* What a client has it may always give up. */
 	if (!err && own->volume && own->procedure->opens)
-		err = check_rights(own, call);
+		err = check_rights(own);
+	own->needs_place = err == EXPORTS_PLACE;
+	if (own->needs_place)
+		err = 0;
 	if (!err && own->volume && own->nlm->call_count >= NLM_CALLS_MAX)
 		err = -EBUSY;
 	return err;
@@ -853,7 +913,7 @@ static void dispatch_free_all(struct nlm *nlm, struct rpc_call *call)
 	decoded = xdr_nlm_notify(&xdr, &notify);
 	xdr_destroy(&xdr);
 	/* DOS clients have no states, and no status monitor that would say it again. */
-	if (decoded && take_addresses(&own, call) == 0)
+	if (decoded && take_asker(&own, call) == 0)
 		nlm->options.on_rebooted(own.client_address, notify.name, NLM_NO_STATE, nlm->options.arg);
 	if (decoded)
 		reply_void(call);

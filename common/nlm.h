@@ -6,14 +6,15 @@
  * where the volume is: elsewhere it is relayed whole, like an NFS call.
  *
  *	decode --> handle --> volume --> rights --> open (worker) --> table --> reply, or a _RES call
- *	              |          |          |            |                |
- *	          STALE_FH  GRACE_PERIOD  FAILED   STALE_FH, FAILED,    DENIED, BLOCKED, ...
- *	                    (ask again)            NOLOCKS (not recorded)
- *	                         |
+ *	              |          |        |    ^         |                |
+ *	          STALE_FH  GRACE_PERIOD  |    |   STALE_FH, FAILED,    DENIED, BLOCKED, ...
+ *	                    (ask again)   |    |   NOLOCKS (not recorded)
+ *	                         |        v    |
+ *	                         |      place (worker), if an export leads into the volume
  *	                         +--> relay: the owner answers
  *
- * On a worker the file is opened with the client's rights; then, if it is new, the client is recorded durably
- * (common/nsm.h) by another that stays root; the table is the loop's. Calls for one file are carried out in the order in which they came, however long each of them
+ * On a worker the file's place is found, if the client's rights depend on it, and then the file is opened with those rights; then,
+ * if it is new, the client is recorded durably (common/nsm.h) by another that stays root; the table is the loop's. Calls for one file are carried out in the order in which they came, however long each of them
  * was with the worker: a CANCEL never overtakes its LOCK.
  *
  * A waiter that got its lock is called back (GRANTED) until it answers, NLM_GRANT_TRIES times, with NLM_GRANT_PAUSE_MS

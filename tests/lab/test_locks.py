@@ -17,7 +17,7 @@ import sys
 import harness
 import raw_nfs
 import raw_nlm
-from raw_nlm import BLOCKED, DENIED, GRACE, OK
+from raw_nlm import BLOCKED, DENIED, FAILED, GRACE, OK
 
 DISK1, DISK2 = 2, 3
 PATIENCE_S = 10
@@ -156,6 +156,40 @@ def check_node_restart(test, lab, one, two, file, elsewhere):
     two.locker.unlock(elsewhere, 2)
 
 
+def forget_names():
+    """As after a restart of the machine: the kernel does not know where inodes are."""
+    os.sync()
+    for _ in range(4):    # what was used lately is spared at first
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as drop:
+            drop.write("2")
+
+
+def check_part_of_volume(test, lab, one, two):
+    """/disk0/part is client 1's; whether a lock is in it depends on where its file is."""
+    one.connect(), two.connect()
+    disk = one.client.walk(one.client.mount("/"), "/disk0")
+    part = one.client.mkdir(disk, "part")
+    one.client.set_mode(part, 0o777)
+    lab.nasctl("export", "set", "/disk0/part", f"{one.lab.hosts['client1']['address']}(rw,insecure,all_squash)")
+    test.within(5, "handles tell their directory", lambda: len(one.client.create(part, "locked")) > len(part))
+    file = one.client.lookup(part, "locked")
+    outside = two.client.lookup(disk, "locked")
+    test.check("client 1 locks in its part", one.locker.lock(file, 1) == OK)
+    test.check("client 2 does not", two.locker.lock(file, 2, 5, 5) == FAILED)
+    test.check("... but outside of it", two.locker.lock(outside, 2) == OK)
+    one.peer.notices.clear()
+    lab.kill("disk1")
+    forget_names()
+    lab.start("disk1")
+    test.need("disk1 is back: client 1 is told", one.peer.serve(30, lambda: one.peer.notices))
+    status = one.locker.lock(file, 1, reclaim=True)
+    test.check("... and reclaims in its part", status == OK, status)
+    test.within(GRACE_S + 15, "when the time is over, others are denied", lambda: one.locker.lock(file, 3) == DENIED)
+    test.check("... and unlocks", one.locker.unlock(file, 1) == OK)
+    test.check("client 2 still does not lock there", two.locker.lock(file, 2, 5, 5) == FAILED)
+    lab.nasctl("export", "remove", "/disk0/part")
+
+
 def check_client_restart(test, lab, one, two, file, elsewhere):
     datagrams = raw_nlm.Datagrams(lab.netns("client1"), lab.vip)
     test.at_end(datagrams.close)
@@ -186,6 +220,7 @@ def run(test):
     check_master_restart(test, lab, one, two, file)
     check_node_restart(test, lab, one, two, file, elsewhere)
     check_client_restart(test, lab, one, two, file, elsewhere)
+    check_part_of_volume(test, lab, one, two)
     test.check("nothing is left", all(lab.counter(host, "locks", "entries") <= 2 for host in ("disk1", "disk2")))
 
 

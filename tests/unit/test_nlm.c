@@ -10,13 +10,16 @@
 #include "common/nlm.h"
 #include "common/nlm_xdr.h"
 #include "common/nsm.h"
+#include "common/workers.h"
 #include "tests/unit/fake_volume.h"
 #include "tests/unit/golden_hex.h"
 
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +36,8 @@ static struct rpc_program programs[2];
 static struct rpc_server server = { .programs = programs };
 static char directory[] = "/tmp/test_nlm.XXXXXX", made[sizeof(directory)];
 static uint32_t relayed_to;
+static struct event_base *loop;
+static struct workers *workers; /* NULL: files are opened in the loop */
 
 static struct rpc_call last;
 static bool is_answered;
@@ -94,7 +99,8 @@ static void start(void)
 {
 	struct nsm_options monitor = { .directory = made, .self = 1, .way = { .call = call_client }, .may_call = may_call,
 				       .on_rebooted = on_rebooted };
-	struct nlm_options options = { .files = files, .way = { .call = call_client }, .on_rebooted = on_rebooted };
+	struct nlm_options options = { .files = files, .workers = workers, .way = { .call = call_client },
+				       .on_rebooted = on_rebooted };
 
 	ck_assert_int_eq(nsm_new(&monitor, clock_monotonic_ms(), &nsm), 0);
 	options.nsm = nsm;
@@ -135,8 +141,13 @@ static void teardown(void)
 {
 	char command[128];
 
+	workers_free(workers);
+	workers = NULL;
 	rpc_call_fini(&last);
 	stop();
+	if (loop)
+		event_base_free(loop);
+	loop = NULL;
 	file_service_free(files);
 	fake_volume_free(volume);
 	namespace_free(ns);
@@ -247,6 +258,8 @@ static int call_bytes(const char *client, uint32_t version, uint32_t procedure, 
 	set_address(&last.server, "10.9.9.9", 2049);
 	is_answered = false;
 	rpc_dispatch(&server, &last);
+	while (!is_answered && workers)
+		ck_assert_int_ne(event_base_loop(loop, EVLOOP_ONCE), -1);
 	ck_assert(is_answered);
 	if (!last.reply_len)
 		return -1;
@@ -298,6 +311,37 @@ static void answer_granted(size_t which, int result, uint32_t said)
 	bytes_put(&w, bytes_take(&args, 8), 8);
 	bytes_put_be32(&w, said);
 	calls[which].done.fn(calls[which].done.id, result, bytes, w.written, calls[which].done.arg);
+}
+
+/* A part of volume 1 that is another client's: then rights in the volume depend on the place. */
+static void divide_volume(const char *path, const char *clients)
+{
+	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_PUT, .item.kind = NS_EXPORT };
+
+	change.item.ns_item_u.export_ = (ns_export){ .id = 9, .path = (char *)path, .clients = (char *)clients };
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+}
+
+static pthread_t place_thread;
+
+/* As in a volume whose kernel has forgotten where files are. */
+static int forgetful_place(struct volume *of, const struct handle *object, const struct handle *found_in, char *path)
+{
+	place_thread = pthread_self();
+	if (!found_in || found_in->backend_len != of->root.backend_len ||
+	    memcmp(found_in->backend, of->root.backend, found_in->backend_len) != 0)
+		return -ESTALE;
+	strcpy(path, object->backend[7] == FILE_ID ? "file" : "elsewhere");
+	return 0;
+}
+
+static const struct backend *with_forgetful_place(void)
+{
+	static struct backend forgetful;
+
+	forgetful = *volume->backend;
+	forgetful.place = forgetful_place;
+	return &forgetful;
 }
 
 static const struct arguments mine = { .client = "10.9.0.1", .name = "one", .svid = 1, .exclusive = true, .offset = 10,
@@ -434,6 +478,75 @@ START_TEST(a_handle_with_its_directory)
 	ck_assert_uint_eq(status(4, UNLOCK, &mine), NLM4_GRANTED);
 	ck_assert_uint_eq(call_count, 1);
 	ck_assert_ptr_nonnull(memmem(calls[0].args, calls[0].call.args_len, handle, len));
+}
+END_TEST
+
+/* Rights by the place: of the clients in the part of another, and of the file that nobody has looked up lately. */
+START_TEST(a_part_of_a_volume)
+{
+	struct arguments part = mine, told = mine;
+	uint32_t version = versions[_i];
+
+	volume->backend = with_forgetful_place();
+	told.with_directory = true;
+	divide_volume("/disk0/file", "10.9.0.2(rw,insecure)");
+	ck_assert_uint_eq(status(version, LOCK, &told), version == 4 ? NLM4_FAILED : NLM4_DENIED_NOLOCKS);
+	ck_assert_uint_eq(nlm_table_counters(nlm)->entries, 0);
+	part.client = "10.9.0.2";
+	part.with_directory = true;
+	ck_assert_uint_eq(status(version, LOCK, &part), NLM4_GRANTED);
+	ck_assert_uint_eq(status(version, UNLOCK, &told), NLM4_GRANTED); /* rights or not */
+	divide_volume("/disk0/other", "10.9.0.2(rw,insecure)");
+	ck_assert_uint_eq(status(version, TEST, &told), NLM4_DENIED);
+	ck_assert_uint_eq(status(version, LOCK, &mine), version == 4 ? NLM4_STALE_FH : NLM4_DENIED_NOLOCKS);
+}
+END_TEST
+
+/* The loop does not wait for the disk; and a _MSG, which is answered before, has rights, too. */
+START_TEST(a_place_is_sought_by_a_worker)
+{
+	struct arguments told = mine;
+	const uint32_t procedure = _i ? LOCK_MSG : LOCK;
+	struct bytes_reader results;
+
+	volume->backend = with_forgetful_place();
+	told.with_directory = true;
+	divide_volume("/disk0/other", "10.9.0.2(rw,insecure)");
+	stop();
+	loop = event_base_new();
+	ck_assert_int_eq(workers_new(loop, 2, &workers), 0);
+	start();
+	place_thread = pthread_self();
+	if (procedure == LOCK)
+		ck_assert_uint_eq(status(4, LOCK, &told), NLM4_GRANTED);
+	else
+		ck_assert_int_eq(call(4, LOCK_MSG, &told, &results), RPC_ACCEPT_SUCCESS);
+	while (!nlm_table_counters(nlm)->entries)
+		ck_assert_int_ne(event_base_loop(loop, EVLOOP_ONCE), -1);
+	ck_assert(!pthread_equal(place_thread, pthread_self()));
+	ck_assert_uint_eq(call_count, procedure == LOCK_MSG);
+}
+END_TEST
+
+/* The device stops while a place is sought: nothing is begun that no worker would do any more. */
+START_TEST(a_search_ends_with_the_service)
+{
+	struct arguments told = mine;
+	struct bytes_reader results;
+
+	volume->backend = with_forgetful_place();
+	told.with_directory = true;
+	divide_volume("/disk0/other", "10.9.0.2(rw,insecure)");
+	stop();
+	loop = event_base_new();
+	ck_assert_int_eq(workers_new(loop, 2, &workers), 0);
+	start();
+	ck_assert_int_eq(call(4, LOCK_MSG, &told, &results), RPC_ACCEPT_SUCCESS);
+	file_service_stop(files);
+	workers_free(workers);
+	workers = NULL;
+	ck_assert_uint_eq(call_count, 1);
+	ck_assert_uint_eq(nlm_table_counters(nlm)->entries, 0);
 }
 END_TEST
 
@@ -615,6 +728,9 @@ int main(void)
 	tcase_add_loop_test(tcase, which_bytes, 0, sizeof(ranges) / sizeof(ranges[0]));
 	tcase_add_loop_test(tcase, a_waiter_is_called_back, 0, 3);
 	tcase_add_test(tcase, a_handle_with_its_directory);
+	tcase_add_loop_test(tcase, a_part_of_a_volume, 0, 3);
+	tcase_add_loop_test(tcase, a_place_is_sought_by_a_worker, 0, 2);
+	tcase_add_test(tcase, a_search_ends_with_the_service);
 	tcase_add_test(tcase, a_call_back_is_repeated_and_at_last_given_up);
 	tcase_add_test(tcase, a_cancelled_waiter_is_not_called_back);
 	tcase_add_test(tcase, messages);
