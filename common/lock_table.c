@@ -17,6 +17,7 @@ struct client {
 	LIST_ENTRY(client) link;
 	struct lock_client who;
 	size_t entries;
+	LIST_HEAD(, entry) waiters; /* entries that are WAITING */
 };
 
 enum kind { NEW, HELD, WAITING, GRANTED, SHARED };
@@ -28,6 +29,9 @@ struct entry {
 	struct file *file;
 	enum kind kind;
 	uint64_t id; /* of a waiter */
+	LIST_ENTRY(entry) waiter_link;
+	STAILQ_ENTRY(entry) search_link;
+	uint64_t search; /* the last one that came here */
 	struct lock_caller caller;
 	uint32_t svid;
 	bool exclusive;
@@ -49,7 +53,7 @@ struct lock_table {
 	LIST_HEAD(, client) clients[BUCKETS];
 	LIST_HEAD(, file) files[BUCKETS];
 	struct lock_table_counters counters;
-	uint64_t last_id;
+	uint64_t last_id, last_search;
 	void (*on_grant)(const struct lock_grant *grant, void *arg);
 	void *arg;
 };
@@ -181,6 +185,10 @@ static void set_kind(struct lock_table *table, struct entry *entry, enum kind ki
 
 	table->counters.waiters += (size_t)waits - waited;
 	entry->file->waiters += (size_t)waits - waited;
+	if (waits && !waited)
+		LIST_INSERT_HEAD(&entry->client->waiters, entry, waiter_link);
+	else if (waited && !waits)
+		LIST_REMOVE(entry, waiter_link);
 	entry->kind = kind;
 }
 
@@ -227,13 +235,18 @@ static bool overlaps(const struct entry *entry, uint64_t start, uint64_t end)
 	return entry->start <= end && start <= entry->end;
 }
 
+static bool excludes(const struct entry *entry, const struct lock_request *request)
+{
+	return is_lock(entry) && overlaps(entry, request->start, request->end) &&
+	       (entry->exclusive || request->exclusive) && !is_of_owner(entry, request);
+}
+
 static struct entry *find_conflict(const struct file *file, const struct lock_request *request)
 {
 	struct entry *entry;
 
 	TAILQ_FOREACH(entry, &file->entries, link)
-		if (is_lock(entry) && overlaps(entry, request->start, request->end) &&
-		    (entry->exclusive || request->exclusive) && !is_of_owner(entry, request))
+		if (excludes(entry, request))
 			return entry;
 	return NULL;
 }
@@ -404,6 +417,67 @@ static int hold(struct lock_table *table, struct file *file, struct client *clie
 	return 0;
 }
 
+/*
+ * Deadlocks: a request waits for the owners of all locks in its way, and they for those in the way of theirs. Who comes back to the
+ * first owner so has found a circle. Owners that are threads of one process, or descriptors of one, can end a wait that others
+ * of them are in, so a circle may come undone; POSIX allows to refuse it all the same, and kernels do.
+ */
+struct search {
+	const struct lock_request *owner; /* who would wait */
+	uint64_t number;
+	size_t looked_at;
+	STAILQ_HEAD(, entry) waiters; /* still to be followed */
+};
+
+/* What the owner of @lock waits for is to be followed, too. */
+static void follow_owner(struct search *search, const struct entry *lock)
+{
+	struct lock_request owner = request_of(lock);
+	struct entry *waiter;
+
+	LIST_FOREACH(waiter, &lock->client->waiters, waiter_link) {
+		search->looked_at++;
+		if (waiter->search == search->number || !is_of_owner(waiter, &owner))
+			continue;
+		waiter->search = search->number;
+		STAILQ_INSERT_TAIL(&search->waiters, waiter, search_link);
+	}
+}
+
+/* Return: whether the owner of the search is one of those who are in the way of @request */
+static bool follow_request(struct search *search, const struct file *file, const struct lock_request *request)
+{
+	const struct entry *entry;
+
+	TAILQ_FOREACH(entry, &file->entries, link) {
+		if (search->looked_at++ >= LOCK_SEARCH_MAX)
+			return false;
+		if (!excludes(entry, request))
+			continue;
+		if (is_of_owner(entry, search->owner))
+			return true;
+		follow_owner(search, entry);
+	}
+	return false;
+}
+
+static bool would_deadlock(struct lock_table *table, const struct file *file, const struct lock_request *request)
+{
+	struct search search = { .owner = request, .number = ++table->last_search };
+	bool found = false;
+
+	STAILQ_INIT(&search.waiters);
+	follow_request(&search, file, request);
+	while (!found && search.looked_at < LOCK_SEARCH_MAX && !STAILQ_EMPTY(&search.waiters)) {
+		const struct entry *waiter = STAILQ_FIRST(&search.waiters);
+		struct lock_request waits = request_of(waiter);
+
+		STAILQ_REMOVE_HEAD(&search.waiters, search_link);
+		found = follow_request(&search, waiter->file, &waits);
+	}
+	return found;
+}
+
 /* Waiters */
 
 static void run_queue(struct lock_table *table, struct file *file)
@@ -450,6 +524,8 @@ static enum lock_result wait_for(struct lock_table *table, struct file *file, st
 
 	if (!caller)
 		return LOCK_DENIED;
+	if (would_deadlock(table, file, request))
+		return LOCK_DEADLOCK;
 	if (has_room(table, file, client) && file->waiters < LOCK_WAITERS_OF_FILE_MAX)
 		entry = entry_new(table, file, client, request);
 	if (!entry)

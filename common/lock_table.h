@@ -14,6 +14,9 @@
  * waiter got is *granted*: it excludes others at once, but is only merged with the owner's other locks when the
  * client is known to know of it (lock_table_acknowledge()); till then it can be taken back without a trace.
  *
+ * Who would wait for somebody who waits, by way of others perhaps, for him, is refused (POSIX: EDEADLK). Each lock in the way is
+ * followed to all that its owner waits for, as far as LOCK_SEARCH_MAX; what local processes wait for is not known.
+ *
  * Bounded: LOCK_CLIENTS_MAX, LOCK_FILES_MAX, and so many locks, waiters and shares in all, of one client and of one file.
  * Knows nothing of RPC, time and disks. fcntl() on what is not a network file system does not wait.
  *
@@ -33,6 +36,7 @@ enum {
 	LOCK_ENTRIES_OF_CLIENT_MAX = 16384,
 	LOCK_ENTRIES_OF_FILE_MAX = 2048, /* what one call may cost grows with its square */
 	LOCK_WAITERS_OF_FILE_MAX = 256,
+	LOCK_SEARCH_MAX = 65536, /* entries that one search for a deadlock looks at; beyond that there is none */
 	LOCK_NAME_MAX = 255,
 	LOCK_OH_MAX = 1024,
 	LOCK_FILE_ID_MAX = 64,
@@ -46,6 +50,7 @@ enum lock_result {
 	LOCK_DENIED,
 	LOCK_BLOCKED, /* will be granted by on_grant() */
 	LOCK_NOLOCKS, /* a bound is reached */
+	LOCK_DEADLOCK, /* it would wait for ever */
 };
 
 struct lock_client {
@@ -123,6 +128,8 @@ enum lock_result lock_table_test(struct lock_table *table, const struct lock_req
  *
  * Asked again for what it waits for, a request goes on waiting in its place; or, if it has been granted, that is the
  * acknowledgment.
+ *
+ * Return: LOCK_GRANTED, LOCK_DENIED, LOCK_NOLOCKS; with @caller LOCK_BLOCKED or LOCK_DEADLOCK instead of LOCK_DENIED
  */
 enum lock_result lock_table_lock(struct lock_table *table, const struct lock_request *request, int fd,
 				 const struct lock_caller *caller);

@@ -288,12 +288,16 @@ static nlm4_stats status_of_result(enum lock_result result)
 		[LOCK_DENIED] = NLM4_DENIED,
 		[LOCK_BLOCKED] = NLM4_BLOCKED,
 		[LOCK_NOLOCKS] = NLM4_DENIED_NOLOCKS,
+		[LOCK_DEADLOCK] = NLM4_DEADLCK,
 	};
 
 	return stats[result];
 }
 
-/* Versions 1 and 3 know no more than the first five; what is not among them is "no locks", as lockd has it. */
+/*
+ * Versions 1 and 3 know no more than the first five; what is not among them is "no locks", as lockd has it. A deadlock is a conflict
+ * with locks of others, which is "denied" (XNFS, 10, NLM_LOCK).
+ */
 static uint32_t status_in_version(nlm4_stats status, uint32_t version)
 {
 	if (version == 4 || status <= NLM4_DENIED_GRACE_PERIOD)

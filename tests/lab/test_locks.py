@@ -17,7 +17,7 @@ import sys
 import harness
 import raw_nfs
 import raw_nlm
-from raw_nlm import BLOCKED, DENIED, FAILED, GRACE, OK
+from raw_nlm import BLOCKED, DEADLOCK, DENIED, FAILED, GRACE, OK
 
 DISK1, DISK2 = 2, 3
 PATIENCE_S = 10
@@ -77,6 +77,17 @@ def check_blocking(test, lab, one, two, file):
     test.check("client 2 does not answer: it has the lock all the same", one.locker.lock(file, 1) == DENIED)
     two.peer.is_silent = False
     test.check("... and is called again", two.peer.serve(30, lambda: two.peer.granted))
+    two.locker.unlock(file, 2)
+
+
+def check_deadlock(test, one, two, file):
+    one.locker.lock(file, 1, 0, 1)
+    two.locker.lock(file, 2, 1, 1)
+    two.peer.granted.clear()
+    test.check("client 2 waits for client 1", two.locker.lock(file, 2, 0, 1, block=True) == BLOCKED)
+    test.check("client 1 must not wait for client 2", one.locker.lock(file, 1, 1, 1, block=True) == DEADLOCK)
+    one.locker.unlock(file, 1)
+    test.check("... and when it gives up, client 2 goes on", two.peer.serve(PATIENCE_S, lambda: two.peer.granted))
     two.locker.unlock(file, 2)
 
 
@@ -214,6 +225,7 @@ def run(test):
     elsewhere = one.client.create(one.client.walk(root, "/disk1"), "locked")
     check_conflict(test, one, two, file)
     check_blocking(test, lab, one, two, file)
+    check_deadlock(test, one, two, file)
     check_local(test, lab, one, file, "locked")
     check_datagrams(test, lab, one, file)
     check_handoff(test, one, two, file)

@@ -287,6 +287,70 @@ START_TEST(a_refused_upgrade_leaves_the_shared_lock)
 }
 END_TEST
 
+/* Each would wait for the next, and the last for the first. */
+START_TEST(a_circle_of_waiters_is_refused)
+{
+	ck_assert_int_eq(lock(&one, 1, true, 0, 9), LOCK_GRANTED);
+	ck_assert_int_eq(lock(&two, 1, true, 10, 19), LOCK_GRANTED);
+	ck_assert_int_eq(lock(&two, 2, false, 20, 29), LOCK_GRANTED);
+	ck_assert_int_eq(lock_or_wait(&one, 1, true, 15, 15), LOCK_BLOCKED);
+	ck_assert_int_eq(lock_or_wait(&two, 1, true, 25, LOCK_END), LOCK_BLOCKED);
+	ck_assert_int_eq(lock(&two, 2, true, 0, 0), LOCK_DENIED); /* does not wait */
+	ck_assert_int_eq(lock_or_wait(&two, 2, true, 0, 0), LOCK_DEADLOCK);
+	ck_assert_int_eq(lock_or_wait(&two, 3, true, 0, 0), LOCK_BLOCKED); /* nobody waits for him */
+	ck_assert_int_eq(lock_or_wait(&one, 1, true, 15, 15), LOCK_BLOCKED); /* asked again, he waits as before */
+	ck_assert_int_eq(unlock(&two, 2, 20, 29), LOCK_GRANTED);
+	ck_assert_uint_eq(grant_count, 1);
+	ck_assert_uint_eq(lock_table_counters(table)->waiters, 2);
+}
+END_TEST
+
+START_TEST(two_readers_who_both_would_write)
+{
+	ck_assert_int_eq(lock(&one, 1, false, 0, 9), LOCK_GRANTED);
+	ck_assert_int_eq(lock(&one, 2, false, 0, 9), LOCK_GRANTED);
+	ck_assert_int_eq(lock_or_wait(&one, 1, true, 0, 9), LOCK_BLOCKED);
+	ck_assert_int_eq(lock_or_wait(&one, 2, true, 0, 9), LOCK_DEADLOCK);
+	ck_assert_int_eq(cancel(&one, 1, true, 0, 9), LOCK_GRANTED);
+	ck_assert_int_eq(lock_or_wait(&one, 2, true, 0, 9), LOCK_BLOCKED);
+	ck_assert_int_eq(unlock(&one, 1, 0, 9), LOCK_GRANTED);
+	ck_assert_uint_eq(grant_count, 1);
+}
+END_TEST
+
+/* Through two files: the first holds the one and waits for the other. */
+START_TEST(a_circle_through_two_files)
+{
+	struct lock_request other = request(&two, 1, true, 0, LOCK_END), mine = request(&one, 1, true, 5, 5);
+
+	other.file = mine.file = &ids[1];
+	ck_assert_int_eq(lock(&one, 1, true, 0, 9), LOCK_GRANTED);
+	ck_assert_int_eq(lock_table_lock(table, &other, reopen(1), NULL), LOCK_GRANTED);
+	ck_assert_int_eq(lock_table_lock(table, &mine, reopen(1), &caller), LOCK_BLOCKED);
+	ck_assert_int_eq(lock_or_wait(&two, 1, false, 0, 0), LOCK_DEADLOCK);
+	lock_table_free_client(table, one.address, "");
+	ck_assert_int_eq(lock_or_wait(&two, 1, false, 0, 0), LOCK_GRANTED);
+}
+END_TEST
+
+/* So many wait each for the next; does the last who would wait for the first hear of it? A longer search costs too much. */
+static const struct {
+	uint32_t owners;
+	enum lock_result last;
+} chains[] = { { 2, LOCK_DEADLOCK }, { 100, LOCK_DEADLOCK }, { LOCK_WAITERS_OF_FILE_MAX - 1, LOCK_BLOCKED } };
+
+START_TEST(a_search_ends)
+{
+	uint32_t owners = chains[_i].owners;
+
+	for (uint32_t i = 0; i < owners; i++)
+		ck_assert_int_eq(lock(&one, i, true, i, i), LOCK_GRANTED);
+	for (uint32_t i = 0; i + 1 < owners; i++)
+		ck_assert_int_eq(lock_or_wait(&one, i, true, i + 1, i + 1), LOCK_BLOCKED);
+	ck_assert_int_eq(lock_or_wait(&one, owners - 1, true, 0, 0), chains[_i].last);
+}
+END_TEST
+
 START_TEST(a_client_that_is_gone_leaves_nothing)
 {
 	struct lock_client same_place = one;
@@ -498,6 +562,10 @@ int main(void)
 	tcase_add_test(tcase, waiters_get_it_in_the_order_in_which_they_came);
 	tcase_add_test(tcase, what_is_refused_or_cancelled_goes_to_the_next);
 	tcase_add_test(tcase, a_refused_upgrade_leaves_the_shared_lock);
+	tcase_add_test(tcase, a_circle_of_waiters_is_refused);
+	tcase_add_test(tcase, two_readers_who_both_would_write);
+	tcase_add_test(tcase, a_circle_through_two_files);
+	tcase_add_loop_test(tcase, a_search_ends, 0, sizeof(chains) / sizeof(chains[0]));
 	tcase_add_test(tcase, a_client_that_is_gone_leaves_nothing);
 	tcase_add_loop_test(tcase, which_names_are_one_host, 0, sizeof(names) / sizeof(names[0]));
 	tcase_add_loop_test(tcase, shares_exclude_each_other, 0, sizeof(shares) / sizeof(shares[0]));

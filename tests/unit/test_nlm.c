@@ -592,6 +592,26 @@ START_TEST(a_cancelled_waiter_is_not_called_back)
 }
 END_TEST
 
+START_TEST(who_would_wait_for_ever_is_told)
+{
+	uint32_t version = versions[_i];
+	struct arguments first = mine, second = others;
+
+	first.offset = first.len = 10;
+	second.offset = 20;
+	first.block = second.block = true;
+	ck_assert_uint_eq(status(version, LOCK, &first), NLM4_GRANTED);
+	ck_assert_uint_eq(status(version, LOCK, &second), NLM4_GRANTED);
+	first.offset = 20;
+	ck_assert_uint_eq(status(version, LOCK, &first), NLM4_BLOCKED);
+	second.offset = 10;
+	ck_assert_uint_eq(status(version, LOCK, &second), version == 4 ? NLM4_DEADLCK : NLM4_DENIED);
+	second.offset = 20;
+	ck_assert_uint_eq(status(version, UNLOCK, &second), NLM4_GRANTED);
+	ck_assert_uint_eq(call_count, 1);
+}
+END_TEST
+
 /* The answer says nothing, the results come by a call. */
 START_TEST(messages)
 {
@@ -733,6 +753,7 @@ int main(void)
 	tcase_add_test(tcase, a_search_ends_with_the_service);
 	tcase_add_test(tcase, a_call_back_is_repeated_and_at_last_given_up);
 	tcase_add_test(tcase, a_cancelled_waiter_is_not_called_back);
+	tcase_add_loop_test(tcase, who_would_wait_for_ever_is_told, 0, 3);
 	tcase_add_test(tcase, messages);
 	tcase_add_test(tcase, shares_and_free_all);
 	tcase_add_test(tcase, a_restarted_client_loses_its_locks_once);
