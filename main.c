@@ -22,6 +22,7 @@
  *   exports		which client may do what where
  *   file_service	NFSv3 and its side protocols: from a call to a volume's backend
  *   flow		flows, as BPF and user space see them
+ *   group_commit	does this thread make several changes durable at once?
  *   group_set		the groups that a user is in, looked up here
  *   handle		file handles
  *   handoff		moving sessions: the shell around tch

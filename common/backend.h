@@ -237,6 +237,12 @@ struct backend {
 		      uint64_t len, struct backend_change *change);
 
 	/*
+	 * Optional. What operations on @object have changed in a group (common/group_commit.h) is on stable storage on return. If the
+	 * object is gone by now, so is what was before.
+	 */
+	int (*sync)(struct volume *volume, const struct handle *object);
+
+	/*
 	 * Optional. Without an ACL of its own an object has the access ACL that its mode says, and no default one.
 	 * -EOPNOTSUPP if the file system has no ACLs
 	 */

@@ -37,7 +37,7 @@ enum {
 static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 	[NFS3_NULL] = { .name = "NULL" },
 	[NFS3_GETATTR] = { "GETATTR", .args = XDR_PROC(nfs_fh3), .run = nfs3_getattr },
-	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_SETATTR] = { "SETATTR", .args = XDR_PROC(SETATTR3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			   .run = nfs3_setattr },
 	[NFS3_LOOKUP] = { "LOOKUP", .args = XDR_PROC(LOOKUP3args), .facts = NFS3_AFTER, .prepare = nfs3_lookup_prepare,
 			  .run = nfs3_lookup },
@@ -46,19 +46,19 @@ static const struct nfs3_procedure procedures[NFS3_PROCEDURES] = {
 			    .run = nfs3_readlink },
 	[NFS3_READ] = { "READ", .decode = nfs3_read_decode, .moves_data = true, .facts = NFS3_AFTER,
 			.room = nfs3_read_room, .run = nfs3_read },
-	[NFS3_WRITE] = { "WRITE", .decode = nfs3_write_decode, .modifies = true, .waits = true, .moves_data = true,
+	[NFS3_WRITE] = { "WRITE", .decode = nfs3_write_decode, .modifies = true, .waits = true, .joins = true, .moves_data = true,
 			 .facts = NFS3_CHANGE, .run = nfs3_write },
-	[NFS3_CREATE] = { "CREATE", .args = XDR_PROC(CREATE3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_CREATE] = { "CREATE", .args = XDR_PROC(CREATE3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			  .run = nfs3_create },
-	[NFS3_MKDIR] = { "MKDIR", .args = XDR_PROC(MKDIR3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_MKDIR] = { "MKDIR", .args = XDR_PROC(MKDIR3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			 .run = nfs3_mkdir },
-	[NFS3_SYMLINK] = { "SYMLINK", .args = XDR_PROC(SYMLINK3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_SYMLINK] = { "SYMLINK", .args = XDR_PROC(SYMLINK3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			   .run = nfs3_symlink },
-	[NFS3_MKNOD] = { "MKNOD", .args = XDR_PROC(MKNOD3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_MKNOD] = { "MKNOD", .args = XDR_PROC(MKNOD3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			 .run = nfs3_mknod },
-	[NFS3_REMOVE] = { "REMOVE", .args = XDR_PROC(REMOVE3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_REMOVE] = { "REMOVE", .args = XDR_PROC(REMOVE3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			  .run = nfs3_remove },
-	[NFS3_RMDIR] = { "RMDIR", .args = XDR_PROC(REMOVE3args), .modifies = true, .waits = true, .facts = NFS3_CHANGE,
+	[NFS3_RMDIR] = { "RMDIR", .args = XDR_PROC(REMOVE3args), .modifies = true, .waits = true, .joins = true, .facts = NFS3_CHANGE,
 			 .run = nfs3_rmdir },
 	[NFS3_RENAME] = { "RENAME", .args = XDR_PROC(RENAME3args), .second = offsetof(union nfs3_args, rename.to.dir),
 			  .modifies = true, .waits = true, .facts = NFS3_TWO_CHANGES, .run = nfs3_rename },
@@ -104,7 +104,7 @@ static bool decode(struct nfs3_op *op)
 	return decoded;
 }
 
-static void args_free(const struct nfs3_procedure *procedure, union nfs3_args *args)
+void nfs3_args_free(const struct nfs3_procedure *procedure, union nfs3_args *args)
 {
 	if (procedure->args)
 		xdr_free(procedure->args, args);
@@ -195,23 +195,26 @@ static int reply_begin(struct nfs3_op *op, int err)
 	return rc;
 }
 
-/* Run the procedure, unless it failed before, and write its results. Returns how it went. */
-static int perform(struct nfs3_op *op, int err)
+int nfs3_perform(struct nfs3_op *op, int err)
 {
 	struct bytes_writer start = op->out;
 
 	bytes_put_be32(&op->out, NFS3_OK);
 	if (!err)
 		err = op->procedure->run(op);
-	if (err) {
-		op->out = start;
-		bytes_put_be32(&op->out, nfs3_status(err));
-		nfs3_put_facts(op);
-	}
+	if (err)
+		nfs3_put_failure(op, &start, err);
 	return err;
 }
 
-static void reply_end(struct nfs3_op *op, int err)
+void nfs3_put_failure(struct nfs3_op *op, const struct bytes_writer *start, int err)
+{
+	op->out = *start;
+	bytes_put_be32(&op->out, nfs3_status(err));
+	nfs3_put_facts(op);
+}
+
+void nfs3_reply_end(struct nfs3_op *op, int err)
 {
 	struct file_service_counters *counters = op->service ? &op->service->counters : NULL;
 
@@ -227,53 +230,22 @@ static void reply_end(struct nfs3_op *op, int err)
 static void reply(struct nfs3_op *op, int err)
 {
 	if (reply_begin(op, err) == 0)
-		reply_end(op, perform(op, err));
-}
-
-/* An operation on a worker. */
-struct nfs3_work {
-	struct work work;
-	struct nfs3_op op;
-	int err;
-};
-
-static void work_run(struct work *work)
-{
-	struct nfs3_work *own = (struct nfs3_work *)work;
-
-	own->err = perform(&own->op, 0);
-}
-
-static void work_done(struct work *work)
-{
-	struct nfs3_work *own = (struct nfs3_work *)work;
-
-	reply_end(&own->op, own->err);
-	args_free(own->op.procedure, &own->op.args);
-	free(own);
+		nfs3_reply_end(op, nfs3_perform(op, err));
 }
 
 /* Has the operation run on a worker. Return: 0, the call is or will be answered; -ENOMEM: nothing has happened */
 static int defer(struct nfs3_op *op)
 {
-	struct nfs3_work *own = malloc(sizeof(*own));
-
-	if (!own || rpc_call_keep(op->call) < 0) {
-		free(own);
+	if (rpc_call_keep(op->call) < 0)
 		return -ENOMEM;
-	}
-	if (reply_begin(op, 0) < 0) {
-		free(own);
+	if (reply_begin(op, 0) < 0)
 		return 0;
-	}
 	/* Arguments that lead into the record must lead into the kept one. */
 	if (op->procedure->decode)
 		decode(op);
-	*own = (struct nfs3_work){ .work = { .lane = op->volume, .run = work_run, .done = work_done }, .op = *op };
-	if (workers_submit(op->service->options.workers, &own->work) < 0) {
+	if (nfs3_work_submit(op) < 0) {
 		page_pipe_put(op->pages);
 		op->pages = NULL;
-		free(own);
 		return -ENOMEM;
 	}
 	op->args = (union nfs3_args){ 0 };
@@ -289,10 +261,10 @@ static int attempt(struct nfs3_op *op)
 	if (reply_begin(op, 0) < 0)
 		return 0;
 	before = patience_set(false);
-	err = perform(op, 0);
+	err = nfs3_perform(op, 0);
 	patience_set(before);
 	if (err != -ERESTART)
-		reply_end(op, err);
+		nfs3_reply_end(op, err);
 	return err == -ERESTART ? err : 0;
 }
 
@@ -341,7 +313,7 @@ static void answer_again(struct file_service *service, struct rpc_call *call, co
 		answer(&op, places);
 	else
 		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0); /* no memory: it could be decoded before */
-	args_free(op.procedure, &op.args);
+	nfs3_args_free(op.procedure, &op.args);
 }
 
 static void on_name(struct file_service *service, struct rpc_call *call)
@@ -470,7 +442,7 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 	else
 		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
 	/* The call may be gone; the arguments are ours. */
-	args_free(op.procedure, &op.args);
+	nfs3_args_free(op.procedure, &op.args);
 }
 
 bool nfs3_runs_once(const struct rpc_call *call)

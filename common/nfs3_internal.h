@@ -3,6 +3,7 @@
  * common/nfs3_internal.h - what the files of the NFS version 3 engine share
  *
  * nfs3.c		the table of procedures; decodes arguments, finds the volume, sends failures
+ * nfs3_work.c		operations on workers, and which of them are carried out together
  * nfs3_rights.c	which rights a call has, as whom
  * nfs3_codec.c		between the backend's words and the protocol's: status, attributes, names
  * nfs3_attributes.c	GETATTR, SETATTR, ACCESS
@@ -139,12 +140,32 @@ struct nfs3_procedure {
 	size_t second;					     /* offset of the second nfs_fh3 in the arguments, or 0 */
 	bool modifies;					     /* refused where the client may only read */
 	bool waits;					     /* for a disk, always: others are tried in the loop first */
+	bool joins;					     /* others that change the same object; nfs3_work.c */
 	bool moves_data;				     /* for the placement of the session */
 	enum nfs3_facts facts;
 	void (*prepare)(struct nfs3_op *op);		     /* in the loop, whoever runs it then; or NULL */
 	size_t (*room)(struct nfs3_op *op);		     /* for the results; NULL: NFS3_ROOM is enough */
 	int (*run)(struct nfs3_op *op);			     /* 0 or a negative errno value */
 };
+
+/* Run the procedure, unless it failed before with @err, and write its results. Returns how it went. */
+int nfs3_perform(struct nfs3_op *op, int err);
+
+/* Write failure and facts in the place of results that begin at @start. */
+void nfs3_put_failure(struct nfs3_op *op, const struct bytes_writer *start, int err);
+
+/* The loop's: the results are written. @err: how it went */
+void nfs3_reply_end(struct nfs3_op *op, int err);
+
+void nfs3_args_free(const struct nfs3_procedure *procedure, union nfs3_args *args);
+
+/**
+ * nfs3_work_submit() - have an operation carried out by a worker, and its call answered
+ * @op:		decoded, with its rights and a reply that was begun; copied, and its arguments and pages are taken
+ *
+ * Return: 0; -ENOMEM: nothing has happened
+ */
+int nfs3_work_submit(const struct nfs3_op *op);
 
 /* Where the objects of a call are, in a volume of which a client may see parts. */
 struct nfs3_places {

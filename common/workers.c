@@ -3,6 +3,8 @@
 
 #include "common/workers.h"
 
+#include "common/log.h"
+
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
@@ -20,6 +22,7 @@ struct lane {
 	TAILQ_ENTRY(lane) link;
 	const void *key;
 	struct work_list waiting;
+	struct work *last; /* runs when there is nothing else; or NULL */
 	unsigned int running;
 };
 
@@ -75,9 +78,7 @@ static struct lane *lane_get(struct workers *workers, const void *key)
  */
 static bool may_run(const struct workers *workers, const struct lane *lane)
 {
-	const struct work *first = STAILQ_FIRST(&lane->waiting);
-
-	if (!first || (first->is_last && lane->running))
+	if (STAILQ_EMPTY(&lane->waiting) && (!lane->last || lane->running))
 		return false;
 	return lane->running < workers->threads_max - workers->running;
 }
@@ -92,12 +93,17 @@ static struct lane *next_lane(struct workers *workers)
 	return NULL;
 }
 
-/* The first work of a lane. */
+/* The next work of a lane. */
 static struct work *take_work(struct workers *workers, struct lane *lane)
 {
 	struct work *work = STAILQ_FIRST(&lane->waiting);
 
-	STAILQ_REMOVE_HEAD(&lane->waiting, link);
+	if (work) {
+		STAILQ_REMOVE_HEAD(&lane->waiting, link);
+	} else {
+		work = lane->last;
+		lane->last = NULL;
+	}
 	lane->running++;
 	workers->running++;
 	TAILQ_REMOVE(&workers->lanes, lane, link);
@@ -113,7 +119,7 @@ static bool finish(struct workers *workers, struct lane *lane, struct work *work
 	STAILQ_INSERT_TAIL(&workers->finished, work, link);
 	lane->running--;
 	workers->running--;
-	if (!lane->running && STAILQ_EMPTY(&lane->waiting)) {
+	if (!lane->running && STAILQ_EMPTY(&lane->waiting) && !lane->last) {
 		TAILQ_REMOVE(&workers->lanes, lane, link);
 		free(lane);
 	}
@@ -302,11 +308,13 @@ static int submit(struct workers *workers, struct work *work, bool is_last)
 	struct thread *thread = NULL;
 	struct lane *lane;
 
-	work->is_last = is_last;
 	pthread_mutex_lock(&workers->mutex);
 	lane = lane_get(workers, work->lane);
 	if (lane) {
-		STAILQ_INSERT_TAIL(&lane->waiting, work, link);
+		if (is_last)
+			lane->last = work;
+		else
+			STAILQ_INSERT_TAIL(&lane->waiting, work, link);
 		thread = call_thread(workers);
 	}
 	pthread_mutex_unlock(&workers->mutex);
@@ -317,6 +325,17 @@ static int submit(struct workers *workers, struct work *work, bool is_last)
 int workers_submit(struct workers *workers, struct work *work)
 {
 	return submit(workers, work, false);
+}
+
+void workers_submit_next(struct workers *workers, struct work *work)
+{
+	struct lane *lane;
+
+	pthread_mutex_lock(&workers->mutex);
+	lane = lane_get(workers, work->lane);
+	if (!BUG_IF(!lane || !lane->running))
+		STAILQ_INSERT_TAIL(&lane->waiting, work, link);
+	pthread_mutex_unlock(&workers->mutex);
 }
 
 int workers_submit_last(struct workers *workers, struct work *work)

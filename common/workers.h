@@ -9,12 +9,11 @@
  * answer keeps its own clients waiting and nobody else's. With 32 threads that holds for five such disks at a time.
  *
  * Ownership: the submitter embeds and owns the work; it must live until `done`.
- * Threads: all calls from the loop's thread; `run` is called on a worker's, `done` on the loop's.
+ * Threads: all calls but workers_submit_next() from the loop's thread; `run` is called on a worker's, `done` on the loop's.
  */
 #ifndef VNAS_COMMON_WORKERS_H
 #define VNAS_COMMON_WORKERS_H
 
-#include <stdbool.h>
 #include <sys/queue.h>
 
 enum { WORKERS_DEFAULT = 32 };
@@ -25,7 +24,6 @@ struct workers;
 struct work {
 	STAILQ_ENTRY(work) link;
 	const void *lane; /* only compared; NULL is one, too */
-	bool is_last;	  /* workers_submit_last() */
 	void (*run)(struct work *work);
 	void (*done)(struct work *work);
 };
@@ -40,8 +38,14 @@ void workers_free(struct workers *workers);
 int workers_submit(struct workers *workers, struct work *work);
 
 /*
- * Submit work that runs alone in its lane, when everything that was submitted there before has run: what ends a lane. 0;
- * -ENOMEM
+ * From `run`, on the worker's thread: work in the same lane that follows from what runs. It can't fail, and wakes nobody: the thread
+ * looks for work itself when `run` has returned.
+ */
+void workers_submit_next(struct workers *workers, struct work *work);
+
+/*
+ * Submit work that runs alone in its lane, when everything else that was submitted there has run, and what followed from it: what ends
+ * a lane, so nothing is submitted there by the loop afterwards. 0; -ENOMEM
  */
 int workers_submit_last(struct workers *workers, struct work *work);
 

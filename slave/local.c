@@ -38,6 +38,7 @@ static const struct backend local_backend = {
 	.statfs = local_statfs,
 	.limits = local_limits,
 	.commit = local_commit,
+	.sync = local_sync,
 	.get_acl = local_get_acl,
 	.set_acl = local_set_acl,
 	.quota = local_quota,

@@ -37,7 +37,7 @@ static int end_change(struct volume *volume, struct local_object *dir, struct ba
 {
 	local_identity_root();
 	if (!rc)
-		rc = local_object_sync(volume, dir);
+		rc = local_object_settle(volume, dir);
 	return local_end(dir, &change->after, rc);
 }
 

@@ -3,6 +3,7 @@
 
 #include "slave/local_internal.h"
 
+#include "common/group_commit.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
 
@@ -217,7 +218,7 @@ static ssize_t write_file(struct volume *volume, const struct local_object *file
 	n = write_some(fd, offset, data, len);
 	local_change_end(volume, file, change);
 	/* The reply promises what the stability level says, so this comes first; RFC 1813, 3.3.7. */
-	if (n >= 0 && stability != BACKEND_UNSTABLE)
+	if (n >= 0 && stability != BACKEND_UNSTABLE && !group_commit_is_on())
 		rc = local_fd_sync(volume, fd, stability == BACKEND_DATA_SYNC);
 	local_object_data_done(file, fd);
 	return rc ? rc : n;

@@ -158,6 +158,9 @@ int local_object_need_regular(const struct local_object *object);
  */
 int local_object_sync(struct volume *volume, const struct local_object *object);
 
+/* The same for the object that an operation is about; in a group (common/group_commit.h) it is left to local_sync(). */
+int local_object_settle(struct volume *volume, const struct local_object *object);
+
 /* fsync(2) or fdatasync(2); if it fails, unstable data of any file may be lost and the write verifier changes. */
 int local_fd_sync(struct volume *volume, int fd, bool data_only);
 
@@ -286,6 +289,7 @@ int local_limits(struct volume *volume, const struct handle *object, struct back
 		 struct backend_attributes *after);
 int local_commit(struct volume *volume, const struct credentials *who, const struct handle *object, uint64_t offset,
 		 uint64_t len, struct backend_change *change);
+int local_sync(struct volume *volume, const struct handle *object);
 int local_get_acl(struct volume *volume, const struct handle *object, enum backend_acl_kind kind,
 		  struct backend_acl *acl, struct backend_attributes *after);
 int local_set_acl(struct volume *volume, const struct credentials *who, const struct handle *object,

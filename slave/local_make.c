@@ -68,7 +68,7 @@ static int site_end(struct volume *volume, struct site *site, const struct local
 	if (!rc && has_attributes)
 		rc = local_object_sync(volume, made);
 	if (!rc)
-		rc = local_object_sync(volume, &site->dir);
+		rc = local_object_settle(volume, &site->dir);
 	return local_end(&site->dir, &change->after, rc);
 }
 

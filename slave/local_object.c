@@ -3,6 +3,7 @@
 
 #include "slave/local_internal.h"
 
+#include "common/group_commit.h"
 #include "common/log.h"
 #include "common/patience.h"
 #include "slave/local.h"
@@ -352,6 +353,27 @@ int local_object_sync(struct volume *volume, const struct local_object *object)
 		return fd;
 	rc = local_fd_sync(volume, fd, false);
 	local_object_data_done(object, fd);
+	return rc;
+}
+
+int local_object_settle(struct volume *volume, const struct local_object *object)
+{
+	return group_commit_is_on() ? 0 : local_object_sync(volume, object);
+}
+
+/* Of a directory that was removed since, the changes of its entries may be still on the way. */
+int local_sync(struct volume *volume, const struct handle *handle)
+{
+	struct local_object object;
+	int rc = local_object_open(volume, handle, &object);
+
+	if (rc == -ESTALE)
+		rc = sync_unopenable(volume);
+	else if (!rc) {
+		rc = local_object_sync(volume, &object);
+		local_object_close(&object);
+	}
+	local_identity_end();
 	return rc;
 }
 

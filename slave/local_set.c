@@ -137,6 +137,6 @@ int local_setattr(struct volume *volume, const struct credentials *who, const st
 	local_change_end(volume, &opened, change);
 	local_identity_root();
 	if (!rc && !local_set_is_empty(set))
-		rc = local_object_sync(volume, &opened);
+		rc = local_object_settle(volume, &opened);
 	return local_end(&opened, &change->after, rc);
 }

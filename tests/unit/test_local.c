@@ -9,6 +9,7 @@
 
 #include "slave/local.h"
 
+#include "common/group_commit.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
 
@@ -1582,6 +1583,51 @@ START_TEST(changes_are_synchronized)
 }
 END_TEST
 
+/* What is done in a group is made durable by one sync of the object, and what belongs to others by themselves. */
+START_TEST(a_group_is_synchronized_at_its_end)
+{
+	struct handle dir = make_dir("dir", &alice, 0755), file = make_file("file", &alice, 0644);
+	enum backend_stability stability = BACKEND_FILE_SYNC;
+	uint64_t verifier = volume->write_verifier;
+	struct backend_set set = mode_set(0600);
+	struct backend_change change;
+	struct backend_found found;
+	size_t written;
+
+	sync_count = 0;
+	group_commit_set(true);
+	ck_assert_int_eq(backend->create(volume, &alice, &dir, "a", BACKEND_CREATE_GUARDED, &set, NULL, &found, &change), 0);
+	ck_assert_int_eq(backend->symlink(volume, &alice, &dir, "b", "x", &no_set, &found, &change), 0);
+	ck_assert_int_eq(backend->remove(volume, &alice, &dir, "a", &change), 0);
+	ck_assert_int_eq(backend->remove(volume, &alice, &dir, "b", &change), 0);
+	ck_assert_int_eq(backend->setattr(volume, &alice, &file, &set, NULL, &change), 0);
+	ck_assert_int_eq(backend->write(volume, &alice, &file, 0, "text", 4, &stability, &written, &change), 0);
+	ck_assert_int_eq(stability, BACKEND_FILE_SYNC);
+	ck_assert_int_eq(sync_count, 0);
+	ck_assert_int_eq(backend->create(volume, &alice, &dir, "c", BACKEND_CREATE_EXCLUSIVE, &set,
+					 (const uint8_t *)"verifier", &found, &change), 0);
+	ck_assert_int_eq(sync_count, 1);
+	ck_assert_int_eq(backend->remove(volume, &alice, &dir, "c", &change), 0);
+	group_commit_set(false);
+
+	sync_count = 0;
+	ck_assert_int_eq(backend->sync(volume, &dir), 0);
+	ck_assert_int_eq(sync_count, 1);
+	ck_assert_int_eq(backend->sync(volume, &file), 0);
+	ck_assert_int_eq(sync_count, 2);
+	ck_assert_uint_eq(volume->write_verifier, verifier);
+	sync_error = EIO;
+	ck_assert_int_eq(backend->sync(volume, &file), -EIO);
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+	sync_error = 0;
+
+	ck_assert_int_eq(backend->rmdir(volume, &alice, &volume->root, "dir", &change), 0);
+	sync_count = 0;
+	ck_assert_int_eq(backend->sync(volume, &dir), 0);
+	ck_assert_int_ge(sync_count, 1);
+}
+END_TEST
+
 /* --- listing --- */
 
 static char longest[256];
@@ -2055,6 +2101,7 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, commit_is_for_anyone);
 	tcase_add_test(tc, lost_data_changes_the_verifier);
 	tcase_add_test(tc, full_disk_says_so);
+	tcase_add_test(tc, a_group_is_synchronized_at_its_end);
 	tcase_add_test(tc, acls_are_obeyed);
 	tcase_add_test(tc, default_acls_are_inherited);
 	tcase_add_test(tc, acls_that_the_kernel_refuses);

@@ -7,6 +7,7 @@
 
 #include "common/duplicate_requests.h"
 #include "common/file_service.h"
+#include "common/group_commit.h"
 #include "common/mount3_xdr.h"
 #include "common/nfs3_internal.h"
 #include "common/workers.h"
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +107,8 @@ static struct sockaddr_storage client_address(void)
 	return ss;
 }
 
-static void send_bytes(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len)
+/* The record is good until the next one. */
+static struct rpc_call call_for(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len)
 {
 	static uint8_t record[RPC_RECORD_MAX];
 	static uint32_t time_stamp; /* in the credentials: another one each time, as some clients do */
@@ -115,12 +118,17 @@ static void send_bytes(uint32_t program, uint32_t version, uint32_t procedure, c
 		time_stamp++, 0, client_uid, client_uid, 0, 0, 0,
 	};
 
-	rpc_call_fini(&last);
 	for (size_t i = 0; i < sizeof(header) / sizeof(header[0]); i++)
 		bytes_put_be32(&w, header[i]);
 	bytes_put(&w, args, len);
-	last = (struct rpc_call){ .record = record, .record_len = w.written, .transport = transport,
+	return (struct rpc_call){ .record = record, .record_len = w.written, .transport = transport,
 				  .client = client_address(), .done = on_done };
+}
+
+static void send_bytes(uint32_t program, uint32_t version, uint32_t procedure, const void *args, size_t len)
+{
+	rpc_call_fini(&last);
+	last = call_for(program, version, procedure, args, len);
 	rpc_dispatch(&server, &last);
 }
 
@@ -781,6 +789,99 @@ START_TEST(a_search_ends_with_the_service)
 	workers_free(options.workers);
 	ck_assert_uint_eq(dones, 1);
 	ck_assert_uint_eq(last.reply_len, 0);
+	event_base_free(base);
+}
+END_TEST
+
+/* A disk whose first change takes until all calls are there. */
+enum { GROUP = 20, GROUP_EXISTING = 3 };
+
+static struct backend slow;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static int (*fake_mkdir)(struct volume *, const struct credentials *, const struct handle *, const char *,
+			 const struct backend_set *, struct backend_found *, struct backend_change *);
+static unsigned int made_alone, made_in_group, group_syncs;
+static int group_error;
+
+static int slow_mkdir(struct volume *into, const struct credentials *who, const struct handle *dir, const char *name,
+		      const struct backend_set *set, struct backend_found *found, struct backend_change *dir_change)
+{
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
+	*(group_commit_is_on() ? &made_in_group : &made_alone) += 1;
+	return fake_mkdir(into, who, dir, name, set, found, dir_change);
+}
+
+static int group_sync(struct volume *of, const struct handle *dir)
+{
+	ck_assert_mem_eq(dir->backend, of->root.backend, of->root.backend_len);
+	ck_assert(!group_commit_is_on());
+	ck_assert_uint_gt(made_in_group, 0);
+	group_syncs++;
+	return group_error;
+}
+
+static nfsstat3 status_of(const struct rpc_call *call)
+{
+	struct bytes_reader r = bytes_reader_init(call->reply + RPC_REPLY_HEADROOM, call->reply_len);
+
+	ck_assert_ptr_nonnull(bytes_take(&r, 6 * 4));
+	return (nfsstat3)bytes_get_be32(&r);
+}
+
+/*
+ * Many calls that change one directory at the same time: the first is durable by itself, the others at once; if that fails, none
+ * of them has succeeded, and what failed for a reason of its own says it.
+ */
+START_TEST(changes_of_one_object_are_made_together)
+{
+	struct file_service_options options = { .ns = ns, .self = 1, .find_volume = find_volume };
+	struct event_base *base = event_base_new();
+	struct rpc_call calls[GROUP];
+	size_t count;
+
+	make_directory(volume_root(), "d3");
+	slow = *volume->backend;
+	fake_mkdir = slow.mkdir;
+	slow.mkdir = slow_mkdir;
+	slow.sync = group_sync;
+	volume->backend = &slow;
+	group_error = _i ? -EIO : 0;
+	made_alone = made_in_group = group_syncs = dones = 0;
+	file_service_free(service);
+	ck_assert_int_eq(workers_new(base, 4, &options.workers), 0);
+	service = file_service_new(&options);
+	memcpy(programs, file_service_programs(service, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+
+	pthread_mutex_lock(&gate);
+	for (int i = 0; i < GROUP; i++) {
+		char name[8];
+		MKDIR3args args = { .where = { .dir = volume_root() } };
+		uint8_t bytes[512];
+		XDR xdr;
+
+		snprintf(name, sizeof(name), "d%d", i);
+		args.where.name = text(name);
+		xdrmem_create(&xdr, (char *)bytes, sizeof(bytes), XDR_ENCODE);
+		ck_assert(xdr_MKDIR3args(&xdr, &args));
+		calls[i] = call_for(NFS_PROGRAM, 3, NFS3_MKDIR, bytes, xdr_getpos(&xdr));
+		rpc_dispatch(&server, &calls[i]);
+	}
+	ck_assert_uint_eq(dones, 0);
+	pthread_mutex_unlock(&gate);
+	while (dones < GROUP)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_uint_eq(made_alone, 1);
+	ck_assert_uint_eq(made_in_group, GROUP - 1);
+	ck_assert_uint_eq(group_syncs, 2);
+	for (int i = 0; i < GROUP; i++) {
+		nfsstat3 expected = i == GROUP_EXISTING ? NFS3ERR_EXIST : i && group_error ? NFS3ERR_IO : NFS3_OK;
+
+		ck_assert_int_eq(status_of(&calls[i]), expected);
+		rpc_call_fini(&calls[i]);
+	}
+	file_service_stop(service);
+	workers_free(options.workers);
 	event_base_free(base);
 }
 END_TEST
@@ -1490,6 +1591,7 @@ int main(void)
 	tcase_add_test(tc, names_move_within_a_volume_only);
 	tcase_add_test(tc, the_way_to_an_export_is_not_moved);
 	tcase_add_test(tc, a_search_ends_with_the_service);
+	tcase_add_loop_test(tc, changes_of_one_object_are_made_together, 0, 2);
 	tcase_add_test(tc, mount_points_are_crossed_both_ways);
 	tcase_add_loop_test(tc, a_forged_handle_is_refused, 0, sizeof(every) / sizeof(every[0]));
 	tcase_add_loop_test(tc, an_unknown_volume_is_stale, 0, sizeof(every) / sizeof(every[0]));

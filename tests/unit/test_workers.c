@@ -9,6 +9,7 @@
 #include <check.h>
 #include <event2/event.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { THREADS = 12, MANY = 100, HUNG_LANES = 3 };
@@ -151,6 +152,40 @@ START_TEST(the_last_runs_alone_and_last)
 }
 END_TEST
 
+struct step {
+	struct work work;
+	unsigned int left; /* steps that follow */
+};
+
+/* Does not end before somebody has asked for the last one. */
+static void step(struct work *work)
+{
+	struct step *this = (struct step *)work;
+
+	hang(work);
+	if (!this->left)
+		return;
+	this[1] = (struct step){ .work = this->work, .left = this->left - 1 };
+	workers_submit_next(workers, &this[1].work);
+}
+
+/* A volume is not closed between the steps of something. */
+START_TEST(what_follows_runs_before_the_last)
+{
+	static struct step steps[MANY];
+	static struct work last;
+	static int lane;
+
+	steps[0].left = MANY - 1;
+	submit(&steps[0].work, &lane, step);
+	last = (struct work){ .lane = &lane, .run = look, .done = on_done };
+	ck_assert_int_eq(workers_submit_last(workers, &last), 0);
+	release();
+	until_done(MANY + 1);
+	ck_assert_uint_eq(seen_by_last, MANY);
+}
+END_TEST
+
 START_TEST(ending_waits_for_all)
 {
 	static struct work all[MANY];
@@ -178,6 +213,7 @@ int main(void)
 	tcase_add_test(tc, a_disk_that_hangs_holds_up_nobody_else);
 	tcase_add_test(tc, one_lane_runs_in_parallel);
 	tcase_add_test(tc, the_last_runs_alone_and_last);
+	tcase_add_test(tc, what_follows_runs_before_the_last);
 	tcase_add_test(tc, ending_waits_for_all);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

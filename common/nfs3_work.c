@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Operations on workers.
+ *
+ * What changes an object, and is to be durable before it is answered, is carried out together with what else changes that object.
+ * While a worker is busy with the first, others collect behind it; then they are carried out one after the other and made durable
+ * at once:
+ *
+ *	worker:		WRITE a, fsync		WRITE b, c, d, fsync		WRITE e ...
+ *	loop:		b, c, d come		answers a; e comes		answers b, c, d
+ *
+ * On threads of their own they would wait for each other, for the object's lock and for the same commit of the journal, and each
+ * wait costs more than most operations. Nothing waits to be joined: an operation alone runs at once, and as without all this.
+ */
+#include "config.h"
+
+#include "common/group_commit.h"
+#include "common/nfs3_internal.h"
+#include "common/workers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	TOGETHER_MAX = 16, /* the first is answered when the last is done */
+	BUCKETS = 256,
+};
+
+STAILQ_HEAD(nfs3_works, nfs3_work);
+
+struct nfs3_work {
+	struct work work;
+	struct nfs3_op op;
+	struct bytes_writer start; /* of the results */
+	int err;
+	STAILQ_ENTRY(nfs3_work) link;
+
+	/* Of the first of several. */
+	struct nfs3_works together; /* itself, and who is carried out with it */
+	struct nfs3_works waiting;  /* who comes after them; under the mutex */
+	LIST_ENTRY(nfs3_work) in_bucket;
+};
+
+LIST_HEAD(bucket, nfs3_work);
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct bucket firsts[BUCKETS]; /* under the mutex: submitted or running, by their objects */
+
+static bool may_join(const struct nfs3_op *op)
+{
+	if (!op->procedure->joins || !op->volume->backend->sync)
+		return false;
+	return op->procedure->run != nfs3_write || op->args.write.stable != UNSTABLE;
+}
+
+static struct bucket *bucket_of(const struct handle *object)
+{
+	uint64_t hash = 14695981039346656037u; /* FNV-1a */
+
+	for (size_t i = 0; i < object->backend_len; i++)
+		hash = (hash ^ object->backend[i]) * 1099511628211u;
+	return &firsts[(hash ^ hash >> 32) % BUCKETS];
+}
+
+static bool is_same_object(const struct nfs3_op *a, const struct nfs3_op *b)
+{
+	return a->volume == b->volume && a->object.backend_type == b->object.backend_type &&
+	       a->object.backend_len == b->object.backend_len &&
+	       memcmp(a->object.backend, b->object.backend, a->object.backend_len) == 0;
+}
+
+/* Return: whether it is carried out after another; else it is one that others may wait for */
+static bool join(struct nfs3_work *own)
+{
+	struct bucket *bucket = bucket_of(&own->op.object);
+	struct nfs3_work *first;
+
+	pthread_mutex_lock(&mutex);
+	LIST_FOREACH(first, bucket, in_bucket)
+		if (is_same_object(&first->op, &own->op))
+			break;
+	if (first)
+		STAILQ_INSERT_TAIL(&first->waiting, own, link);
+	else
+		LIST_INSERT_HEAD(bucket, own, in_bucket);
+	pthread_mutex_unlock(&mutex);
+	return first != NULL;
+}
+
+/* @first and those with it are done. Return: the first of those who waited, with some of them, or NULL */
+static struct nfs3_work *next_after(struct nfs3_work *first)
+{
+	struct nfs3_work *next, *one;
+
+	pthread_mutex_lock(&mutex);
+	LIST_REMOVE(first, in_bucket);
+	next = STAILQ_FIRST(&first->waiting);
+	if (next) {
+		STAILQ_REMOVE_HEAD(&first->waiting, link);
+		for (int i = 1; i < TOGETHER_MAX && (one = STAILQ_FIRST(&first->waiting)); i++) {
+			STAILQ_REMOVE_HEAD(&first->waiting, link);
+			STAILQ_INSERT_TAIL(&next->together, one, link);
+		}
+		STAILQ_CONCAT(&next->waiting, &first->waiting);
+		LIST_INSERT_HEAD(bucket_of(&next->op.object), next, in_bucket);
+	}
+	pthread_mutex_unlock(&mutex);
+	return next;
+}
+
+/* Return: whether there is something to make durable */
+static bool perform_all(struct nfs3_work *first)
+{
+	bool before = group_commit_set(true), is_changed = false;
+	struct nfs3_work *one;
+
+	STAILQ_FOREACH(one, &first->together, link) {
+		one->err = nfs3_perform(&one->op, 0);
+		is_changed |= !one->err;
+	}
+	group_commit_set(before);
+	return is_changed;
+}
+
+/*
+ * What the replies promise is kept before they are sent; RFC 1813, 3.3.7. If the write verifier has changed, somebody else was told of
+ * a loss, which may have been one of data that was written here.
+ */
+static void carry_out(struct nfs3_work *first)
+{
+	struct volume *volume = first->op.volume;
+	uint64_t verifier = __atomic_load_n(&volume->write_verifier, __ATOMIC_SEQ_CST);
+	struct nfs3_work *one;
+	bool is_lost;
+	int err;
+
+	if (!perform_all(first))
+		return;
+	err = volume->backend->sync(volume, &first->op.object);
+	is_lost = __atomic_load_n(&volume->write_verifier, __ATOMIC_SEQ_CST) != verifier;
+	STAILQ_FOREACH(one, &first->together, link) {
+		if (one->err || (!err && !(is_lost && one->op.procedure->moves_data)))
+			continue;
+		one->err = err ? err : -EIO;
+		nfs3_put_failure(&one->op, &one->start, one->err);
+	}
+}
+
+static void together_run(struct work *work)
+{
+	struct nfs3_work *first = (struct nfs3_work *)work, *next;
+
+	if (STAILQ_NEXT(first, link))
+		carry_out(first);
+	else
+		first->err = nfs3_perform(&first->op, 0);
+	next = next_after(first);
+	if (next)
+		workers_submit_next(next->op.service->options.workers, &next->work);
+}
+
+static void alone_run(struct work *work)
+{
+	struct nfs3_work *own = (struct nfs3_work *)work;
+
+	own->err = nfs3_perform(&own->op, 0);
+}
+
+static void work_done(struct work *work)
+{
+	struct nfs3_works done = STAILQ_HEAD_INITIALIZER(done);
+	struct nfs3_work *one;
+
+	STAILQ_CONCAT(&done, &((struct nfs3_work *)work)->together);
+	while ((one = STAILQ_FIRST(&done))) {
+		STAILQ_REMOVE_HEAD(&done, link);
+		nfs3_reply_end(&one->op, one->err);
+		nfs3_args_free(one->op.procedure, &one->op.args);
+		free(one);
+	}
+}
+
+int nfs3_work_submit(const struct nfs3_op *op)
+{
+	struct nfs3_work *own = malloc(sizeof(*own));
+	bool joins = may_join(op);
+
+	if (!own)
+		return -ENOMEM;
+	*own = (struct nfs3_work){
+		.work = { .lane = op->volume, .run = joins ? together_run : alone_run, .done = work_done },
+		.op = *op,
+		.start = op->out,
+	};
+	STAILQ_INIT(&own->together);
+	STAILQ_INIT(&own->waiting);
+	STAILQ_INSERT_HEAD(&own->together, own, link);
+	if (joins && join(own))
+		return 0;
+	if (workers_submit(op->service->options.workers, &own->work) == 0)
+		return 0;
+	if (joins)
+		next_after(own); /* nobody: only the loop submits */
+	free(own);
+	return -ENOMEM;
+}
