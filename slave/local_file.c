@@ -30,7 +30,7 @@ int local_getattr(struct volume *volume, const struct handle *object, struct sta
 	return 0;
 }
 
-/* AT_EACCESS: by the thread's file system ids, which is the client's user; without it, by the process's real ids. */
+/* Whether all of @right is allowed. AT_EACCESS: by the thread's file system ids, which is the client's user; without it, by the process's real ids. */
 static int may(int fd, int right, int *allowed)
 {
 	if (!faccessat(fd, "", right, AT_EMPTY_PATH | AT_EACCESS)) {
@@ -40,21 +40,54 @@ static int may(int fd, int right, int *allowed)
 	return errno == EACCES || errno == EPERM || errno == EROFS || errno == ETXTBSY ? 0 : -errno;
 }
 
+/*
+ * What the kernel will probably allow, so that it can be asked for all of that in one call. It alone knows of ACLs and of more groups
+ * than one: a wrong guess costs a call.
+ */
+static int likely_rights(const struct stat *st, const struct credentials *who)
+{
+	if (who->uid == 0)
+		return R_OK | W_OK | X_OK;
+	if (who->uid == st->st_uid)
+		return (int)(st->st_mode >> 6 & 7);
+	return (int)((who->gid == st->st_gid ? st->st_mode >> 3 : st->st_mode) & 7);
+}
+
+/* A file without any execute bit can't be executed, not even by root; an ACL can't give more than the bits show. access(2), acl(5) */
+static bool may_be_executed(const struct stat *st)
+{
+	return S_ISDIR(st->st_mode) || st->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH);
+}
+
+/* @granted: out: the bits of @wanted that the kernel allows */
+static int ask_rights(const struct local_object *object, const struct credentials *who, int wanted, int *granted)
+{
+	static const int rights[] = { R_OK, W_OK, X_OK };
+	int likely, rc = 0;
+
+	*granted = 0;
+	if (!may_be_executed(&object->st))
+		wanted &= ~X_OK;
+	likely = wanted & likely_rights(&object->st, who);
+	if (likely)
+		rc = may(object->fd, likely, granted);
+	for (size_t i = 0; !rc && i < sizeof(rights) / sizeof(rights[0]); i++)
+		if (wanted & rights[i] & ~*granted && rights[i] != likely)
+			rc = may(object->fd, rights[i], granted);
+	return rc;
+}
+
 int local_access(struct volume *volume, const struct credentials *who, const struct handle *object, int wanted,
 		 int *allowed, struct stat *st)
 {
-	static const int rights[] = { R_OK, W_OK, X_OK };
 	struct backend_attributes after;
 	struct local_object opened;
-	int granted = 0, rc;
+	int granted, rc;
 
 	rc = local_begin(volume, who, object, &opened, &after);
 	if (rc)
 		return rc;
-	for (size_t i = 0; !rc && i < sizeof(rights) / sizeof(rights[0]); i++)
-		if (wanted & rights[i])
-			rc = may(opened.fd, rights[i], &granted);
-	rc = local_end(&opened, &after, rc);
+	rc = local_end(&opened, &after, ask_rights(&opened, who, wanted, &granted));
 	if (rc)
 		return rc;
 	*allowed = granted;

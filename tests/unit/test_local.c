@@ -1173,6 +1173,8 @@ START_TEST(acls_are_obeyed)
 	struct handle file = make_file("file", &alice, 0640);
 	static const struct backend_acl none;
 	struct backend_acl acl;
+	struct stat st;
+	int allowed;
 
 	ck_assert_int_eq(get_acl(&file, BACKEND_ACL_ACCESS, &acl), 0);
 	ck_assert_uint_eq(acl.count, 3);
@@ -1184,6 +1186,10 @@ START_TEST(acls_are_obeyed)
 	ck_assert_int_eq(set_acl(&alice, &file, &for_bob, NULL), 0);
 	ck_assert_int_gt(sync_count, 0);
 	ck_assert_int_eq(read_any(&bob, &file), 0);
+	ck_assert_int_eq(backend->access(volume, &bob, &file, R_OK | W_OK | X_OK, &allowed, &st), 0);
+	ck_assert_int_eq(allowed, R_OK);
+	ck_assert_int_eq(backend->access(volume, &staff_member, &file, R_OK | W_OK | X_OK, &allowed, &st), 0);
+	ck_assert_int_eq(allowed, 0);
 	ck_assert_int_eq(get_acl(&file, BACKEND_ACL_ACCESS, &acl), 0);
 	ck_assert_uint_eq(acl.count, 5);
 	ck_assert_int_eq(acl.entries[1].tag, BACKEND_ACL_USER);
