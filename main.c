@@ -17,6 +17,7 @@
  *   client_caller	... over UDP, from a VIP
  *   clock		monotonic and wall
  *   conn		clients' TCP connections
+ *   conn_memory		what they hold together, and who goes on when that is much
  *   duplicate_requests	answers to calls that change something, for those sent again
  *   export_rules		the clients of an export and their rights, as exports(5) writes them
  *   exports		which client may do what where

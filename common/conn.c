@@ -4,6 +4,7 @@
 #include "common/conn.h"
 
 #include "common/clock.h"
+#include "common/conn_memory.h"
 #include "common/log.h"
 #include "common/output.h"
 #include "common/record.h"
@@ -14,6 +15,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -26,6 +28,7 @@ enum {
 	ACCEPT_PAUSE_MS = 100, /* after running out of descriptors */
 	SPARE_CALLS_MAX = 1024,
 	SPARE_REPLY_MAX = 4096, /* what a spare call keeps for its next reply */
+	CALL_BYTES = 2048,	/* what a call takes, about, with a short answer, but for its record */
 };
 
 enum conn_phase { CONN_SERVING, CONN_QUIESCING, CONN_QUIET, CONN_CLOSED };
@@ -37,7 +40,9 @@ struct conn_call {
 	LIST_ENTRY(conn_call) link; /* of those in progress, or of the spare ones */
 	struct conn_server *server; /* NULL if the connection is gone, as the next */
 	struct conn *conn;
-	size_t expected; /* bytes of file data in the answer to come */
+	struct conn_memory *orphaned; /* ... which counts what this call holds then */
+	size_t expected; /* bytes of data in the answer to come */
+	size_t held;	 /* while it is in progress */
 	bool dispatching, answered, is_queued;
 };
 
@@ -52,7 +57,8 @@ struct conn {
 	struct output output;
 	LIST_HEAD(, conn_call) calls;
 	size_t call_count;
-	size_t expected; /* of all calls */
+	size_t expected, calls_held; /* by all of them */
+	struct conn_holder holder;
 	struct flow_key flow;
 	struct sockaddr_storage client, local;
 	struct kernel_helper_static fixed;
@@ -122,10 +128,13 @@ static void conn_retire(struct conn *conn)
 	event_del(conn->on_read);
 	event_del(conn->on_write);
 	event_del(conn->on_kick);
+	conn_memory_leave(&conn->holder);
 	while ((call = LIST_FIRST(&conn->calls))) {
 		LIST_REMOVE(call, link);
 		call->conn = NULL;
 		call->server = NULL;
+		call->orphaned = server->options.memory;
+		conn_memory_orphan(call->orphaned, call->held);
 	}
 	conn->phase = CONN_CLOSED;
 	conn->fd = -1;
@@ -157,14 +166,49 @@ int conn_surrender(struct conn *conn)
 	return fd;
 }
 
+/* Holding */
+
+/* Only its client can help it on, or a turn. */
+static bool conn_is_idle(const struct conn *conn)
+{
+	return conn->call_count == 0 && conn->output.len == 0;
+}
+
+static void conn_hold(struct conn *conn)
+{
+	conn_memory_hold(&conn->holder, record_held(&conn->input) + conn->calls_held + conn->output.held);
+}
+
+static bool conn_ask(struct conn *conn, size_t more)
+{
+	conn_hold(conn);
+	return conn_memory_ask(&conn->holder, more, conn_is_idle(conn));
+}
+
+/* All is done that can be done now. */
+static void conn_rest(struct conn *conn)
+{
+	if (conn->phase != CONN_SERVING)
+		return;
+	conn_hold(conn);
+	conn_memory_rest(&conn->holder, conn_is_idle(conn));
+}
+
 /* Writing */
 
 static void conn_flush(struct conn *conn)
 {
-	if (output_send(&conn->output, conn->fd))
+	size_t before = conn->output.held;
+
+	if (output_send(&conn->output, conn->fd)) {
 		conn_close(conn, false);
-	else if (conn->output.len)
+		return;
+	}
+	if (conn->output.len)
 		event_add(conn->on_write, NULL);
+	if (conn->output.held < before)
+		conn_memory_progress(&conn->holder);
+	conn_hold(conn);
 }
 
 /* What the client does not take yet is left in its requests: a handoff has to carry the answers. */
@@ -173,7 +217,7 @@ static bool conn_may_read(const struct conn *conn)
 	size_t output = conn->output.len;
 
 	return conn->phase == CONN_SERVING && conn->call_count < CONN_CALLS_MAX && output < CONN_OUTPUT_ENOUGH &&
-	       output + conn->expected < CONN_OUTPUT_MAX;
+	       output + conn->expected < CONN_OUTPUT_MAX && !conn_memory_waits(&conn->holder);
 }
 
 /* Room has come: parse what waits, read on. */
@@ -194,6 +238,7 @@ static void conn_on_writable(evutil_socket_t fd, short what, void *arg)
 	conn_flush(conn);
 	if (conn->phase == CONN_SERVING)
 		conn_continue(conn);
+	conn_rest(conn);
 }
 
 static void conn_became_quiet(struct conn *conn)
@@ -260,6 +305,7 @@ static void conn_queue_reply(struct conn *conn, struct conn_call *call)
 		.pages = rpc->pages,
 		.pages_len = pages_len,
 		.pad = pad,
+		.held = sizeof(*call) + rpc->reply_room,
 		.release = reply_release,
 	};
 	rpc->pages = NULL;
@@ -300,7 +346,9 @@ static void call_answered(struct conn_call *call)
 	LIST_REMOVE(call, link);
 	conn->call_count--;
 	conn->expected -= call->expected;
+	conn->calls_held -= call->held;
 	call->conn = NULL;
+	rpc_call_drop(&call->rpc);
 	conn_account(conn, &call->rpc);
 	if (call->rpc.reply_len == 0) {
 		conn_close(conn, false);
@@ -323,6 +371,8 @@ static void conn_on_reply(struct rpc_call *rpc)
 	bool dispatching = call->dispatching, is_alone = !call->conn;
 
 	call->answered = true;
+	if (call->orphaned)
+		conn_memory_bury(call->orphaned, call->held);
 	if (!is_alone) {
 		is_alone = rpc->reply_len == 0;
 		call_answered(call);
@@ -367,11 +417,25 @@ static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 		call_free(call->server, call);
 	} else if (call->conn) {
 		call->expected = call->rpc.reply_bytes;
+		call->held = CALL_BYTES + call->expected + (call->rpc.kept ? call->rpc.record_len : 0);
 		conn->expected += call->expected;
+		conn->calls_held += call->held;
 	}
 }
 
 /* Reading */
+
+/* For the call whose record is complete. Its record is copied if it is not long enough to be given away. */
+static bool conn_may_begin(struct conn *conn)
+{
+	size_t len, raw_len, more = CALL_BYTES;
+	const uint8_t *record = record_front(&conn->input, &len, &raw_len);
+
+	more += raw_len < RECORD_READ_MIN ? raw_len : 0;
+	if (rpc_answers_long(conn->server->options.rpc, record, len))
+		more += RPC_DATA_MAX;
+	return conn_ask(conn, more);
+}
 
 static void conn_parse(struct conn *conn)
 {
@@ -382,9 +446,11 @@ static void conn_parse(struct conn *conn)
 
 	conn->parsing = true;
 	while (conn_may_read(conn)) {
-		rc = record_next(&conn->input, RPC_RECORD_MAX, &record, &len);
-		if (rc == 0)
+		rc = record_scan(&conn->input, RPC_RECORD_MAX);
+		if (rc == 0 || (rc > 0 && !conn_may_begin(conn)))
 			break;
+		if (rc > 0)
+			rc = record_next(&conn->input, RPC_RECORD_MAX, &record, &len);
 		if (rc < 0) {
 			conn_close(conn, false);
 			break;
@@ -405,14 +471,41 @@ static void conn_parse(struct conn *conn)
 		event_active(conn->on_kick, 0, 0); /* whole records may wait, and no event would tell */
 }
 
+/* Bytes that have arrived; asked only when memory is to be had for them. */
+static size_t conn_coming(const struct conn *conn)
+{
+	int coming = 0;
+
+	if (!record_is_long(&conn->input) || ioctl(conn->fd, FIONREAD, &coming) < 0)
+		return 0;
+	return coming > 0 ? (size_t)coming : 0;
+}
+
+/* Return: the memory to read into; NULL: there is none (ENOMEM), or not now (EAGAIN) */
+static uint8_t *conn_room(struct conn *conn, size_t *room)
+{
+	size_t coming = record_growth(&conn->input, 0) ? conn_coming(conn) : 0;
+	size_t growth = record_growth(&conn->input, coming), spare;
+	uint8_t *into;
+
+	errno = EAGAIN;
+	if (!conn_ask(conn, growth ?: 1))
+		return NULL;
+	into = record_room(&conn->input, coming, room);
+	if (!into)
+		errno = ENOMEM;
+	spare = conn_memory_spare(&conn->holder);
+	if (into && conn->input.is_lent && *room > spare)
+		*room = spare;
+	return into;
+}
+
 /* Return: bytes; 0 if there is nothing now; -1: closed */
 static ssize_t conn_fill(struct conn *conn, size_t *room)
 {
-	uint8_t *into = record_room(&conn->input, room);
+	uint8_t *into = conn_room(conn, room);
 	ssize_t got = into ? read(conn->fd, into, *room) : -1;
 
-	if (!into)
-		errno = ENOMEM;
 	if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
 		record_filled(&conn->input, 0);
 		return 0;
@@ -449,6 +542,9 @@ static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
 	conn_read(conn);
 	if (record_settle(&conn->input) < 0)
 		conn_close(conn, false);
+	if (conn->phase == CONN_SERVING && !conn_may_read(conn))
+		event_del(conn->on_read);
+	conn_rest(conn);
 }
 
 static void conn_on_kick(evutil_socket_t fd, short what, void *arg)
@@ -459,7 +555,42 @@ static void conn_on_kick(evutil_socket_t fd, short what, void *arg)
 	conn_flush(conn);
 	if (conn->phase == CONN_SERVING)
 		conn_continue(conn);
+	conn_rest(conn);
 }
+
+/* Taking turns */
+
+static struct conn *holder_conn(struct conn_holder *holder)
+{
+	return (struct conn *)((char *)holder - offsetof(struct conn, holder));
+}
+
+/* What is here first, then what waits in the kernel: both for certain, for who has nothing to do has no turn any more. */
+static void holder_on_turn(struct conn_holder *holder)
+{
+	struct conn *conn = holder_conn(holder);
+
+	conn_continue(conn);
+	if (conn_may_read(conn))
+		conn_on_readable(conn->fd, EV_READ, conn);
+	conn_rest(conn);
+}
+
+/* We owe it answers, or it is about to move: what it holds is not its client's fault. */
+static bool holder_on_stalled(struct conn_holder *holder)
+{
+	struct conn *conn = holder_conn(holder);
+
+	if (conn->phase != CONN_SERVING || conn->call_count || conn->parsing)
+		return false;
+	conn_close(conn, false);
+	return true;
+}
+
+static const struct conn_holder_functions holder_functions = {
+	.on_turn = holder_on_turn,
+	.on_stalled = holder_on_stalled,
+};
 
 /* Making */
 
@@ -488,6 +619,8 @@ static void conn_join(struct conn *conn)
 {
 	TAILQ_INSERT_TAIL(&conn->server->conns, conn, link);
 	conn->server->count++;
+	conn_memory_join(conn->server->options.memory, &conn->holder, &holder_functions);
+	conn_hold(conn);
 	conn->phase = CONN_SERVING;
 	conn->placement.moved_ms = clock_monotonic_ms();
 	event_add(conn->on_read, NULL);
@@ -506,7 +639,7 @@ static int conn_name(struct conn *conn)
 static void server_accepted(struct conn_server *server, int fd)
 {
 	const struct conn_server_options *options = &server->options;
-	struct conn *conn = conn_new(server, fd);
+	struct conn *conn = conn_memory_admits(options->memory) ? conn_new(server, fd) : NULL;
 
 	if (!conn || conn_name(conn) < 0) {
 		if (conn)
@@ -727,6 +860,7 @@ int conn_quiesce(struct conn *conn, void (*on_quiet)(struct conn *conn, void *ar
 		return -EALREADY;
 	event_del(conn->on_read);
 	event_del(conn->on_kick);
+	conn_memory_pause(&conn->holder);
 	conn->phase = CONN_QUIESCING;
 	conn->on_quiet = on_quiet;
 	conn->on_quiet_arg = arg;
@@ -789,7 +923,12 @@ static int conn_queue_restored(struct conn *conn, const uint8_t *bytes, size_t l
 	if (!piece)
 		return -ENOMEM;
 	memcpy(piece + 1, bytes, len);
-	*piece = (struct output_piece){ .bytes = (uint8_t *)(piece + 1), .len = len, .release = restored_release };
+	*piece = (struct output_piece){
+		.bytes = (uint8_t *)(piece + 1),
+		.len = len,
+		.held = sizeof(*piece) + len,
+		.release = restored_release,
+	};
 	output_add(&conn->output, piece);
 	return 0;
 }

@@ -11,6 +11,8 @@
  *	      ^                           |                           |
  *	      +---------------------------+------ conn_resume() ------+
  *
+ * What all connections hold is bounded (common/conn_memory.h): one that must wait for others is not read meanwhile.
+ *
  * In QUIESCING and QUIET nothing is read, parsed or written: the sender waits in the kernel's buffers.
  *
  * Ownership: a conn_server owns its connections; a `struct conn *` is valid until the end of the loop turn in which
@@ -38,6 +40,7 @@ enum {
 
 struct event_base;
 struct conn;
+struct conn_memory;
 struct conn_server;
 
 /* What a session did with one volume. */
@@ -74,6 +77,7 @@ struct conn_server_options {
 	uint32_t self;		/* node id, for session ids */
 	const struct conn_handlers *handlers;
 	void *arg;
+	struct conn_memory *memory; /* borrowed for life; several servers may share it */
 };
 
 struct conn_server *conn_server_new(const struct conn_server_options *options);

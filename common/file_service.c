@@ -8,6 +8,7 @@
 #include "common/file_service_internal.h"
 #include "common/mount_table.h"
 #include "common/name_service.h"
+#include "common/nfs3_internal.h"
 #include "common/nlm.h"
 #include "common/pseudo.h"
 
@@ -17,9 +18,12 @@
 
 /* Version 4 of NFS, which Linux asks for first, is answered with the range that there is: it takes 3. */
 static const struct rpc_program programs[FILE_SERVICE_PROGRAMS] = {
-	{ .number = NFS_PROGRAM, .version_low = 3, .version_high = 3, .name = "nfs", .dispatch = nfs3_dispatch },
-	{ .number = MOUNT_PROGRAM, .version_low = 1, .version_high = 3, .name = "mountd", .dispatch = mount3_dispatch },
-	{ .number = NFS_ACL_PROGRAM, .version_low = 3, .version_high = 3, .name = "nfs_acl", .dispatch = nfs3_dispatch },
+	{ .number = NFS_PROGRAM, .version_low = 3, .version_high = 3, .name = "nfs", .dispatch = nfs3_dispatch,
+	  .long_answers = 1 << NFS3_READ | 1 << NFS3_READDIR | 1 << NFS3_READDIRPLUS },
+	{ .number = MOUNT_PROGRAM, .version_low = 1, .version_high = 3, .name = "mountd", .dispatch = mount3_dispatch,
+	  .long_answers = 1 << MOUNT_DUMP | 1 << MOUNT_EXPORT },
+	{ .number = NFS_ACL_PROGRAM, .version_low = 3, .version_high = 3, .name = "nfs_acl", .dispatch = nfs3_dispatch,
+	  .long_answers = 1 << NFS_ACL_GETACL },
 	{ .number = RQUOTA_PROGRAM, .version_low = 1, .version_high = 2, .name = "rquotad", .dispatch = rquota_dispatch },
 };
 

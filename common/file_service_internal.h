@@ -58,6 +58,18 @@ void file_service_relay(struct file_service *service, uint32_t node, struct rpc_
 int file_service_wait(struct file_service *service, struct rpc_call *call,
 		      void (*resume)(struct file_service *service, struct rpc_call *call));
 
+/* RFC 1813, appendix I */
+enum mount_number {
+	MOUNT_NULL,
+	MOUNT_MNT,
+	MOUNT_DUMP,
+	MOUNT_UMNT,
+	MOUNT_UMNTALL,
+	MOUNT_EXPORT,
+	MOUNT_EXPORTALL, /* not in version 3 */
+	MOUNT_NUMBERS,
+};
+
 /* Answer a call; rpc_program.dispatch. nfs3_dispatch() takes NFS and NFSACL. */
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call);

@@ -20,17 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum mount_number {
-	MOUNT_NULL,
-	MOUNT_MNT,
-	MOUNT_DUMP,
-	MOUNT_UMNT,
-	MOUNT_UMNTALL,
-	MOUNT_EXPORT,
-	MOUNT_EXPORTALL, /* not in version 3 */
-	MOUNT_NUMBERS,
-};
-
 enum {
 	MNT_ROOM = 4 + 4 + HANDLE_MAX + 4 + 2 * 4,
 	/* What a list may take: the rest of a datagram, or of a record, is for the reply's header. */

@@ -147,6 +147,25 @@ static int take_handles(struct nfs3_op *op)
 	return op->object.volume == op->second.volume ? 0 : -EXDEV;
 }
 
+static uint32_t reply_bytes(const struct nfs3_op *op)
+{
+	uint32_t count;
+
+	switch (op->call->procedure) { /* numbers that NFSACL does not have */
+	case NFS3_READ:
+		return op->call->data_bytes;
+	case NFS3_READDIR:
+		count = op->args.readdir.count;
+		break;
+	case NFS3_READDIRPLUS:
+		count = op->args.readdirplus.maxcount;
+		break;
+	default:
+		return 0;
+	}
+	return count < NFS3_DIRECTORY_MAX ? count : NFS3_DIRECTORY_MAX;
+}
+
 static void note_for_placement(struct nfs3_op *op)
 {
 	struct rpc_call *call = op->call;
@@ -160,7 +179,7 @@ static void note_for_placement(struct nfs3_op *op)
 	call->volume = op->object.volume;
 	call->moved_data = op->procedure->moves_data;
 	call->data_bytes = count < RPC_DATA_MAX ? count : RPC_DATA_MAX;
-	call->reply_bytes = call->procedure == NFS3_READ ? call->data_bytes : 0;
+	call->reply_bytes = reply_bytes(op);
 }
 
 /*

@@ -19,7 +19,7 @@ static const uint8_t zeros[4];
 void output_init(struct output *output)
 {
 	STAILQ_INIT(&output->pieces);
-	output->len = 0;
+	output->len = output->held = 0;
 }
 
 static size_t piece_len(const struct output_piece *piece)
@@ -34,6 +34,7 @@ static void release_first(struct output *output)
 	STAILQ_REMOVE_HEAD(&output->pieces, link);
 	page_pipe_put(piece->pages);
 	piece->pages = NULL;
+	output->held -= piece->held;
 	piece->release(piece);
 }
 
@@ -49,6 +50,7 @@ void output_add(struct output *output, struct output_piece *piece)
 	BUG_IF(piece->pad >= sizeof(zeros));
 	piece->sent = 0;
 	output->len += piece_len(piece);
+	output->held += piece->held;
 	STAILQ_INSERT_TAIL(&output->pieces, piece, link);
 }
 

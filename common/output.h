@@ -26,13 +26,15 @@ struct output_piece {
 	struct page_pipe *pages; /* taken; or NULL */
 	size_t pages_len;
 	size_t pad; /* zeros at the end, at most 3 */
+	size_t held; /* bytes of the owner's memory that `release` frees; for `held` below */
 	size_t sent; /* of all three; output_add() sets it to 0 */
 	void (*release)(struct output_piece *piece);
 };
 
 struct output {
 	STAILQ_HEAD(, output_piece) pieces;
-	size_t len; /* bytes that are not written */
+	size_t len;  /* bytes that are not written */
+	size_t held; /* by pieces that are not released */
 };
 
 void output_init(struct output *output);

@@ -54,15 +54,24 @@ static int reader_resize(struct record_reader *reader, size_t capacity)
 	return 0;
 }
 
-static int reader_grow(struct record_reader *reader, size_t room)
+/* The capacity that has this room. */
+static size_t grown_capacity(const struct record_reader *reader, size_t room)
 {
 	size_t used = reader->end - reader->start, capacity = reader->capacity;
 
-	if (capacity - used >= room) {
-		reader_compact(reader);
-		return 0;
-	}
-	return reader_resize(reader, used + room > 2 * capacity ? used + room : 2 * capacity);
+	if (capacity - used >= room)
+		return capacity;
+	return used + room > 2 * used ? used + room : 2 * used;
+}
+
+static int reader_grow(struct record_reader *reader, size_t room)
+{
+	size_t capacity = grown_capacity(reader, room);
+
+	if (capacity > reader->capacity)
+		return reader_resize(reader, capacity);
+	reader_compact(reader);
+	return 0;
 }
 
 void record_lend(struct record_reader *reader, uint8_t *memory, size_t len)
@@ -104,34 +113,55 @@ static size_t reader_lacks(const struct record_reader *reader)
 	return whole > have ? whole - have : 0;
 }
 
-/*
- * A record that is longer than what usually comes at once gets memory as it arrives, four times as much each time: whoever
- * only announces a megabyte gets no megabyte, and little is copied from one to the next. The last step is exact, and at
- * most eight times what is there.
- */
-static size_t long_room(struct record_reader *reader, size_t lacks)
+bool record_is_long(const struct record_reader *reader)
 {
-	size_t used = reader->end - reader->start;
-	size_t room = reader->capacity - reader->end;
-
-	if (room < lacks && room < RECORD_READ_MIN) {
-		room = lacks <= 7 * used ? lacks : 3 * used;
-		if (reader_grow(reader, room) < 0)
-			return 0;
-		room = reader->capacity - reader->end;
-	}
-	return room < lacks ? room : lacks;
+	return reader->end - reader->start >= RECORD_READ_MIN / 2 && reader_lacks(reader);
 }
 
-uint8_t *record_room(struct record_reader *reader, size_t *room)
+/*
+ * Twice as much each time: whoever only announces a megabyte gets no megabyte. What waits in the socket has come, too: with a
+ * fast client most of a record has, so that little is copied from one allocation to the next.
+ */
+static size_t long_growth(const struct record_reader *reader, size_t coming)
 {
-	size_t lacks = reader_lacks(reader);
+	size_t used = reader->end - reader->start, lacks = reader_lacks(reader);
+	size_t growth = coming > used ? coming : used;
 
-	if (lacks && reader->end - reader->start >= RECORD_READ_MIN / 2) {
-		*room = long_room(reader, lacks);
-		return *room ? reader->data + reader->end : NULL;
-	}
-	if (reader->capacity - reader->end < RECORD_READ_MIN / 2 && reader_grow(reader, RECORD_READ_MIN) < 0)
+	if (!reader->is_lent && reader->capacity > reader->end)
+		return 0;
+	return growth < lacks ? growth : lacks;
+}
+
+static uint8_t *long_room(struct record_reader *reader, size_t coming, size_t *room)
+{
+	size_t used = reader->end - reader->start, lacks = reader_lacks(reader);
+	size_t growth = long_growth(reader, coming);
+
+	if (growth && reader_resize(reader, used + growth) < 0)
+		return NULL;
+	*room = reader->capacity - reader->end;
+	if (*room > lacks)
+		*room = lacks;
+	return reader->data + reader->end;
+}
+
+static bool has_short_room(const struct record_reader *reader)
+{
+	return reader->capacity - reader->end >= RECORD_READ_MIN / 2;
+}
+
+size_t record_growth(const struct record_reader *reader, size_t coming)
+{
+	if (record_is_long(reader))
+		return long_growth(reader, coming);
+	return has_short_room(reader) ? 0 : grown_capacity(reader, RECORD_READ_MIN) - reader->capacity;
+}
+
+uint8_t *record_room(struct record_reader *reader, size_t coming, size_t *room)
+{
+	if (record_is_long(reader))
+		return long_room(reader, coming, room);
+	if (!has_short_room(reader) && reader_grow(reader, RECORD_READ_MIN) < 0)
 		return NULL;
 	*room = reader->capacity - reader->end;
 	return reader->data + reader->end;
@@ -155,8 +185,8 @@ int record_append(struct record_reader *reader, const void *bytes, size_t len)
 	return 0;
 }
 
-/* Step over the marks that are here. 1 if the record is complete, 0 if not, -EMSGSIZE. */
-static int reader_scan(struct record_reader *reader, size_t max)
+/* Step over the marks that are here. */
+int record_scan(struct record_reader *reader, size_t max)
 {
 	size_t have = reader->end - reader->start;
 
@@ -181,6 +211,13 @@ static int reader_scan(struct record_reader *reader, size_t max)
 	return 1;
 }
 
+const uint8_t *record_front(const struct record_reader *reader, size_t *len, size_t *raw_len)
+{
+	*len = mark_at(reader, 0) & ~LAST_FRAGMENT;
+	*raw_len = reader->raw_len;
+	return reader->data + reader->start + RECORD_MARK_BYTES;
+}
+
 /* Move the fragments of a complete record together, behind the first mark. */
 static void reader_join(struct record_reader *reader)
 {
@@ -200,7 +237,7 @@ static void reader_join(struct record_reader *reader)
 
 int record_next(struct record_reader *reader, size_t max, const uint8_t **record, size_t *len)
 {
-	int rc = reader_scan(reader, max);
+	int rc = record_scan(reader, max);
 
 	if (rc <= 0)
 		return rc;
@@ -240,6 +277,11 @@ const uint8_t *record_pending(const struct record_reader *reader, size_t *len)
 {
 	*len = reader->end - reader->start;
 	return reader->data ? reader->data + reader->start : NULL;
+}
+
+size_t record_held(const struct record_reader *reader)
+{
+	return reader->is_lent ? reader->end - reader->start : reader->capacity;
 }
 
 void record_reader_fini(struct record_reader *reader)

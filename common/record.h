@@ -53,18 +53,39 @@ void record_lend(struct record_reader *reader, uint8_t *memory, size_t len);
 /* The memory that was lent is wanted back: what is pending there is copied out. 0; -ENOMEM: what was pending is lost */
 int record_settle(struct record_reader *reader);
 
+/*
+ * Has a record begun that is longer than what usually comes at once? It gets memory as it comes. record_next() must have been
+ * asked since the last bytes.
+ */
+bool record_is_long(const struct record_reader *reader);
+
+/**
+ * record_growth() - memory that record_room() would have to allocate, bytes
+ * @coming:	bytes that have arrived and are not read yet, or 0 if that is not known
+ *
+ * For a long record at most what has come and is coming, however long it says it is. 0: there is room
+ */
+size_t record_growth(const struct record_reader *reader, size_t coming);
+
 /**
  * record_room() - memory to read into
+ * @coming:	as for record_growth()
  * @room:	out: its size in bytes, at least 1
  *
- * Where a long record has begun that is all: as much as it still lacks, so that it can be given away when it is
+ * Where a long record has begun that is all: at most what it still lacks, so that it can be given away when it is
  * complete. Follow with record_filled(). Return: the memory; NULL if there is none
  */
-uint8_t *record_room(struct record_reader *reader, size_t *room);
+uint8_t *record_room(struct record_reader *reader, size_t coming, size_t *room);
 void record_filled(struct record_reader *reader, size_t len);
 
 /* Append a copy. 0; -ENOMEM */
 int record_append(struct record_reader *reader, const void *bytes, size_t len);
+
+/* Is the record at the front complete? As record_next(), but nothing is given out, and nothing is changed in its bytes. */
+int record_scan(struct record_reader *reader, size_t max);
+
+/* What record_scan() has found complete: its first fragment, and (@raw_len) what it takes with its marks. */
+const uint8_t *record_front(const struct record_reader *reader, size_t *len, size_t *raw_len);
 
 /**
  * record_next() - the record at the front
@@ -89,6 +110,9 @@ void record_consume(struct record_reader *reader);
 
 /* All bytes that are not consumed, as they came. Only while no record is given out. */
 const uint8_t *record_pending(const struct record_reader *reader, size_t *len);
+
+/* Bytes of memory that it holds, or that record_settle() would have it hold. */
+size_t record_held(const struct record_reader *reader);
 
 void record_reader_fini(struct record_reader *reader);
 

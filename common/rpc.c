@@ -169,12 +169,18 @@ int rpc_call_keep(struct rpc_call *call)
 	return 0;
 }
 
+void rpc_call_drop(struct rpc_call *call)
+{
+	free(call->kept);
+	call->kept = NULL;
+	call->record = NULL;
+}
+
 void rpc_call_fini(struct rpc_call *call)
 {
 	group_set_put(call->group_set);
 	call->group_set = NULL;
-	free(call->kept);
-	call->kept = NULL;
+	rpc_call_drop(call);
 	page_pipe_put(call->pages);
 	call->pages = NULL;
 	free(call->reply);
@@ -254,6 +260,23 @@ static void route(struct rpc_server *server, struct rpc_call *call)
 		return;
 	}
 	rpc_reply_error(call, RPC_ACCEPT_PROG_UNAVAIL, 0, 0);
+}
+
+bool rpc_answers_long(const struct rpc_server *server, const uint8_t *record, size_t len)
+{
+	struct bytes_reader r = bytes_reader_init(record, len);
+	uint32_t program, procedure;
+
+	bytes_take(&r, 3 * 4); /* xid, message type, RPC version */
+	program = bytes_get_be32(&r);
+	bytes_get_be32(&r); /* version */
+	procedure = bytes_get_be32(&r);
+	if (r.failed)
+		return true; /* in more fragments than one: who knows */
+	for (const struct rpc_program *p = server->programs; p->number; p++)
+		if (p->number == program)
+			return procedure < 32 && p->long_answers & 1u << procedure;
+	return false;
 }
 
 void rpc_dispatch(struct rpc_server *server, struct rpc_call *call)

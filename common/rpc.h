@@ -79,13 +79,14 @@ struct rpc_call {
 	/* What the call was about, for the placement of its session; filled by the program. */
 	uint32_t volume;      /* 0: the virtual root or none */
 	uint32_t data_bytes;  /* bytes of file data read or written */
-	uint32_t reply_bytes; /* of file data that were asked for: what is outstanding is limited by it */
+	uint32_t reply_bytes; /* of data or entries that were asked for: what is outstanding is limited by it */
 	bool moved_data;      /* READ, WRITE or COMMIT: such work may move a session, metadata never */
 };
 
 struct rpc_program {
 	uint32_t number, version_low, version_high;
 	const char *name;
+	uint32_t long_answers; /* bit N: an answer of procedure N may be as long as RPC_RECORD_MAX; else it is short */
 	/* Answers @call, now or later, through the functions below. */
 	void (*dispatch)(const struct rpc_program *program, struct rpc_call *call);
 	void *state; /* the program's own */
@@ -106,6 +107,9 @@ struct rpc_server {
  * is no call at all is not answered: `done` is called with reply_len 0, and a stream transport closes.
  */
 void rpc_dispatch(struct rpc_server *server, struct rpc_call *call);
+
+/* May the call whose record begins with these bytes have a long answer? Looks at nothing else. */
+bool rpc_answers_long(const struct rpc_server *server, const uint8_t *record, size_t len);
 
 /**
  * rpc_reply_begin() - start the reply of a successful call
@@ -136,6 +140,9 @@ void rpc_reply_nothing(struct rpc_call *call);
  * is not copied. Does nothing the second time. Return: 0; -ENOMEM
  */
 int rpc_call_keep(struct rpc_call *call);
+
+/* Free what rpc_call_keep() kept, of a call that is answered: its answer may wait for long. */
+void rpc_call_drop(struct rpc_call *call);
 
 void rpc_call_fini(struct rpc_call *call);
 

@@ -285,6 +285,7 @@ static const struct option options[] = {
 	{ "network", "handoff", &yes_no, FIELD(handoff), .choices = no_yes },
 	{ "nfs", "port", &port, FIELD(nfs_port), .min = 1, .max = UINT16_MAX },
 	{ "nfs", "portmapper", &choice, FIELD(portmapper), .choices = portmappers },
+	{ "nfs", "memory", &size, FIELD(memory), .min = 128 << 20, .max = 1ULL << 40 },
 	{ "placement", "bytes", &size, FIELD(placement.bytes) },
 	{ "placement", "elsewhere", &size, FIELD(placement.elsewhere) },
 	{ "placement", "ratio", &percent, FIELD(placement.ratio), .max = 1000000 },
@@ -331,6 +332,7 @@ void settings_init(struct settings *settings)
 		.handoff = true,
 		.nfs_port = 2049,
 		.portmapper = SETTINGS_PORTMAPPER_AUTO,
+		.memory = 256 << 20,
 		.placement = {
 			.bytes = 1 << 20,
 			.ratio = 200,

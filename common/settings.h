@@ -62,6 +62,7 @@ struct settings {
 	/* [nfs] */
 	uint16_t nfs_port;			  /* port = 2049 */
 	enum settings_portmapper portmapper;	  /* portmapper = auto | builtin | rpcbind | none */
+	uint64_t memory;			  /* memory = 256M, of all connections together */
 
 	/* [placement] */
 	struct placement_policy placement;

@@ -3,6 +3,7 @@
 
 #include "slave/device_commands.h"
 
+#include "common/conn_memory.h"
 #include "common/duplicate_requests.h"
 #include "common/file_service.h"
 #include "common/log.h"
@@ -137,6 +138,20 @@ static void count_duplicates(struct slave *slave, json_t *table)
 	}
 }
 
+static void count_memory(struct slave *slave, json_t *table)
+{
+	const struct conn_memory_counters *counters = slave_memory(slave);
+
+	if (!counters)
+		return;
+	device_counter(table, "memory", "held_bytes", counters->held);
+	device_counter(table, "memory", "most_bytes", counters->most);
+	device_counter(table, "memory", "waited", counters->waited);
+	device_counter(table, "memory", "turns", counters->turns);
+	device_counter(table, "memory", "closed", counters->closed);
+	device_counter(table, "memory", "refused", counters->refused);
+}
+
 static void count_handoffs(struct slave *slave, json_t *table)
 {
 	const struct handoff_counters *counters;
@@ -184,6 +199,7 @@ void device_counters(struct slave *slave, json_t *table)
 {
 	count_files(slave, table);
 	count_duplicates(slave, table);
+	count_memory(slave, table);
 	count_locks(slave, table);
 	count_handoffs(slave, table);
 	if (slave_scp(slave)) {

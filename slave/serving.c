@@ -30,6 +30,7 @@ struct serving {
 	struct serving_options options;
 	struct sockaddr_storage addresses[ADDRESSES_MAX];
 	size_t address_count;
+	struct conn_memory *memory;  /* of both */
 	struct conn_server *conns;   /* NFS: sessions */
 	struct conn_server *portmap; /* its connections are nobody's session */
 	struct udp_server *udp[UDP_SERVERS_MAX];
@@ -68,6 +69,11 @@ struct rpc_server *serving_rpc(struct serving *serving)
 struct conn_server *serving_conns(struct serving *serving)
 {
 	return serving ? serving->conns : NULL;
+}
+
+const struct conn_memory_counters *serving_memory(const struct serving *serving)
+{
+	return serving->memory ? conn_memory_counters(serving->memory) : NULL;
 }
 
 /* The port mapper's own connections can't be moved and are nobody's session. */
@@ -148,6 +154,11 @@ int serving_prepare(struct serving *serving, const struct serving_options *optio
 		return rc;
 	note_rows(serving, options->settings->nfs_port);
 	serving->options = *options;
+	if (!serving->memory)
+		serving->memory = conn_memory_new(options->base, options->settings->memory);
+	if (!serving->memory)
+		return -ENOMEM;
+	conns.memory = serving->memory;
 	if (!serving->conns)
 		serving->conns = conn_server_new(&conns);
 	conns.handlers = &portmap_handlers;
@@ -268,5 +279,7 @@ void serving_stop(struct serving *serving)
 void serving_free(struct serving *serving)
 {
 	serving_stop(serving);
+	if (serving)
+		conn_memory_free(serving->memory);
 	free(serving);
 }

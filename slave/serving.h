@@ -11,6 +11,7 @@
 #define VNAS_SLAVE_SERVING_H
 
 #include "common/conn.h"
+#include "common/conn_memory.h"
 #include "common/file_service.h"
 #include "common/settings.h"
 
@@ -45,5 +46,8 @@ void serving_stop(struct serving *serving);
 
 /* The NFS connections; NULL before serving_prepare(). */
 struct conn_server *serving_conns(struct serving *serving);
+
+/* What all connections hold; NULL before serving_prepare(). */
+const struct conn_memory_counters *serving_memory(const struct serving *serving);
 
 #endif

@@ -930,6 +930,11 @@ struct conn_server *slave_conns(struct slave *slave)
 	return serving_conns(slave->serving);
 }
 
+const struct conn_memory_counters *slave_memory(const struct slave *slave)
+{
+	return serving_memory(slave->serving);
+}
+
 struct file_service *slave_files(struct slave *slave)
 {
 	return slave->files;

@@ -99,6 +99,7 @@ struct slave_why {
 void slave_why(struct slave *slave, uint64_t session, struct slave_why *out);
 const struct placement_policy *slave_policy(const struct slave *slave);
 struct conn_server *slave_conns(struct slave *slave);
+const struct conn_memory_counters *slave_memory(const struct slave *slave); /* NULL until it serves */
 struct file_service *slave_files(struct slave *slave);
 struct locks *slave_locks(struct slave *slave);
 struct kernel_helper *slave_kernel_helper(struct slave *slave);

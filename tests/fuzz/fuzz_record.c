@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 
 		if (at % 2)
 			record_lend(&reader, memory, sizeof(memory));
-		into = record_room(&reader, &room);
+		into = record_room(&reader, 0, &room);
 		if (!into)
 			abort();
 		piece = piece < room ? piece : room;

@@ -9,6 +9,7 @@
 
 #include "common/conn.h"
 
+#include "common/conn_memory.h"
 #include "common/record.h"
 
 #include <arpa/inet.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,6 +40,7 @@ enum procedure {
 };
 
 static struct event_base *base;
+static struct conn_memory *memory;
 static struct conn_server *servers[2]; /* two devices */
 static uint16_t port;
 static unsigned int closed_count, work_count, quiet_count;
@@ -150,7 +153,8 @@ static void answer(size_t number)
 }
 
 static const struct rpc_program programs[] = {
-	{ .number = PROGRAM, .version_low = 1, .version_high = 1, .name = "test", .dispatch = dispatch },
+	{ .number = PROGRAM, .version_low = 1, .version_high = 1, .name = "test", .dispatch = dispatch,
+	  .long_answers = 1 << FILL | 1 << FILL_LATER },
 	{ .number = 0 },
 };
 
@@ -199,13 +203,14 @@ static struct sockaddr_in listen_address(void)
 				     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 }
 
-static void setup(void)
+static void setup_bound(size_t bound)
 {
 	struct conn_server_options options = { .rpc = &rpc, .self = SELF, .handlers = &handlers };
 	struct sockaddr_in address;
 
 	TAILQ_INIT(&waiting);
 	base = options.base = event_base_new();
+	memory = options.memory = conn_memory_new(base, bound);
 	servers[0] = conn_server_new(&options);
 	options.self = OTHER;
 	servers[1] = conn_server_new(&options);
@@ -214,12 +219,25 @@ static void setup(void)
 	ck_assert_int_eq(conn_server_listen(servers[0], (struct sockaddr *)&address, sizeof(address)), 0);
 }
 
+static void setup(void)
+{
+	setup_bound((size_t)256 << 20);
+}
+
+/* As little as there may be. */
+static void setup_tight(void)
+{
+	setup_bound(CONN_MEMORY_MIN);
+}
+
 static void teardown(void)
 {
 	while (waiting_count)
 		answer(0);
 	conn_server_free(servers[0]);
 	conn_server_free(servers[1]);
+	ck_assert_uint_eq(conn_memory_counters(memory)->held, 0);
+	conn_memory_free(memory);
 	event_base_free(base);
 }
 
@@ -317,7 +335,7 @@ static int client_read(struct client *client)
 {
 	for (;;) {
 		size_t room;
-		uint8_t *into = record_room(&client->input, &room);
+		uint8_t *into = record_room(&client->input, 0, &room);
 		ssize_t got = recv(client->fd, into, room, 0);
 
 		record_filled(&client->input, got > 0 ? (size_t)got : 0);
@@ -940,6 +958,282 @@ START_TEST(many_connections)
 }
 END_TEST
 
+/* What all connections hold */
+
+enum { CROWD = 150, RECORD_BYTES = 1 << 20 };
+
+static const struct conn_memory_counters *counters(void)
+{
+	return conn_memory_counters(memory);
+}
+
+/* The first @len bytes of the longest ECHO_NOW, as far as the server takes them. Return: how many it took */
+static size_t send_half(struct client *client, size_t len)
+{
+	static uint8_t bytes[RECORD_MARK_BYTES + HEADER + RECORD_BYTES], arguments[RECORD_BYTES];
+	size_t sent = 0;
+
+	ck_assert_uint_lt(len, sizeof(bytes));
+	make_call(bytes, client->next_xid++, ECHO_NOW, arguments, sizeof(arguments));
+	for (int refused = 0; sent < len && refused < 5;) {
+		ssize_t put = send(client->fd, bytes + sent, len - sent, MSG_NOSIGNAL);
+
+		turns(3);
+		refused = put < 0 ? refused + 1 : 0;
+		sent += put > 0 ? (size_t)put : 0;
+	}
+	return sent;
+}
+
+/* The longest ECHO_NOW there and back. */
+static void echo_long(struct client *client)
+{
+	static uint8_t bytes[RECORD_MARK_BYTES + HEADER + RECORD_BYTES], arguments[RECORD_BYTES] = { 0, 0, 0, 9 };
+	uint32_t xid = client->next_xid++;
+
+	send_bytes(client, bytes, make_call(bytes, xid, ECHO_NOW, arguments, sizeof(arguments)));
+	expect_reply(client, xid, 9);
+}
+
+static void crowd_connect(struct client *crowd, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		crowd[i] = client_connect();
+}
+
+static void crowd_close(struct client *crowd, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		client_close(&crowd[i]);
+	UNTIL(conn_count(servers[0]) == 0);
+}
+
+/*
+ * A crowd sends half requests that together are far more than the bound. What is held stays below it, and everybody else goes on:
+ * with small calls at once, with the longest by a turn.
+ */
+START_TEST(half_records_leave_room_for_others)
+{
+	static struct client crowd[CROWD];
+	struct client client;
+
+	crowd_connect(crowd, CROWD);
+	for (size_t i = 0; i < CROWD; i++)
+		send_half(&crowd[i], RECORD_BYTES / 2);
+	ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+	ck_assert_uint_gt(counters()->waited, 0);
+	client = client_connect();
+	for (uint32_t i = 1; i <= 100; i++)
+		expect_reply(&client, call(&client, ECHO_NOW, i), i);
+	for (int i = 0; i < 20; i++)
+		echo_long(&client);
+	ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+	client_close(&client);
+	crowd_close(crowd, CROWD);
+}
+END_TEST
+
+/* What nobody completes is given up, the most first; whoever goes on is not touched. */
+START_TEST(half_records_are_given_up)
+{
+	static struct client crowd[CROWD];
+	struct client client, small;
+
+	small = client_connect();
+	crowd_connect(crowd, CROWD);
+	send_half(&small, 100);
+	for (size_t i = 0; i < CROWD; i++)
+		send_half(&crowd[i], RECORD_BYTES / 2);
+	client = client_connect();
+	closed_count = 0;
+	for (int i = 0; i < 2 * CONN_MEMORY_STALL_TICKS; i++) {
+		conn_memory_tick(memory);
+		expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+	}
+	ck_assert_uint_gt(closed_count, 0);
+	ck_assert_uint_eq(closed_count, counters()->closed);
+	ck_assert_uint_le(counters()->held, CONN_MEMORY_MIN / 2);
+	ck_assert_uint_eq(conn_count(servers[0]), CROWD + 2 - closed_count);
+	echo_long(&client);
+	client_close(&small);
+	client_close(&client);
+	crowd_close(crowd, CROWD);
+}
+END_TEST
+
+/* Nobody closes who holds much while there is enough for all. */
+START_TEST(nobody_is_given_up_without_need)
+{
+	struct client client = client_connect();
+
+	send_half(&client, RECORD_BYTES / 2);
+	for (int i = 0; i < 10 * CONN_MEMORY_STALL_TICKS; i++)
+		conn_memory_tick(memory);
+	ck_assert_uint_eq(conn_count(servers[0]), 1);
+	ck_assert_uint_eq(counters()->waited + counters()->closed, 0);
+	client_close(&client);
+}
+END_TEST
+
+/* Many ask for much and take nothing: as many answers are made as there is room for. Who takes them gets each. */
+START_TEST(answers_nobody_takes_leave_room_for_others)
+{
+	enum { CALLS = 8 };
+	static struct client crowd[CROWD];
+	uint32_t answers[CROWD] = { 0 };
+	size_t left = (size_t)CALLS * CROWD;
+	struct client client;
+	struct reply reply = { 0 };
+
+	crowd_connect(crowd, CROWD);
+	for (size_t i = 0; i < CROWD; i++) {
+		for (int j = 0; j < CALLS; j++)
+			call(&crowd[i], FILL, RPC_DATA_MAX);
+		turns(2);
+	}
+	turns(100);
+	ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+	ck_assert_uint_gt(counters()->waited, 0);
+	client = client_connect();
+	for (uint32_t i = 1; i <= 100; i++)
+		expect_reply(&client, call(&client, ECHO_NOW, i), i);
+	while (left) {
+		turn();
+		for (size_t i = 0; i < CROWD; i++)
+			while (client_next(&crowd[i], &reply)) {
+				ck_assert(reply.xid == ++answers[i] && reply.len == RPC_DATA_MAX);
+				left--;
+			}
+	}
+	client_close(&client);
+	crowd_close(crowd, CROWD);
+}
+END_TEST
+
+/* A disk that hangs: calls in progress are counted, also those whose clients have gone, until they are answered. */
+START_TEST(calls_of_those_who_left_count)
+{
+	enum { LEAVING = 40 };
+	static struct client crowd[LEAVING];
+
+	for (int round = 0; round < 3; round++) {
+		crowd_connect(crowd, LEAVING);
+		for (size_t i = 0; i < LEAVING; i++)
+			call(&crowd[i], FILL_LATER, RPC_DATA_MAX);
+		turns(200);
+		for (size_t i = 0; i < LEAVING; i++)
+			client_close(&crowd[i]);
+		turns(200);
+		ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+		ck_assert_uint_ge(counters()->held, waiting_count * RPC_DATA_MAX);
+	}
+	ck_assert_uint_gt(waiting_count, 0);
+	while (waiting_count) {
+		answer(0);
+		turn();
+	}
+	UNTIL(conn_count(servers[0]) == 0 && counters()->held == 0);
+}
+END_TEST
+
+/* Who has much in progress at a slow disk is not closed for it. */
+START_TEST(who_waits_for_us_is_not_given_up)
+{
+	static struct client crowd[CROWD];
+	size_t count;
+
+	crowd_connect(crowd, CROWD);
+	for (size_t i = 0; i < CROWD; i++)
+		call(&crowd[i], FILL_LATER, RPC_DATA_MAX);
+	turns(200);
+	count = waiting_count;
+	ck_assert_uint_gt(count, CONN_MEMORY_TURNS);
+	for (int i = 0; i < CONN_MEMORY_STALL_TICKS + 10; i++) {
+		conn_memory_tick(memory);
+		turn();
+	}
+	ck_assert_uint_eq(waiting_count, count);
+	ck_assert_uint_eq(conn_count(servers[0]), CROWD);
+	for (size_t i = 0; i < CROWD; i++) {
+		UNTIL(waiting_count > 0);
+		answer(0);
+		turns(3);
+	}
+	for (size_t i = 0; i < CROWD; i++)
+		expect_reply(&crowd[i], 1, RPC_DATA_MAX);
+	crowd_close(crowd, CROWD);
+}
+END_TEST
+
+/* Room for connections themselves is bounded, too: the one that was idle for longest goes, and comes again when it likes. */
+START_TEST(idle_connections_make_room)
+{
+	size_t room = CONN_MEMORY_MIN / 2 / 4 * 3 /
+		      (CONN_MEMORY_FIXED + CONN_MEMORY_EACH) + 1;
+	struct client *crowd = calloc(room, sizeof(*crowd)), client;
+
+	if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 2 * room + 100, 2 * room + 100 }) < 0) {
+		free(crowd);
+		return;
+	}
+	crowd_connect(crowd, room);
+	for (int i = 0; i < 3; i++) {
+		struct sockaddr_in address = listen_address();
+
+		conn_memory_tick(memory);
+		client = (struct client){ .fd = socket(AF_INET, SOCK_STREAM, 0), .next_xid = 1 };
+		ck_assert_int_eq(connect(client.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+		ck_assert_int_eq(fcntl(client.fd, F_SETFL, O_NONBLOCK), 0);
+		expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+		ck_assert_uint_le(conn_count(servers[0]), room);
+		client_close(&client);
+		turns(3);
+	}
+	ck_assert_uint_gt(counters()->closed, 0);
+	ck_assert_uint_eq(counters()->refused, 0);
+	crowd_close(crowd, room);
+	free(crowd);
+}
+END_TEST
+
+/* A session that comes from another device is taken, however little is left, and goes on. */
+START_TEST(a_session_comes_when_all_is_held)
+{
+	static struct client crowd[CROWD];
+	static uint8_t output[CONN_OUTPUT_MAX];
+	struct client client = client_connect();
+	struct conn_state state;
+	struct flow_key flow = *conn_flow(first_conn());
+	struct kernel_helper_static fixed = *conn_fixed(first_conn());
+	struct conn *conn;
+	int fd;
+
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	ck_assert_int_eq(conn_export(first_conn(), &state), 0);
+	fd = conn_surrender(first_conn());
+	crowd_connect(crowd, CROWD);
+	for (size_t i = 0; i < CROWD; i++)
+		send_half(&crowd[i], RECORD_BYTES / 2);
+	free(state.output);
+	state.output = output;
+	state.output_len = sizeof(output);
+	ck_assert_int_eq(conn_import(servers[0], fd, &flow, &fixed, &state, &conn), 0);
+	for (size_t got = 0; got < sizeof(output);) {
+		static uint8_t bytes[1 << 16];
+		ssize_t some = recv(client.fd, bytes, sizeof(bytes), 0);
+
+		turn();
+		got += some > 0 ? (size_t)some : 0;
+	}
+	expect_reply(&client, call(&client, ECHO_NOW, 5), 5);
+	echo_long(&client);
+	state.output = NULL;
+	conn_state_fini(&state);
+	client_close(&client);
+	crowd_close(crowd, CROWD);
+}
+END_TEST
+
 START_TEST(listening_can_fail)
 {
 	struct sockaddr_in address = listen_address();
@@ -953,11 +1247,22 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("conn");
-	TCase *tcase = tcase_create("conn");
+	TCase *tcase = tcase_create("conn"), *tight = tcase_create("tight");
 	SRunner *runner;
 	int failed;
 
 	suite_add_tcase(suite, tcase);
+	suite_add_tcase(suite, tight);
+	tcase_add_checked_fixture(tight, setup_tight, teardown);
+	tcase_set_timeout(tight, 60);
+	tcase_add_test(tight, half_records_leave_room_for_others);
+	tcase_add_test(tight, half_records_are_given_up);
+	tcase_add_test(tight, nobody_is_given_up_without_need);
+	tcase_add_test(tight, answers_nobody_takes_leave_room_for_others);
+	tcase_add_test(tight, calls_of_those_who_left_count);
+	tcase_add_test(tight, who_waits_for_us_is_not_given_up);
+	tcase_add_test(tight, idle_connections_make_room);
+	tcase_add_test(tight, a_session_comes_when_all_is_held);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, a_call_is_answered);

@@ -55,7 +55,8 @@ static void dispatch(const struct rpc_program *program, struct rpc_call *call)
 }
 
 static const struct rpc_program programs[] = {
-	{ .number = PROGRAM, .version_low = 3, .version_high = 4, .name = "test", .dispatch = dispatch },
+	{ .number = PROGRAM, .version_low = 3, .version_high = 4, .name = "test", .dispatch = dispatch,
+	  .long_answers = 1 << WHOLE },
 	{ 0 },
 };
 
@@ -162,6 +163,31 @@ static void dispatch_words(const uint32_t *words)
 	rpc_call_fini(&call);
 }
 
+/* What a transport may ask before it begins a call: a mistake lets answers in for which there is no memory. */
+START_TEST(long_answers_are_foreseen)
+{
+	static const struct rpc_server server = { .programs = programs };
+	static const struct {
+		uint32_t call[WORDS_MAX];
+		bool is_long;
+	} known[] = {
+		{ { XID, 0, 2, PROGRAM, 3, WHOLE, AUTH_NONE_TWICE, END }, true },
+		{ { XID, 0, 2, PROGRAM, 3, ECHO, AUTH_NONE_TWICE, END }, false },
+		{ { XID, 0, 2, PROGRAM, 3, 32 + WHOLE, AUTH_NONE_TWICE, END }, false },
+		{ { XID, 0, 2, PROGRAM + 1, 3, WHOLE, AUTH_NONE_TWICE, END }, false },
+		{ { XID, 0, 2, PROGRAM, 3, END }, true }, /* its first fragment ends before it is known */
+		{ { END }, true },
+	};
+	uint8_t record[WORDS_MAX * 4];
+
+	for (size_t i = 0; i < COUNT(known); i++) {
+		size_t len = words_put(known[i].call, length(known[i].call), record);
+
+		ck_assert_int_eq(rpc_answers_long(&server, record, len), known[i].is_long);
+	}
+}
+END_TEST
+
 START_TEST(credentials_reach_the_program)
 {
 	static const uint32_t sys[] = { XID, 0, 2, PROGRAM, 3, ECHO, 1, 28, 5, 0, 1000, 100, 2, 7, 8, 0, 0, END };
@@ -213,6 +239,7 @@ int main(void)
 
 	tcase_add_loop_test(tc, calls_and_replies, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, credentials_reach_the_program);
+	tcase_add_test(tc, long_answers_are_foreseen);
 	tcase_add_test(tc, memory_of_a_reply_is_used_again);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
