@@ -296,13 +296,14 @@ class Client:
         self._nfs(12, opaque(directory) + opaque(name.encode()))
 
     def names(self, directory):
-        """READDIR of a small directory."""
-        reply = self._nfs(16, opaque(directory) + struct.pack(">QQI", 0, 0, 65536))
-        reply.post_op_attributes()
-        reply.bytes(8)
-        found = []
-        while reply.u32():
-            reply.u64()
-            found.append(reply.opaque().decode())
-            reply.u64()
+        found, cookie, verifier, end = [], 0, bytes(8), False
+        while not end:
+            reply = self._nfs(16, opaque(directory) + struct.pack(">Q", cookie) + verifier + struct.pack(">I", 65536))
+            reply.post_op_attributes()
+            verifier = reply.bytes(8)
+            while reply.u32():
+                reply.u64()
+                found.append(reply.opaque().decode())
+                cookie = reply.u64()
+            end = reply.u32()
         return found
