@@ -14,7 +14,7 @@
  *   bytes		cursors over bytes
  *   certificates	the cluster's authority and TLS
  *   client_call	calls that a server makes to its clients: NLM call-backs, NSM notices
- *   client_caller	... over UDP, from a VIP
+ *   client_caller	... over UDP or TCP, from a VIP
  *   clock		monotonic and wall
  *   conn		clients' TCP connections
  *   conn_memory		what they hold together, and who goes on when that is much

@@ -5,6 +5,7 @@
 
 #include "common/bytes.h"
 #include "common/portmap.h"
+#include "common/record.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -30,6 +31,8 @@ enum {
 /* RFC 1833 */
 enum { PMAP_GETPORT = 3, RPCB_GETADDR = 3 };
 
+enum step { ASK_UDP_PORT, ASK_TCP_PORT, CALL_UDP, CALL_TCP };
+
 /* One call on its way. First it asks for the port, then it calls. */
 struct out {
 	LIST_ENTRY(out) link;
@@ -37,15 +40,18 @@ struct out {
 	struct client_call_done done;
 	struct sockaddr_storage client;
 	socklen_t client_len;
+	uint8_t vip[16];
 	int fd;
-	struct event *readable, *timer;
-	bool has_port;
+	struct event *ready, *timer;
+	enum step step;
 	unsigned int tries;
 	uint32_t xid;
 	uint32_t program, version, procedure;
 	int result; /* why it can't even begin */
 	size_t message_len;
-	uint8_t message[MESSAGE_MAX];
+	size_t sent; /* of the record, over TCP */
+	uint8_t record[RECORD_MARK_BYTES + MESSAGE_MAX]; /* over UDP without the mark */
+	struct record_reader reader;
 	size_t args_len;
 	uint8_t args[];
 };
@@ -75,16 +81,24 @@ const struct client_caller_counters *client_caller_counters(const struct client_
 	return &caller->counters;
 }
 
+static void close_socket(struct out *out)
+{
+	if (out->ready)
+		event_free(out->ready);
+	if (out->fd >= 0)
+		close(out->fd);
+	out->ready = NULL;
+	out->fd = -1;
+}
+
 static void out_free(struct out *out)
 {
 	LIST_REMOVE(out, link);
 	out->caller->count--;
-	if (out->readable)
-		event_free(out->readable);
+	close_socket(out);
 	if (out->timer)
 		event_free(out->timer);
-	if (out->fd >= 0)
-		close(out->fd);
+	record_reader_fini(&out->reader);
 	free(out);
 }
 
@@ -156,12 +170,15 @@ static int bind_reserved(int fd, const uint8_t vip[static 16])
 	return bind(fd, (struct sockaddr *)&address, make_address(vip, 0, &address)) < 0 ? -errno : 0;
 }
 
-static int open_socket(const uint8_t vip[static 16], int family)
+static int open_socket(const uint8_t vip[static 16], int family, int type)
 {
-	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rc;
+	int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rc;
 
 	if (fd < 0)
 		return -errno;
+	/* Else connections that are over keep the few reserved ports for a minute. */
+	if (type == SOCK_STREAM)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
 	rc = bind_reserved(fd, vip);
 	if (rc < 0) {
 		close(fd);
@@ -203,6 +220,11 @@ static uint32_t new_xid(void)
 	return xid;
 }
 
+static uint8_t *message_of(struct out *out)
+{
+	return out->record + RECORD_MARK_BYTES;
+}
+
 static bool is_rpcbind(const struct out *out)
 {
 	return out->client.ss_family == AF_INET6;
@@ -210,21 +232,21 @@ static bool is_rpcbind(const struct out *out)
 
 static void make_port_question(struct out *out)
 {
-	struct bytes_writer w = bytes_writer_init(out->message, sizeof(out->message));
+	struct bytes_writer w = bytes_writer_init(message_of(out), MESSAGE_MAX);
 
 	out->xid = new_xid();
 	if (is_rpcbind(out)) {
 		put_header(&w, out->xid, PORTMAP_PROGRAM, 3, RPCB_GETADDR);
 		bytes_put_be32(&w, out->program);
 		bytes_put_be32(&w, out->version);
-		put_text(&w, "udp6");
+		put_text(&w, out->step == ASK_UDP_PORT ? "udp6" : "tcp6");
 		put_text(&w, "");
 		put_text(&w, "");
 	} else {
 		put_header(&w, out->xid, PORTMAP_PROGRAM, 2, PMAP_GETPORT);
 		bytes_put_be32(&w, out->program);
 		bytes_put_be32(&w, out->version);
-		bytes_put_be32(&w, IPPROTO_UDP);
+		bytes_put_be32(&w, out->step == ASK_UDP_PORT ? IPPROTO_UDP : IPPROTO_TCP);
 		bytes_put_be32(&w, 0);
 	}
 	out->message_len = w.written;
@@ -232,7 +254,7 @@ static void make_port_question(struct out *out)
 
 static void make_call(struct out *out)
 {
-	struct bytes_writer w = bytes_writer_init(out->message, sizeof(out->message));
+	struct bytes_writer w = bytes_writer_init(message_of(out), MESSAGE_MAX);
 
 	out->xid = new_xid();
 	put_header(&w, out->xid, out->program, out->version, out->procedure);
@@ -315,7 +337,7 @@ static void send_message(struct out *out)
 	out->caller->counters.resent += out->tries > 0;
 	out->tries++;
 	/* What can't be sent now is sent again, like what was lost; what the network says comes with recv(). */
-	(void)!send(out->fd, out->message, out->message_len, 0);
+	(void)!send(out->fd, message_of(out), out->message_len, 0);
 	event_add(out->timer, &(struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 });
 }
 
@@ -326,21 +348,123 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (out->result < 0)
 		out_end(out, out->result, NULL, 0);
-	else if (out->tries == CLIENT_CALLER_TRIES)
+	else if (out->step == CALL_TCP || out->tries == CLIENT_CALLER_TRIES)
 		out_end(out, -ETIMEDOUT, NULL, 0);
 	else
 		send_message(out);
 }
 
-/* The socket goes from the port mapper to the program. */
+static int wait_for(struct out *out, short what, event_callback_fn on_ready)
+{
+	if (out->ready)
+		event_free(out->ready);
+	out->ready = event_new(out->caller->base, out->fd, what | EV_PERSIST, on_ready, out);
+	return out->ready && event_add(out->ready, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+/* Over TCP */
+
+static void on_stream_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct out *out = arg;
+	const uint8_t *record, *results = NULL;
+	size_t room, record_len, len = 0;
+	uint8_t *memory = record_room(&out->reader, 0, &room);
+	ssize_t got = memory ? recv(fd, memory, room, 0) : 0;
+	int rc;
+
+	(void)what;
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (got <= 0) {
+		out_end(out, got < 0 ? -errno : memory ? -ECONNRESET : -ENOMEM, NULL, 0);
+		return;
+	}
+	record_filled(&out->reader, (size_t)got);
+	rc = record_next(&out->reader, REPLY_MAX, &record, &record_len);
+	if (rc == 0)
+		return;
+	/* Nothing but the reply may come. */
+	if (rc > 0)
+		rc = client_caller_parse_reply(out->xid, record, record_len, &results, &len);
+	out_end(out, rc, rc < 0 ? NULL : results, rc < 0 ? 0 : len);
+}
+
+/* Connected, or refused: then send() says so. */
+static void on_stream_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct out *out = arg;
+	size_t len = RECORD_MARK_BYTES + out->message_len;
+	ssize_t sent = send(fd, out->record + out->sent, len - out->sent, MSG_NOSIGNAL);
+	int rc = 0;
+
+	(void)what;
+	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (sent < 0)
+		rc = -errno;
+	else
+		out->sent += (size_t)sent;
+	if (rc == 0 && out->sent == len)
+		rc = wait_for(out, EV_READ, on_stream_readable);
+	if (rc < 0)
+		out_end(out, rc, NULL, 0);
+}
+
+static int connect_stream(struct out *out)
+{
+	const unsigned int ms = CLIENT_CALLER_STREAM_MS;
+
+	close_socket(out);
+	out->fd = open_socket(out->vip, out->client.ss_family, SOCK_STREAM);
+	if (out->fd < 0)
+		return out->fd;
+	if (connect(out->fd, (struct sockaddr *)&out->client, out->client_len) < 0 && errno != EINPROGRESS)
+		return -errno;
+	make_call(out);
+	record_mark_put(out->record, out->message_len);
+	event_add(out->timer, &(struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 });
+	return wait_for(out, EV_WRITE, on_stream_writable);
+}
+
+/* Over UDP */
+
+/* From the port mapper to the program. */
 static int turn_to(struct out *out, uint16_t port)
 {
 	set_port(&out->client, port);
+	out->tries = 0;
+	if (out->step == ASK_TCP_PORT) {
+		out->step = CALL_TCP;
+		return connect_stream(out);
+	}
+	out->step = CALL_UDP;
 	if (connect(out->fd, (struct sockaddr *)&out->client, out->client_len) < 0)
 		return -errno;
-	out->has_port = true;
-	out->tries = 0;
 	make_call(out);
+	send_message(out);
+	return 0;
+}
+
+static void ask_port(struct out *out, enum step step)
+{
+	out->step = step;
+	out->tries = 0;
+	make_port_question(out);
+	send_message(out);
+}
+
+/* The port mapper's answer. Return: 0: the call goes on */
+static int received_port(struct out *out, const uint8_t *results, size_t len)
+{
+	uint16_t port;
+	int rc = client_caller_parse_port(results, len, is_rpcbind(out), &port);
+
+	if (rc == 0)
+		return turn_to(out, port);
+	if (rc != -ENOENT || out->step == ASK_TCP_PORT)
+		return rc;
+	ask_port(out, ASK_TCP_PORT);
 	return 0;
 }
 
@@ -348,22 +472,18 @@ static void received(struct out *out, const uint8_t *datagram, size_t datagram_l
 {
 	const uint8_t *results;
 	size_t len;
-	uint16_t port;
 	int rc = client_caller_parse_reply(out->xid, datagram, datagram_len, &results, &len);
 
 	if (rc == -EBADMSG)
 		return; /* a late answer, or nobody's */
-	if (rc < 0 || out->has_port) {
-		out_end(out, rc, rc < 0 ? NULL : results, rc < 0 ? 0 : len);
+	if (rc == 0 && out->step == CALL_UDP) {
+		out_end(out, 0, results, len);
 		return;
 	}
-	rc = client_caller_parse_port(results, len, is_rpcbind(out), &port);
 	if (rc == 0)
-		rc = turn_to(out, port);
+		rc = received_port(out, results, len);
 	if (rc < 0)
 		out_end(out, rc, NULL, 0);
-	else
-		send_message(out);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -382,18 +502,19 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 static int start(struct out *out, const struct client_call *call)
 {
+	int rc;
+
 	out->client_len = make_address(call->client, out->caller->portmap_port, &out->client);
-	out->fd = open_socket(call->vip, out->client.ss_family);
+	memcpy(out->vip, call->vip, sizeof(out->vip));
+	out->fd = open_socket(out->vip, out->client.ss_family, SOCK_DGRAM);
 	if (out->fd < 0)
 		return out->fd;
 	if (connect(out->fd, (struct sockaddr *)&out->client, out->client_len) < 0)
 		return -errno;
-	out->readable = event_new(out->caller->base, out->fd, EV_READ | EV_PERSIST, on_readable, out);
-	if (!out->readable || event_add(out->readable, NULL) < 0)
-		return -ENOMEM;
-	make_port_question(out);
-	send_message(out);
-	return 0;
+	rc = wait_for(out, EV_READ, on_readable);
+	if (rc == 0)
+		ask_port(out, ASK_UDP_PORT);
+	return rc;
 }
 
 void client_caller_call(const struct client_call *call, const struct client_call_done *done, void *arg)

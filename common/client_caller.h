@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * common/client_caller.h - calls to clients over UDP, from a VIP
+ * common/client_caller.h - calls to clients, from a VIP
  *
- * For each call: where is the program? (the client's port mapper; version 2 for IPv4, rpcbind version 3 for IPv6), then the
- * call itself, each sent again until it is answered, CLIENT_CALLER_TRIES times. Every call has a socket of its own, bound
- * to the VIP and connected to the client: the kernel leaves out what others send and tells when nothing listens there.
- * The port is a reserved one if any is free: some clients take no other.
+ * For each call: where is the program? (the client's port mapper, over UDP; version 2 for IPv4, rpcbind version 3 for IPv6),
+ * then the call itself, each sent again until it is answered, CLIENT_CALLER_TRIES times. Every call has a socket of its
+ * own, bound to the VIP and connected to the client: the kernel leaves out what others send and tells when nothing listens
+ * there. The port is a reserved one if any is free: some clients take no other.
  *
- * UDP only: every client's lock manager and status monitor listens there, nothing has to be set up and taken down,
- * and what is sent to a VIP over UDP reaches the switch, whoever has the client's connections.
+ * Over UDP, if the client's program listens there, and almost every one does: nothing has to be set up and taken down. If its port
+ * mapper knows no such port, it is asked for one of TCP, and the call has a connection of its own:
+ *
+ *	port of UDP? --> call, 4 times --> results
+ *	     |
+ *	     +--none--> port of TCP? --> connect, call once --> results
+ *
+ * What is sent to a VIP reaches the switch, over UDP always and over TCP where the switch has made the connection, whoever has
+ * those that the client has made.
  *
  * Threads: the loop's. When CLIENT_CALLER_CALLS_MAX are on their way, a call is answered with -EAGAIN before it returns.
  */
@@ -20,7 +27,8 @@
 enum {
 	CLIENT_CALLER_CALLS_MAX = 256, /* at once */
 	CLIENT_CALLER_FIRST_MS = 500,  /* until it is sent again; then twice as long, and so on */
-	CLIENT_CALLER_TRIES = 4,       /* 7.5 s in all, for the port and for the call */
+	CLIENT_CALLER_TRIES = 4,       /* 7.5 s in all, for each question of a port and for the call */
+	CLIENT_CALLER_STREAM_MS = 4000, /* to connect and be answered, over TCP */
 };
 
 struct client_caller;

@@ -2,7 +2,7 @@
 """
 tests/client/raw_nlm.py - NLM and NSM byte by byte, both ways: a client's calls, and what a server calls it for
 
-A Locker calls over a raw_nfs.Client; a Peer is the client's port mapper, lock manager and status monitor: UDP sockets
+A Locker calls over a raw_nfs.Client; a Peer is the client's port mapper, lock manager and status monitor: sockets
 that are looked at in Peer.serve() only, so a test says when the client answers.
 """
 
@@ -71,12 +71,17 @@ class Locker:
 
 
 class Peer:
-    def __init__(self, netns, address):
+    def __init__(self, netns, address, over_tcp=False):
+        """@over_tcp: the programs are there over TCP only."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.portmap, self.programs = (raw_nfs.socket_in(netns, family, socket.SOCK_DGRAM) for _ in range(2))
+        self.portmap = raw_nfs.socket_in(netns, family, socket.SOCK_DGRAM)
         self.portmap.bind((address, PORTMAP_PORT))
+        self.over_tcp = over_tcp
+        self.programs = raw_nfs.socket_in(netns, family, socket.SOCK_STREAM if over_tcp else socket.SOCK_DGRAM)
         self.programs.bind((address, 0))
-        self.port = self.programs.getsockname()[1]
+        if over_tcp:
+            self.programs.listen()
+        self.address, self.port = self.programs.getsockname()[:2]
         self.is_silent = False
         self.granted = []     # (address it came from, svid, offset, length)
         self.notices = []     # (address it came from, name, state)
@@ -94,10 +99,22 @@ class Peer:
         self.granted.append((source, arguments.u32(), arguments.u64(), arguments.u64()))
         return opaque(cookie) + struct.pack(">I", OK)
 
-    def _answer(self, program, procedure, source, arguments):
+    def _getport(self, arguments):
+        """Of version 2: a port, or 0."""
+        program, _, protocol = (arguments.u32() for _ in range(3))
+        known = program in (NLM, NSM) and protocol == (socket.IPPROTO_TCP if self.over_tcp else socket.IPPROTO_UDP)
+        return struct.pack(">I", self.port if known else 0)
+
+    def _getaddr(self, arguments):
+        """Of versions 3 and 4: a universal address (RFC 5665), or ""."""
+        program, _ = arguments.u32(), arguments.u32()
+        known = program in (NLM, NSM) and arguments.opaque() == (b"tcp6" if self.over_tcp else b"udp6")
+        return opaque(f"{self.address}.{self.port >> 8}.{self.port & 255}".encode() if known else b"")
+
+    def _answer(self, program, version, procedure, source, arguments):
         """The results of a call; None: no such program."""
         if program == raw_nfs.PORTMAP:
-            return struct.pack(">I", self.port if arguments.u32() in (NLM, NSM) else 0)
+            return self._getport(arguments) if version == 2 else self._getaddr(arguments)
         if (program, procedure) == (NLM, GRANTED):
             return self._granted(source, arguments)
         if (program, procedure) == (NLM, LOCK_RES):
@@ -108,18 +125,39 @@ class Peer:
             return b""
         return None
 
-    def _serve_one(self, server):
-        datagram, source = server.recvfrom(65536)
-        call = raw_nfs.Reader(datagram)
-        xid, _, _, program, _, procedure = (call.u32() for _ in range(6))
+    def _reply(self, message, source):
+        """The reply to a call; None: none."""
+        call = raw_nfs.Reader(message)
+        xid, _, _, program, version, procedure = (call.u32() for _ in range(6))
         for _ in range(2):
             call.u32()
             call.opaque()
         if self.is_silent:
-            return
-        results = self._answer(program, procedure, source[0], call)
-        server.sendto(struct.pack(">IIIIII", xid, 1, 0, 0, 0, 0 if results is not None else 1) + (results or b""),
-                      source)
+            return None
+        results = self._answer(program, version, procedure, source[0], call)
+        return struct.pack(">IIIIII", xid, 1, 0, 0, 0, 0 if results is not None else 1) + (results or b"")
+
+    def _serve_datagram(self, server):
+        datagram, source = server.recvfrom(65536)
+        reply = self._reply(datagram, source)
+        if reply:
+            server.sendto(reply, source)
+
+    def _serve_connection(self, server):
+        """One call; of one fragment, and what is so short comes whole."""
+        connection, source = server.accept()
+        with connection:
+            connection.settimeout(5)
+            length = struct.unpack(">I", connection.recv(4, socket.MSG_WAITALL))[0] & 0x7fffffff
+            reply = self._reply(connection.recv(length, socket.MSG_WAITALL), source)
+            if reply:
+                connection.sendall(struct.pack(">I", 1 << 31 | len(reply)) + reply)
+
+    def _serve_one(self, server):
+        if self.over_tcp and server is self.programs:
+            self._serve_connection(server)
+        else:
+            self._serve_datagram(server)
 
     def serve(self, seconds, is_enough=lambda: False):
         """Answer calls until then, or until there were enough; returns whether there were."""

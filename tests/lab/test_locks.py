@@ -27,14 +27,16 @@ GRACE_S = 45
 class Side:
     """One client: its NFS and NLM connections, and what the server calls it for."""
 
-    def __init__(self, test, lab, host):
+    def __init__(self, test, lab, host, **peer):
         self.test, self.lab, self.host = test, lab, host
-        self.peer = raw_nlm.Peer(lab.netns(host), lab.hosts[host]["address"])
+        self.vip = lab.vip
+        self.address = lab.hosts[host]["address"]
+        self.peer = raw_nlm.Peer(lab.netns(host), self.address, **peer)
         test.at_end(self.peer.close)
         self.connect()
 
     def connect(self):
-        self.client = self.lab.client(self.host, source=(self.lab.hosts[self.host]["address"], 0))
+        self.client = self.lab.client(self.host, self.vip, source=(self.address, 0))
         self.locker = raw_nlm.Locker(self.client, self.host)
 
     def move_to(self, node):
@@ -51,6 +53,20 @@ def check_conflict(test, one, two, file):
     test.check("... but what is beside it", two.locker.lock(file, 2, 30, 1) == OK)
     two.locker.unlock(file, 2)
     test.check("client 1 unlocks", one.locker.unlock(file, 1) == OK)
+
+
+def check_called(test, one, other, how, file):
+    """@other waits for a lock of client 1's, and is called from the VIP that it knows."""
+    one.locker.lock(file, 1)
+    test.check(f"{how}: a client waits", other.locker.lock(file, 2, 5, 6, block=True) == BLOCKED)
+    other.peer.granted.clear()
+    one.locker.unlock(file, 1)
+    test.check("... and is called", other.peer.serve(PATIENCE_S, lambda: other.peer.granted))
+    test.check("... from the VIP", other.peer.granted == [(other.vip, 2, 5, 6)], other.peer.granted)
+    other.peer.serve(1)    # the answer is on its way
+    test.check("... once", len(other.peer.granted) == 1, other.peer.granted)
+    test.check("... and has it", one.locker.test(file, 1) == (2, 5, 6))
+    other.locker.unlock(file, 2)
 
 
 def check_blocking(test, lab, one, two, file):
@@ -142,9 +158,22 @@ def check_master_restart(test, lab, one, two, file):
     two.connect()
 
 
-def check_node_restart(test, lab, one, two, file, elsewhere):
+def check_told(test, other, how, file, offset):
+    """A restarted node has told @other, who reclaims."""
+    test.check(f"{how}: a client is told of the restart", other.peer.serve(30, lambda: other.peer.notices))
+    test.check("... by the VIP that it knows", [notice[:2] for notice in other.peer.notices] == [(other.vip, other.vip)],
+               other.peer.notices)
+    test.check("... and reclaims", other.locker.lock(file, 4, offset, 1, reclaim=True) == OK)
+    other.locker.unlock(file, 4)
+
+
+def check_node_restart(test, lab, one, two, others, file, elsewhere):
     one.peer.notices.clear()
-    test.check("client 1 has a lock on disk1", one.locker.lock(file, 1) == OK)
+    test.check("client 1 has a lock on disk1", one.locker.lock(file, 1, 0, 1000) == OK)
+    for at, other in enumerate(others.values()):
+        other.connect()
+        other.peer.notices.clear()
+        test.check("... and another a lock beside it", other.locker.lock(file, 4, 1000 + at, 1) == OK)
     lab.kill("disk1")
     test.check("disk1 is dead: later", two.locker.lock(file, 2) == GRACE)
     test.check("disk2's files can be locked", two.locker.lock(elsewhere, 2) == OK)
@@ -157,7 +186,9 @@ def check_node_restart(test, lab, one, two, file, elsewhere):
     test.check("... not on disk2", two.locker.lock(elsewhere, 3, 5, 5) == DENIED)
     stranger = raw_nlm.Locker(two.client, "stranger")
     test.check("... and who had no lock has none to reclaim", stranger.lock(file, 2, reclaim=True) == GRACE)
-    test.check("client 1 reclaims", one.locker.lock(file, 1, reclaim=True) == OK)
+    for at, (how, other) in enumerate(others.items()):
+        check_told(test, other, how, file, 1000 + at)
+    test.check("client 1 reclaims", one.locker.lock(file, 1, 0, 1000, reclaim=True) == OK)
     test.check("... also what it has elsewhere and never lost", two.locker.lock(elsewhere, 2, reclaim=True) == OK)
     test.within(GRACE_S + 15, "when the time is over, client 2 sees client 1's lock",
                 lambda: two.locker.lock(file, 2) == DENIED)
@@ -218,19 +249,24 @@ def check_client_restart(test, lab, one, two, file, elsewhere):
 
 
 def run(test):
-    lab = test.lab("--slaves", "2", "--clients", "2")
+    lab = test.lab("--slaves", "2", "--clients", "3")
     one, two = Side(test, lab, "client1"), Side(test, lab, "client2")
+    others = {
+        "over TCP only": Side(test, lab, "client3", over_tcp=True),
+    }
     root = one.client.mount("/")
     file = one.client.create(one.client.walk(root, "/disk0"), "locked")
     elsewhere = one.client.create(one.client.walk(root, "/disk1"), "locked")
     check_conflict(test, one, two, file)
     check_blocking(test, lab, one, two, file)
+    for how, other in others.items():
+        check_called(test, one, other, how, file)
     check_deadlock(test, one, two, file)
     check_local(test, lab, one, file, "locked")
     check_datagrams(test, lab, one, file)
     check_handoff(test, one, two, file)
     check_master_restart(test, lab, one, two, file)
-    check_node_restart(test, lab, one, two, file, elsewhere)
+    check_node_restart(test, lab, one, two, others, file, elsewhere)
     check_client_restart(test, lab, one, two, file, elsewhere)
     check_part_of_volume(test, lab, one, two)
     test.check("nothing is left", all(lab.counter(host, "locks", "entries") <= 2 for host in ("disk1", "disk2")))

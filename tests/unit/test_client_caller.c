@@ -7,6 +7,8 @@
 
 #include "common/client_caller.h"
 
+#include "common/conn.h"
+#include "common/conn_memory.h"
 #include "common/udp.h"
 
 #include <check.h>
@@ -23,10 +25,15 @@ static const uint8_t other_loopback[16] = { [10] = 0xff, [11] = 0xff, [12] = 127
 
 static struct event_base *base;
 static struct udp_server *udp;
+static struct conn_server *tcp;
+static struct conn_memory *memory;
 static struct client_caller *caller;
-static uint16_t port, told_port; /* of our client's socket; what its port mapper says */
+static uint16_t port, told_port, told_tcp_port; /* of our client's sockets; what its port mapper says */
 static uint32_t portmap_calls, program_calls, ignored; /* the first of them are not answered */
 static uint32_t from_address;
+static enum rpc_transport transport;
+static bool is_mute; /* takes calls, and never answers */
+static struct rpc_call *muted;
 
 static int answers, answered_result;
 static uint8_t answered[16];
@@ -44,16 +51,18 @@ static void reply_number(struct rpc_call *call, uint32_t number)
 static void on_portmap(const struct rpc_program *program, struct rpc_call *call)
 {
 	struct bytes_reader r = call->args;
+	uint32_t protocol;
 
 	(void)program;
 	ck_assert_uint_eq(call->procedure, 3);
 	ck_assert_uint_eq(bytes_get_be32(&r), PROGRAM);
 	ck_assert_uint_eq(bytes_get_be32(&r), CALL_VERSION);
-	ck_assert_uint_eq(bytes_get_be32(&r), IPPROTO_UDP);
+	protocol = bytes_get_be32(&r);
+	ck_assert(protocol == IPPROTO_UDP || protocol == IPPROTO_TCP);
 	if (portmap_calls++ < ignored)
 		rpc_reply_nothing(call);
 	else
-		reply_number(call, told_port);
+		reply_number(call, protocol == IPPROTO_UDP ? told_port : told_tcp_port);
 }
 
 static void on_program(const struct rpc_program *program, struct rpc_call *call)
@@ -63,8 +72,11 @@ static void on_program(const struct rpc_program *program, struct rpc_call *call)
 	ck_assert_uint_eq(call->args.left, 4);
 	ck_assert_mem_eq(call->args.p, "args", 4);
 	from_address = ntohl(((struct sockaddr_in *)&call->client)->sin_addr.s_addr);
+	transport = call->transport;
 	if (program_calls++ < ignored)
 		rpc_reply_nothing(call);
+	else if (is_mute)
+		muted = call;
 	else
 		reply_number(call, 4711);
 }
@@ -84,13 +96,57 @@ static void setup(void)
 	ck_assert_int_eq(udp_server_new(base, (struct sockaddr *)&address, sizeof(address), &server, &udp), 0);
 	port = told_port = ntohs(((const struct sockaddr_in *)udp_server_address(udp))->sin_port);
 	caller = client_caller_new(base, port);
+	told_tcp_port = 0;
 	portmap_calls = program_calls = ignored = 0;
+	is_mute = false;
 	answers = 0;
+}
+
+static bool on_accept(int fd, struct kernel_helper_static *fixed, void *arg)
+{
+	(void)fd, (void)fixed, (void)arg;
+	return false; /* it stays here */
+}
+
+static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
+{
+	(void)conn, (void)call, (void)arg;
+}
+
+static void on_closed(struct conn *conn, void *arg)
+{
+	(void)conn, (void)arg;
+}
+
+/* From now on the client's program listens on TCP only. */
+static void turn_to_tcp(void)
+{
+	static const struct conn_handlers handlers = { .on_accept = on_accept, .on_work = on_work, .on_closed = on_closed };
+	struct conn_server_options options = { .base = base, .rpc = &server, .self = 1, .handlers = &handlers };
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	memory = options.memory = conn_memory_new(base, CONN_MEMORY_MIN);
+	tcp = conn_server_new(&options);
+	for (told_tcp_port = port; told_tcp_port; told_tcp_port++) {
+		address.sin_port = htons(told_tcp_port);
+		if (conn_server_listen(tcp, (struct sockaddr *)&address, sizeof(address)) == 0)
+			break;
+	}
+	ck_assert_uint_ne(told_tcp_port, 0);
+	told_port = 0;
 }
 
 static void teardown(void)
 {
 	client_caller_free(caller);
+	if (muted)
+		rpc_reply_nothing(muted);
+	muted = NULL;
+	if (tcp)
+		conn_server_free(tcp);
+	tcp = NULL;
+	conn_memory_free(memory);
+	memory = NULL;
 	if (udp)
 		udp_server_free(udp);
 	event_base_free(base);
@@ -161,7 +217,68 @@ START_TEST(a_program_that_is_not_there)
 	start_call(loopback);
 	event_base_dispatch(base);
 	ck_assert_int_eq(answered_result, -ENOENT);
+	ck_assert_uint_eq(portmap_calls, 2); /* it might be there over TCP */
 	ck_assert_uint_eq(program_calls, 0);
+}
+END_TEST
+
+START_TEST(a_program_that_is_there_over_tcp_only)
+{
+	turn_to_tcp();
+	start_call(other_loopback);
+	event_base_dispatch(base);
+	ck_assert_int_eq(answered_result, 0);
+	ck_assert_uint_eq(answered_len, 4);
+	ck_assert_mem_eq(answered, "\0\0\x12\x67", 4);
+	ck_assert_int_eq(transport, RPC_TCP);
+	ck_assert_uint_eq(from_address, 0x7f000002);
+	ck_assert_uint_eq(program_calls, 1);
+}
+END_TEST
+
+START_TEST(a_program_that_does_not_answer_over_tcp)
+{
+	turn_to_tcp();
+	is_mute = true;
+	start_call(loopback);
+	event_base_dispatch(base);
+	ck_assert_int_eq(answered_result, -ETIMEDOUT);
+	ck_assert_uint_eq(program_calls, 1);
+}
+END_TEST
+
+/* The client closes the connection instead of answering. */
+START_TEST(a_program_that_hangs_up)
+{
+	turn_to_tcp();
+	ignored = 1;
+	start_call(loopback);
+	event_base_dispatch(base);
+	ck_assert_int_eq(answered_result, -ECONNRESET);
+}
+END_TEST
+
+START_TEST(a_port_of_tcp_where_nothing_listens)
+{
+	turn_to_tcp();
+	conn_server_free(tcp);
+	tcp = NULL;
+	start_call(loopback);
+	event_base_dispatch(base);
+	ck_assert_int_eq(answered_result, -ECONNREFUSED);
+	ck_assert_uint_eq(program_calls, 0);
+}
+END_TEST
+
+/* A call over TCP that is on its way when the service ends. */
+START_TEST(a_connection_ends_with_the_caller)
+{
+	turn_to_tcp();
+	is_mute = true;
+	start_call(loopback);
+	while (!program_calls)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(answers, 0);
 }
 END_TEST
 
@@ -238,6 +355,11 @@ int main(void)
 	tcase_add_test(tcase, what_is_lost_is_sent_again);
 	tcase_add_test(tcase, a_silent_client_is_given_up);
 	tcase_add_test(tcase, a_program_that_is_not_there);
+	tcase_add_test(tcase, a_program_that_is_there_over_tcp_only);
+	tcase_add_test(tcase, a_program_that_does_not_answer_over_tcp);
+	tcase_add_test(tcase, a_program_that_hangs_up);
+	tcase_add_test(tcase, a_port_of_tcp_where_nothing_listens);
+	tcase_add_test(tcase, a_connection_ends_with_the_caller);
 	tcase_add_test(tcase, a_client_without_a_port_mapper);
 	tcase_add_test(tcase, an_address_that_is_not_ours);
 	tcase_add_test(tcase, so_many_at_once);
