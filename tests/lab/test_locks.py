@@ -27,10 +27,10 @@ GRACE_S = 45
 class Side:
     """One client: its NFS and NLM connections, and what the server calls it for."""
 
-    def __init__(self, test, lab, host, **peer):
+    def __init__(self, test, lab, host, ipv6=False, **peer):
         self.test, self.lab, self.host = test, lab, host
-        self.vip = lab.vip
-        self.address = lab.hosts[host]["address"]
+        self.vip = lab.plan["vip6"] if ipv6 else lab.vip
+        self.address = lab.hosts[host]["address6" if ipv6 else "address"]
         self.peer = raw_nlm.Peer(lab.netns(host), self.address, **peer)
         test.at_end(self.peer.close)
         self.connect()
@@ -249,10 +249,12 @@ def check_client_restart(test, lab, one, two, file, elsewhere):
 
 
 def run(test):
-    lab = test.lab("--slaves", "2", "--clients", "3")
+    lab = test.lab("--slaves", "2", "--clients", "3", "--ipv6")
     one, two = Side(test, lab, "client1"), Side(test, lab, "client2")
     others = {
+        "IPv6": Side(test, lab, "client2", ipv6=True),
         "over TCP only": Side(test, lab, "client3", over_tcp=True),
+        "over TCP only, IPv6": Side(test, lab, "client3", ipv6=True, over_tcp=True),
     }
     root = one.client.mount("/")
     file = one.client.create(one.client.walk(root, "/disk0"), "locked")
