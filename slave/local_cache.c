@@ -20,7 +20,6 @@ enum {
 	BUCKETS = 4096,
 	DESCRIPTORS_MAX = 65536,
 	DESCRIPTORS_SHARE = 8,	 /* the part of the process's descriptors that may be here is one of so many */
-	DESCRIPTORS_EACH = 3,	 /* O_PATH, reading, writing */
 	EVICT_LOOKS_MAX = 16,	 /* objects in use that are stepped over to find one that is not */
 };
 
@@ -48,7 +47,7 @@ struct local_cache {
 	struct local_open_list by_use; /* the one that was not used for longest is first */
 };
 
-static unsigned int total; /* objects in all caches */
+static unsigned int total; /* descriptors of what is listed in all caches; changes under some cache's mutex */
 
 /* How many there may be. */
 static unsigned int total_max(void)
@@ -58,7 +57,7 @@ static unsigned int total_max(void)
 	getrlimit(RLIMIT_NOFILE, &limit);
 	if (limit.rlim_cur > (rlim_t)DESCRIPTORS_MAX * DESCRIPTORS_SHARE)
 		limit.rlim_cur = (rlim_t)DESCRIPTORS_MAX * DESCRIPTORS_SHARE;
-	return (unsigned int)limit.rlim_cur / DESCRIPTORS_SHARE / DESCRIPTORS_EACH;
+	return (unsigned int)limit.rlim_cur / DESCRIPTORS_SHARE;
 }
 
 struct local_cache *local_cache_new(void)
@@ -119,13 +118,23 @@ static struct local_open *find(struct local_cache *cache, const struct local_roo
 	return NULL;
 }
 
+static void total_add(int descriptors)
+{
+	__atomic_add_fetch(&total, (unsigned int)descriptors, __ATOMIC_RELAXED);
+}
+
+static int descriptors_of(const struct local_open *open)
+{
+	return 1 + (open->read_fd >= 0) + (open->write_fd >= 0);
+}
+
 /* It can't be found any more. If nobody uses it, it goes to @done, to be closed without the mutex. */
 static void unlist(struct local_open *open, struct local_open_list *done)
 {
 	LIST_REMOVE(open, in_bucket);
 	TAILQ_REMOVE(&open->cache->by_use, open, by_use);
 	open->is_listed = false;
-	__atomic_sub_fetch(&total, 1, __ATOMIC_RELAXED);
+	total_add(-descriptors_of(open));
 	if (!open->references)
 		TAILQ_INSERT_TAIL(done, open, by_use);
 }
@@ -165,16 +174,12 @@ struct local_open *local_cache_get(struct local_cache *cache, const struct local
 	return open;
 }
 
-/* Return: whether there is room for one more */
-static bool make_room(struct local_cache *cache, struct local_open_list *done)
+/* The object that was not used for longest. Return: whether there was one that nobody uses */
+static bool evict(struct local_cache *cache, struct local_open_list *done)
 {
 	struct local_open *open, *next;
 	int looks = 0;
 
-	if (__atomic_load_n(&total, __ATOMIC_RELAXED) < cache->total_max)
-		return true;
-	if (!patience_may_wait())
-		return false; /* closing may take its time */
 	for (open = TAILQ_FIRST(&cache->by_use); open && looks < EVICT_LOOKS_MAX; open = next, looks++) {
 		next = TAILQ_NEXT(open, by_use);
 		if (!open->references) {
@@ -185,12 +190,23 @@ static bool make_room(struct local_cache *cache, struct local_open_list *done)
 	return false;
 }
 
+/* Return: whether there is room for one more descriptor */
+static bool make_room(struct local_cache *cache, struct local_open_list *done)
+{
+	while (__atomic_load_n(&total, __ATOMIC_RELAXED) >= cache->total_max) {
+		/* Closing may take its time. */
+		if (!patience_may_wait() || !evict(cache, done))
+			return false;
+	}
+	return true;
+}
+
 static void insert(struct local_cache *cache, struct local_open *open)
 {
 	LIST_INSERT_HEAD(bucket_of(cache, &open->key), open, in_bucket);
 	TAILQ_INSERT_TAIL(&cache->by_use, open, by_use);
 	open->is_listed = true;
-	__atomic_add_fetch(&total, 1, __ATOMIC_RELAXED);
+	total_add(descriptors_of(open));
 }
 
 struct local_open *local_cache_add(struct local_cache *cache, const struct local_root *key, int fd)
@@ -253,14 +269,20 @@ int local_cache_data(struct local_open *open, int flags)
 
 int local_cache_keep_data(struct local_open *open, int flags, int fd)
 {
+	struct local_open_list done = TAILQ_HEAD_INITIALIZER(done);
 	int *kept = data_fd(open, flags), other;
 
 	pthread_mutex_lock(&open->cache->mutex);
 	other = *kept;
-	if (other < 0)
+	if (other < 0) {
+		/* If there is no room it is one too many, until the next that asks for room makes more. */
+		make_room(open->cache, &done);
+		total_add(open->is_listed);
 		*kept = fd;
+	}
 	open->written_ms = open->used_ms;
 	pthread_mutex_unlock(&open->cache->mutex);
+	close_all(&done);
 	if (other < 0)
 		return fd;
 	close(fd);
@@ -295,6 +317,7 @@ static size_t take_idle_writers(struct local_cache *cache, uint64_t now, int fds
 			continue;
 		fds[count++] = open->write_fd;
 		open->write_fd = -1;
+		total_add(-1);
 	}
 	return count;
 }

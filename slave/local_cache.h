@@ -12,7 +12,8 @@
  * writing go after LOCAL_CACHE_WRITE_IDLE_MS: while one is open a program can't be run, nor its file system be made
  * read-only.
  *
- * All caches of the process together hold at most an eighth of the descriptors that it may have; who is refused one by the
+ * All caches of the process together hold at most an eighth of the descriptors that it may have (and a few more while many threads
+ * open data at the same moment); who is refused one by the
  * kernel empties its cache (local_cache_shrink()).
  *
  * Ownership: local_cache_get() and local_cache_add() give a counted reference; local_cache_put() takes it back.

@@ -12,6 +12,8 @@
 #include "common/group_commit.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
+#include "slave/local_cache.h"
+#include "slave/local_internal.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -29,6 +31,7 @@
 #include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/quota.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -834,6 +837,48 @@ START_TEST(without_patience_only_memory_answers)
 	ck_assert_int_eq(backend->lookup(volume, &alice, &volume->root, "file", &found, &after), 0);
 	ck_assert(is_same_handle(&found.handle, &file));
 	patience_set(true);
+}
+END_TEST
+
+/* What stays open is bounded by descriptors: as many objects as there are, if each needs one only. */
+START_TEST(an_eighth_of_the_descriptors_stays_open)
+{
+	enum { EIGHTH = 40, FILES = 60 };
+	struct rlimit limit = { .rlim_cur = 8 * EIGHTH, .rlim_max = 8 * EIGHTH };
+	struct handle files[FILES];
+	struct stat st;
+	int before;
+
+	for (int i = 0; i < FILES; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "file%d", i);
+		files[i] = make_file(name, &alice, 0644);
+		ck_assert_int_eq(write_as(&alice, &files[i], 0, "text"), 0);
+	}
+	local_close(volume);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	volume_open(directory);
+	before = count_descriptors();
+
+	for (int i = 0; i < EIGHTH; i++)
+		ck_assert_int_eq(backend->getattr(volume, &files[i], &st), 0);
+	ck_assert_int_eq(count_descriptors(), before + EIGHTH);
+	patience_set(false);
+	for (int i = 0; i < EIGHTH; i++)
+		ck_assert_int_eq(backend->getattr(volume, &files[i], &st), 0);
+	patience_set(true);
+
+	for (int i = 0; i < FILES; i++) {
+		ck_assert_int_eq(read_any(&alice, &files[i]), 0);
+		ck_assert_int_eq(write_as(&alice, &files[i], 0, "text"), 0);
+		ck_assert_int_le(count_descriptors(), before + EIGHTH);
+	}
+	local_cache_shrink(((struct local_volume *)volume->state)->cache);
+	ck_assert_int_eq(count_descriptors(), before);
+	for (int i = 0; i < EIGHTH; i++)
+		ck_assert_int_eq(backend->getattr(volume, &files[i], &st), 0);
+	ck_assert_int_eq(count_descriptors(), before + EIGHTH);
 }
 END_TEST
 
@@ -2099,6 +2144,7 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, what_others_remove_is_noticed);
 	tcase_add_test(tc, rights_are_asked_for_each_time);
 	tcase_add_test(tc, without_patience_only_memory_answers);
+	tcase_add_test(tc, an_eighth_of_the_descriptors_stays_open);
 	tcase_add_test(tc, data_needs_a_regular_file);
 	tcase_add_loop_test(tc, who_may_use_a_file_may_lock_it, 0, sizeof(lock_cases) / sizeof(lock_cases[0]));
 	tcase_add_test(tc, only_files_are_locked);
