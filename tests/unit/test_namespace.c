@@ -8,6 +8,7 @@
 #include "common/namespace.h"
 
 #include "common/bytes.h"
+#include "tests/unit/golden_hex.h"
 
 #include <check.h>
 #include <errno.h>
@@ -182,6 +183,198 @@ START_TEST(looking_up)
 		ck_assert_uint_gt(e->id, last);
 	ck_assert_uint_eq(count, 5);
 	namespace_free(ns);
+}
+END_TEST
+
+/* One item of each kind, and the root directory. What is stored and sent of them must not change. */
+static const struct {
+	const char *name; /* of the golden change that puts it */
+	ns_item item;
+} golden[] = {
+	{ "namespace_put_cluster",
+	  { .kind = NS_CLUSTER,
+	    .ns_item_u.cluster = { .id = 0x01020304,
+				   .uuid = "cluster cluster",
+				   .name = "test",
+				   .handle_key = "key key key key",
+				   .vips = "10.0.0.1 fd00::1" } } },
+	{ "namespace_put_node",
+	  { .kind = NS_NODE,
+	    .ns_item_u.node = { .id = 7,
+				.name = "disk7",
+				.state = NS_NODE_APPROVED,
+				.address = "10.0.1.7",
+				.port = 2050,
+				.mac = { 2, 0, 0, 0, 0, 7 },
+				.serial = "0a1b" } } },
+	{ "namespace_put_volume",
+	  { .kind = NS_VOLUME,
+	    .ns_item_u.volume = { .id = 3,
+				  .uuid = "volume volume v",
+				  .node = 7,
+				  .path = "/srv/a",
+				  .root_type = 0x81,
+				  .root = { .root_len = 5, .root_val = "\1\2\3\4\5" } } } },
+	{ "namespace_put_root",
+	  { .kind = NS_ENTRY,
+	    .ns_item_u.entry = { .id = NAMESPACE_ROOT_ENTRY, .parent = NAMESPACE_ROOT_ENTRY, .name = "" } } },
+	{ "namespace_put_entry",
+	  { .kind = NS_ENTRY,
+	    .ns_item_u.entry = { .id = 0x0102030405060708,
+				 .parent = NAMESPACE_ROOT_ENTRY,
+				 .name = "a",
+				 .volume = 3,
+				 .changed_ns = 0x1112131415161718 } } },
+	{ "namespace_put_export",
+	  { .kind = NS_EXPORT,
+	    .ns_item_u.export_ = { .id = 4, .path = "/a", .clients = "10.0.0.0/8(rw)" } } },
+};
+
+enum { GOLDEN_ITEMS = sizeof(golden) / sizeof(golden[0]) };
+
+static const uint64_t golden_revision = 0x2122232425262728;
+
+static void expect_cluster(const ns_cluster *got, const ns_cluster *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_mem_eq(got->uuid, wanted->uuid, NS_UUID_BYTES);
+	ck_assert_str_eq(got->name, wanted->name);
+	ck_assert_mem_eq(got->handle_key, wanted->handle_key, NS_KEY_BYTES);
+	ck_assert_str_eq(got->vips, wanted->vips);
+}
+
+static void expect_node(const ns_node *got, const ns_node *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_str_eq(got->name, wanted->name);
+	ck_assert_int_eq(got->state, wanted->state);
+	ck_assert_str_eq(got->address, wanted->address);
+	ck_assert_uint_eq(got->port, wanted->port);
+	ck_assert_mem_eq(got->mac, wanted->mac, sizeof(got->mac));
+	ck_assert_str_eq(got->serial, wanted->serial);
+}
+
+static void expect_volume(const ns_volume *got, const ns_volume *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_mem_eq(got->uuid, wanted->uuid, NS_UUID_BYTES);
+	ck_assert_uint_eq(got->node, wanted->node);
+	ck_assert_str_eq(got->path, wanted->path);
+	ck_assert_uint_eq(got->root_type, wanted->root_type);
+	ck_assert_uint_eq(got->root.root_len, wanted->root.root_len);
+	ck_assert_mem_eq(got->root.root_val, wanted->root.root_val, wanted->root.root_len);
+}
+
+static void expect_entry(const ns_entry *got, const ns_entry *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_uint_eq(got->parent, wanted->parent);
+	ck_assert_str_eq(got->name, wanted->name);
+	ck_assert_uint_eq(got->volume, wanted->volume);
+	ck_assert_uint_eq(got->changed_ns, wanted->changed_ns);
+}
+
+static void expect_export(const ns_export *got, const ns_export *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_str_eq(got->path, wanted->path);
+	ck_assert_str_eq(got->clients, wanted->clients);
+}
+
+static void expect_item(const ns_item *got, const ns_item *wanted)
+{
+	ck_assert_int_eq(got->kind, wanted->kind);
+	switch (wanted->kind) {
+	case NS_CLUSTER:
+		expect_cluster(&got->ns_item_u.cluster, &wanted->ns_item_u.cluster);
+		break;
+	case NS_NODE:
+		expect_node(&got->ns_item_u.node, &wanted->ns_item_u.node);
+		break;
+	case NS_VOLUME:
+		expect_volume(&got->ns_item_u.volume, &wanted->ns_item_u.volume);
+		break;
+	case NS_ENTRY:
+		expect_entry(&got->ns_item_u.entry, &wanted->ns_item_u.entry);
+		break;
+	case NS_EXPORT:
+		expect_export(&got->ns_item_u.export_, &wanted->ns_item_u.export_);
+		break;
+	}
+}
+
+/* Of the content of the golden items, whatever way it came. */
+static void expect_golden(const struct namespace *ns)
+{
+	size_t nodes = 0, volumes = 0, entries = 0, exports = 0;
+
+	ck_assert_uint_eq(namespace_revision(ns), golden_revision);
+	expect_cluster(namespace_cluster(ns), &golden[0].item.ns_item_u.cluster);
+	expect_node(namespace_next_node(ns, &nodes), &golden[1].item.ns_item_u.node);
+	expect_volume(namespace_next_volume(ns, &volumes), &golden[2].item.ns_item_u.volume);
+	expect_entry(namespace_next_entry(ns, &entries), &golden[3].item.ns_item_u.entry);
+	expect_entry(namespace_next_entry(ns, &entries), &golden[4].item.ns_item_u.entry);
+	expect_export(namespace_next_export(ns, &exports), &golden[5].item.ns_item_u.export_);
+	ck_assert_ptr_null(namespace_next_node(ns, &nodes));
+	ck_assert_ptr_null(namespace_next_volume(ns, &volumes));
+	ck_assert_ptr_null(namespace_next_entry(ns, &entries));
+	ck_assert_ptr_null(namespace_next_export(ns, &exports));
+}
+
+/* A disk node reads its stored replica, and its master's snapshot, with another version of the software. */
+START_TEST(snapshot_is_golden)
+{
+	struct namespace *ns = namespace_new(), *other = namespace_new();
+	ns_item items[GOLDEN_ITEMS];
+	uint8_t *bytes, stored[GOLDEN_HEX_MAX];
+	size_t len;
+
+	for (size_t i = 0; i < GOLDEN_ITEMS; i++)
+		items[i] = golden[i].item;
+	ck_assert_int_eq(load(ns, golden_revision, items, GOLDEN_ITEMS), 0);
+	bytes = snapshot(ns, &len);
+	golden_hex_check("namespace_snapshot", bytes, len);
+	ck_assert_int_eq(namespace_load(other, stored, golden_hex_read("namespace_snapshot", stored)), 0);
+	expect_golden(other);
+	free(bytes);
+	namespace_free(ns);
+	namespace_free(other);
+}
+END_TEST
+
+static void change_is_golden(const char *name, const ns_change *wanted)
+{
+	uint8_t bytes[GOLDEN_HEX_MAX];
+	ns_change got = { 0 };
+	size_t len;
+	XDR xdr;
+
+	xdrmem_create(&xdr, (char *)bytes, sizeof(bytes), XDR_ENCODE);
+	ck_assert(xdr_ns_change(&xdr, (ns_change *)wanted));
+	golden_hex_check(name, bytes, xdr_getpos(&xdr));
+	len = golden_hex_read(name, bytes);
+	xdrmem_create(&xdr, (char *)bytes, (u_int)len, XDR_DECODE);
+	ck_assert(xdr_ns_change(&xdr, &got));
+	ck_assert_uint_eq(xdr_getpos(&xdr), len);
+	ck_assert_uint_eq(got.revision, golden_revision);
+	ck_assert_int_eq(got.operation, wanted->operation);
+	expect_item(&got.item, &wanted->item);
+	xdr_free((xdrproc_t)xdr_ns_change, (char *)&got);
+}
+
+START_TEST(puts_are_golden)
+{
+	change_is_golden(golden[_i].name, &(ns_change){ .revision = golden_revision,
+							.operation = NS_PUT,
+							.item = golden[_i].item });
+}
+END_TEST
+
+START_TEST(deletion_is_golden)
+{
+	change_is_golden("namespace_delete", &(ns_change){ .revision = golden_revision,
+							   .operation = NS_DELETE,
+							   .item = entry(0x0102030405060708, 0, "", 0) });
 }
 END_TEST
 
@@ -465,6 +658,9 @@ int main(void)
 	suite_add_tcase(suite, tcase);
 	tcase_add_test(tcase, a_new_one_is_empty);
 	tcase_add_test(tcase, a_snapshot_loads_to_the_same);
+	tcase_add_test(tcase, snapshot_is_golden);
+	tcase_add_loop_test(tcase, puts_are_golden, 0, GOLDEN_ITEMS);
+	tcase_add_test(tcase, deletion_is_golden);
 	tcase_add_test(tcase, looking_up);
 	tcase_add_loop_test(tcase, walking, 0, sizeof(walks) / sizeof(walks[0]));
 	tcase_add_test(tcase, long_names_and_deep_paths);
