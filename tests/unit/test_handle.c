@@ -30,6 +30,12 @@ static const struct {
 		24,
 		{ 1, 1, 0, 0, 0, 0, 0, 0, 0x20, 0x7a, 0x5a, 0x9b, 0x86, 0x19, 0xd2, 0x1a, 0, 0, 0, 0, 0, 0, 0, 1 },
 	},
+	{
+		{ HANDLE_LOCAL_IN, .volume = 7, .backend_type = 0x81, .backend_len = 8,
+		  .backend = { 1, 2, 3, 4, 5, 6, 7, 8 } },
+		24,
+		{ 1, 3, 0, 0x81, 0, 0, 0, 7, 0x89, 0x24, 0xdd, 0x50, 0x1d, 0xc4, 0xb5, 0x7d, 1, 2, 3, 4, 5, 6, 7, 8 },
+	},
 };
 
 START_TEST(golden_bytes)
@@ -127,6 +133,20 @@ START_TEST(a_file_and_its_directory_travel_together)
 }
 END_TEST
 
+/* The file is the first half, its directory the second: handles that clients have say so. */
+START_TEST(golden_halves)
+{
+	struct handle handle, file, directory;
+
+	ck_assert_int_eq(handle_decode(&key, golden[2].bytes, golden[2].len, &handle), 0);
+	handle_split(&handle, &file, &directory);
+	ck_assert_uint_eq(file.backend_len, 4);
+	ck_assert_mem_eq(file.backend, "\1\2\3\4", 4);
+	ck_assert_uint_eq(directory.backend_len, 4);
+	ck_assert_mem_eq(directory.backend, "\5\6\7\10", 4);
+}
+END_TEST
+
 /* Then the client gets the file's own, and the file's place must be known without. */
 START_TEST(what_does_not_fit_together_is_not_joined)
 {
@@ -172,6 +192,7 @@ int main(void)
 	tcase_add_loop_test(tc, another_clusters_key_fails, 0, sizeof(golden) / sizeof(golden[0]));
 	tcase_add_test(tc, longest);
 	tcase_add_loop_test(tc, a_file_and_its_directory_travel_together, 0, 4);
+	tcase_add_test(tc, golden_halves);
 	tcase_add_test(tc, what_does_not_fit_together_is_not_joined);
 	tcase_add_test(tc, two_have_an_even_length);
 	suite_add_tcase(suite, tc);
