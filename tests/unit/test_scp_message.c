@@ -7,6 +7,7 @@
 
 #include "scp/scp_message.h"
 
+#include "common/stored_file.h"
 #include "scp/scp.h"
 #include "tests/unit/golden_hex.h"
 
@@ -269,10 +270,10 @@ static int decode(const uint8_t *bytes, size_t len, scp_message *out)
 	return scp_body_decode(&header, bytes + SCP_HEADER_BYTES, out);
 }
 
-static const char *file_of(scp_type type)
+static const char *file_of(scp_type type, const char *prefix)
 {
 	static char name[64];
-	size_t len = (size_t)snprintf(name, sizeof(name), "scp_%s", scp_message_name(type));
+	size_t len = (size_t)snprintf(name, sizeof(name), "%s%s", prefix, scp_message_name(type));
 
 	for (size_t i = 0; i < len; i++)
 		name[i] = (char)tolower((unsigned char)name[i]);
@@ -284,7 +285,27 @@ START_TEST(bytes_are_golden)
 	size_t len;
 	uint8_t *bytes = encode(_i, &len);
 
-	golden_hex_check(file_of(samples[_i].type), bytes, len);
+	golden_hex_check(file_of(samples[_i].type, "scp_"), bytes, len);
+	free(bytes);
+}
+END_TEST
+
+/* Fuzzing begins with a good message of every type: it hardly finds one by itself. */
+START_TEST(fuzzer_has_an_input)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[PATH_MAX];
+	scp_message message;
+	uint8_t *bytes;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s/tests/fuzz/corpus/scp/%s", srcdir ? srcdir : ".",
+		 file_of(samples[_i].type, ""));
+	ck_assert_msg(stored_file_read(path, &bytes, &len) == 0, "%s is missing", path);
+	ck_assert_uint_ge(len, SCP_HEADER_BYTES);
+	ck_assert_int_eq(decode(bytes, len, &message), 0);
+	ck_assert_int_eq(message.type, samples[_i].type);
+	scp_message_fini(&message);
 	free(bytes);
 }
 END_TEST
@@ -468,6 +489,7 @@ int main(void)
 
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(tcase, bytes_are_golden, 0, SAMPLES);
+	tcase_add_loop_test(tcase, fuzzer_has_an_input, 0, SAMPLES);
 	tcase_add_loop_test(tcase, what_is_read_back_is_the_same, 0, SAMPLES);
 	tcase_add_loop_test(tcase, cut_and_lengthened_bodies_are_refused, 0, SAMPLES);
 	tcase_add_test(tcase, table_is_complete);
