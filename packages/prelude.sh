@@ -17,7 +17,7 @@ need_root() {
 }
 
 need_debian() {
-	[ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || fail "needs Debian 12 on amd64"
+	[ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] && grep -qs "^ID=debian" /etc/os-release || fail "needs Debian 12 on amd64"
 }
 
 # Build below build/DIR; quiet unless it fails.

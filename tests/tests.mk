@@ -65,7 +65,7 @@ SIMULATION_TESTS = tests/simulation/test_simulation
 PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket
 
-SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_map tests/model/check_handoff
+SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/model/check_handoff
 
 check_PROGRAMS = $(UNIT_TESTS) $(SIMULATION_TESTS) $(FUZZERS) $(PLATFORM_TESTS)
 dist_check_SCRIPTS = $(SCRIPT_TESTS)

@@ -170,3 +170,25 @@ def skip_unless_possible():
     if missing:
         print(f"skipped: needs {missing}")
         sys.exit(77)
+
+
+def run_script(test, command, host_part):
+    """
+    Run a guest with a script that says "ok: WHAT", "FAILED: WHAT" and "host: PART". For a part host_part(PART) is called; the
+    script waits until it has returned. Its exit status.
+    """
+    guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace")
+    try:
+        for line in map(str.rstrip, guest.stdout):
+            if line.startswith("host: "):
+                host_part(line.removeprefix("host: "))
+                guest.stdin.write("done\n")
+                guest.stdin.flush()
+            elif line.startswith(("ok: ", "FAILED: ")):
+                test.check(line.split(": ", 1)[1], line.startswith("ok"))
+            else:
+                test.say(line)
+        return guest.wait()
+    finally:
+        guest.terminate()
+        guest.wait()
