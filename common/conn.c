@@ -191,7 +191,8 @@ static void conn_rest(struct conn *conn)
 	if (conn->phase != CONN_SERVING)
 		return;
 	conn_hold(conn);
-	conn_memory_rest(&conn->holder, conn_is_idle(conn));
+	if (conn_memory_has_turn(&conn->holder))
+		conn_memory_rest(&conn->holder, conn_is_idle(conn));
 }
 
 /* Writing */
@@ -432,9 +433,11 @@ static bool conn_may_begin(struct conn *conn)
 	const uint8_t *record = record_front(&conn->input, &len, &raw_len);
 
 	more += raw_len < RECORD_READ_MIN ? raw_len : 0;
-	if (rpc_answers_long(conn->server->options.rpc, record, len))
+	conn_hold(conn);
+	if (!conn_memory_has(&conn->holder, more + RPC_DATA_MAX) &&
+	    rpc_answers_long(conn->server->options.rpc, record, len))
 		more += RPC_DATA_MAX;
-	return conn_ask(conn, more);
+	return conn_memory_ask(&conn->holder, more, conn_is_idle(conn));
 }
 
 static void conn_parse(struct conn *conn)

@@ -153,12 +153,17 @@ static size_t limit_without_turn(const struct conn_holder *holder)
 	return part > CONN_MEMORY_EACH ? part : CONN_MEMORY_EACH;
 }
 
-bool conn_memory_ask(struct conn_holder *holder, size_t more, bool is_idle)
+bool conn_memory_has(const struct conn_holder *holder, size_t more)
 {
 	bool has_turn = holder->state == CONN_HOLDER_HAS_TURN && !holder->is_used;
 
-	if (holder->held + more <= limit_without_turn(holder) ||
-	    (has_turn && holder->held + more <= holder->turn_limit)) {
+	return holder->held + more <= limit_without_turn(holder) ||
+	       (has_turn && holder->held + more <= holder->turn_limit);
+}
+
+bool conn_memory_ask(struct conn_holder *holder, size_t more, bool is_idle)
+{
+	if (conn_memory_has(holder, more)) {
 		if (holder->state == CONN_HOLDER_WAITS)
 			leave_list(holder);
 		return true;
@@ -188,8 +193,6 @@ size_t conn_memory_spare(const struct conn_holder *holder)
 
 void conn_memory_rest(struct conn_holder *holder, bool is_idle)
 {
-	if (holder->state != CONN_HOLDER_HAS_TURN)
-		return;
 	if ((is_idle && holder->held <= CONN_MEMORY_EACH) ||
 	    (holder->is_used && holder->held <= limit_without_turn(holder)))
 		leave_list(holder);
@@ -203,7 +206,7 @@ void conn_memory_pause(struct conn_holder *holder)
 
 /* Holding */
 
-void conn_memory_hold(struct conn_holder *holder, size_t held)
+void conn_memory_hold_more(struct conn_holder *holder, size_t held)
 {
 	size_t before = holder->held;
 

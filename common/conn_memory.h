@@ -100,8 +100,19 @@ void conn_memory_join(struct conn_memory *memory, struct conn_holder *holder,
 		      const struct conn_holder_functions *functions);
 void conn_memory_leave(struct conn_holder *holder);
 
-/* What it holds now, bytes. Cheap. */
-void conn_memory_hold(struct conn_holder *holder, size_t held);
+/* What it holds now, bytes. With each call: what was set aside for it is counted already. */
+void conn_memory_hold_more(struct conn_holder *holder, size_t held);
+
+static inline void conn_memory_hold(struct conn_holder *holder, size_t held)
+{
+	if (held <= CONN_MEMORY_EACH && holder->held <= CONN_MEMORY_EACH && !holder->is_denied)
+		holder->held = held;
+	else
+		conn_memory_hold_more(holder, held);
+}
+
+/* Is there so much that conn_memory_ask() would say yes to this? Asking changes nothing. */
+bool conn_memory_has(const struct conn_holder *holder, size_t more);
 
 /**
  * conn_memory_ask() - may it take more?
@@ -128,7 +139,12 @@ static inline void conn_memory_progress(struct conn_holder *holder)
 	holder->is_used = true;
 }
 
-/* It has done what it can for now. @is_idle: as for conn_memory_ask() */
+static inline bool conn_memory_has_turn(const struct conn_holder *holder)
+{
+	return holder->state == CONN_HOLDER_HAS_TURN;
+}
+
+/* It has a turn, and has done what it can for now: the turn may be over. @is_idle: as for conn_memory_ask() */
 void conn_memory_rest(struct conn_holder *holder, bool is_idle);
 
 /* It does nothing for a while: it neither waits nor has a turn. */
