@@ -287,6 +287,82 @@ START_TEST(linux_is_told_to_use_version_3)
 }
 END_TEST
 
+/*
+ * Whole calls and replies, word for word as RFC 5531 (8, 9) and RFC 1813 (3.3.1, 3.3.2, 5.2.1) spell them; rpcgen has
+ * no part in it. The hashes in the handles were made with OpenSSL's SipHash. The fake volume's clock counts changes.
+ */
+#define HYPER(value) (uint32_t)((uint64_t)(value) >> 32), (uint32_t)(value)
+#define GOLDEN_CALL(program, version, procedure)                                                                       \
+	/* xid, CALL, RPC version */ 0x01020304, 0, 2, program, version, procedure,                                    \
+	/* AUTH_SYS, length: stamp, "host", uid, gid, two groups */ 1, 32, 5, 4, 0x686f7374, 0, 100, 2, 7, 8,          \
+	/* AUTH_NONE, length */ 0, 0
+#define GOLDEN_REPLY(accept_stat) /* xid, REPLY, MSG_ACCEPTED, AUTH_NONE, length */ 0x01020304, 1, 0, 0, 0, accept_stat
+#define GOLDEN_HANDLE(hash, id) /* length */ 24, 0x01020007, /* volume */ 1, HYPER(hash), HYPER(id)
+#define GOLDEN_FILE GOLDEN_HANDLE(0xc315da2831df764b, 101)
+#define GOLDEN_FATTR3                                                                                                  \
+	/* NF3REG, mode, nlink, uid, gid */ 1, 0640, 1, 1000, 1001, /* size, used */ HYPER(5), HYPER(0),               \
+	/* rdev */ 0, 0, /* fsid, fileid */ HYPER(0x1234), HYPER(101),                                                 \
+	/* atime, mtime, ctime */ 21, 22, 31, 32, 5, 0
+#define GOLDEN_END 0xfeedbeef
+enum { GOLDEN_WORDS = 64 };
+
+/* One after the other, on a new file. */
+static const struct {
+	const char *what;
+	uint32_t call[GOLDEN_WORDS], reply[GOLDEN_WORDS];
+} golden[] = {
+	{ "SETATTR",
+	  { GOLDEN_CALL(100003, 3, 2), GOLDEN_FILE, /* mode, uid, gid */ 1, 0640, 1, 1000, 1, 1001,
+	    /* size */ 1, HYPER(5), /* SET_TO_CLIENT_TIME: atime, mtime */ 2, 21, 22, 2, 31, 32, /* no guard */ 0,
+	    GOLDEN_END },
+	  { GOLDEN_REPLY(0), /* NFS3_OK */ 0, /* before: size, mtime, ctime */ 1, HYPER(0), 3, 0, 3, 0,
+	    /* after */ 1, GOLDEN_FATTR3, GOLDEN_END } },
+	{ "GETATTR",
+	  { GOLDEN_CALL(100003, 3, 1), GOLDEN_FILE, GOLDEN_END },
+	  { GOLDEN_REPLY(0), /* NFS3_OK */ 0, GOLDEN_FATTR3, GOLDEN_END } },
+	{ "MNT",
+	  { GOLDEN_CALL(100005, 3, 1), /* "/disk0" */ 6, 0x2f646973, 0x6b300000, GOLDEN_END },
+	  { GOLDEN_REPLY(0), /* MNT3_OK */ 0, GOLDEN_HANDLE(0xfd80e424f7a05596, 100), /* AUTH_SYS, AUTH_NONE */ 2, 1, 0,
+	    GOLDEN_END } },
+	{ "a version that is not served",
+	  { GOLDEN_CALL(100003, 4, 0), GOLDEN_END },
+	  { GOLDEN_REPLY(/* PROG_MISMATCH: from, to */ 2), 3, 3, GOLDEN_END } },
+	{ "a procedure that is not there",
+	  { GOLDEN_CALL(100003, 3, 22), GOLDEN_END },
+	  { GOLDEN_REPLY(/* PROC_UNAVAIL */ 3), GOLDEN_END } },
+};
+
+static size_t golden_put(const uint32_t *words, uint8_t *out)
+{
+	struct bytes_writer w = bytes_writer_init(out, GOLDEN_WORDS * 4);
+
+	for (; *words != GOLDEN_END; words++)
+		bytes_put_be32(&w, *words);
+	return w.written;
+}
+
+START_TEST(records_are_golden)
+{
+	uint8_t record[GOLDEN_WORDS * 4], reply[GOLDEN_WORDS * 4];
+
+	create(volume_root(), "f", GUARDED, NULL);
+	for (size_t i = 0; i < sizeof(golden) / sizeof(golden[0]); i++) {
+		struct rpc_call call = { .record = record,
+					 .record_len = golden_put(golden[i].call, record),
+					 .client = client_address(),
+					 .done = on_done };
+		size_t len = golden_put(golden[i].reply, reply);
+
+		rpc_dispatch(&server, &call);
+		ck_assert_msg(call.reply_len == len, "%s: %zu bytes", golden[i].what, call.reply_len);
+		for (size_t at = 0; at < len; at++)
+			ck_assert_msg(call.reply[RPC_REPLY_HEADROOM + at] == reply[at], "%s: word %zu is another",
+				      golden[i].what, at / 4);
+		rpc_call_fini(&call);
+	}
+}
+END_TEST
+
 START_TEST(garbage_is_said_for_every_procedure)
 {
 	struct bytes_reader results;
@@ -1571,6 +1647,7 @@ int main(void)
 	int failed;
 
 	tcase_add_test(tc, null_has_no_results);
+	tcase_add_test(tc, records_are_golden);
 	tcase_add_test(tc, linux_is_told_to_use_version_3);
 	tcase_add_test(tc, garbage_is_said_for_every_procedure);
 	tcase_add_test(tc, every_status_and_every_errno);

@@ -210,6 +210,67 @@ START_TEST(rpcbind_dump_is_what_libtirpc_reads)
 }
 END_TEST
 
+/*
+ * Whole calls and replies, word for word: RFC 5531 (8, 9) around RFC 1833 (3, version 2; 2.1, versions 3 and 4).
+ */
+#define GOLDEN_CALL(version, procedure)                                                                                \
+	/* xid, CALL, RPC version */ 0x01020304, 0, 2, 100000, version, procedure,                                     \
+	/* AUTH_NONE, length; twice */ 0, 0, 0, 0
+#define GOLDEN_REPLY(accept_stat) /* xid, REPLY, MSG_ACCEPTED, AUTH_NONE, length */ 0x01020304, 1, 0, 0, 0, accept_stat
+#define GOLDEN_END 0xfeedbeef
+enum { GOLDEN_WORDS = 48 };
+
+static const struct {
+	const char *what;
+	uint32_t call[GOLDEN_WORDS], reply[GOLDEN_WORDS];
+} golden[] = {
+	{ "GETPORT",
+	  { GOLDEN_CALL(2, 3), /* program, version, TCP, port */ 100003, 3, 6, 0, GOLDEN_END },
+	  { GOLDEN_REPLY(0), 2049, GOLDEN_END } },
+	{ "DUMP, version 2",
+	  { GOLDEN_CALL(2, 4), GOLDEN_END },
+	  { GOLDEN_REPLY(0), 1, 100003, 3, 6, 2049, 1, 100003, 3, 17, 2050, 1, 100005, 1, 6, 2051, 1, 100005, 3, 6, 2052,
+	    /* no more */ 0, GOLDEN_END } },
+	{ "GETADDR, version 3", /* "tcp", no address, no owner */
+	  { GOLDEN_CALL(3, 3), 100003, 3, 3, 0x74637000, 0, 0, GOLDEN_END },
+	  { GOLDEN_REPLY(0), /* "10.0.0.1.8.1" */ 12, 0x31302e30, 0x2e302e31, 0x2e382e31, GOLDEN_END } },
+	{ "GETADDR, version 4, of a program that is not here",
+	  { GOLDEN_CALL(4, 3), 100099, 3, 3, 0x74637000, 0, 0, GOLDEN_END },
+	  { GOLDEN_REPLY(0), /* "" */ 0, GOLDEN_END } },
+	{ "a version that is not served",
+	  { GOLDEN_CALL(5, 0), GOLDEN_END },
+	  { GOLDEN_REPLY(/* PROG_MISMATCH: from, to */ 2), 2, 4, GOLDEN_END } },
+};
+
+static size_t golden_put(const uint32_t *words, uint8_t *out)
+{
+	struct bytes_writer w = bytes_writer_init(out, GOLDEN_WORDS * 4);
+
+	for (; *words != GOLDEN_END; words++)
+		bytes_put_be32(&w, *words);
+	return w.written;
+}
+
+START_TEST(records_are_golden)
+{
+	struct rpc_program programs[] = { portmap_program(rows), { 0 } };
+	struct rpc_server server = { .programs = programs };
+	uint8_t record[GOLDEN_WORDS * 4], reply[GOLDEN_WORDS * 4];
+	struct rpc_call call = { .record = record,
+				 .record_len = golden_put(golden[_i].call, record),
+				 .server = endpoint("10.0.0.1", 111),
+				 .done = on_done };
+	size_t len = golden_put(golden[_i].reply, reply);
+
+	rpc_dispatch(&server, &call);
+	ck_assert_msg(call.reply_len == len, "%s: %zu bytes", golden[_i].what, call.reply_len);
+	for (size_t at = 0; at < len; at++)
+		ck_assert_msg(call.reply[RPC_REPLY_HEADROOM + at] == reply[at], "%s: word %zu is another",
+			      golden[_i].what, at / 4);
+	rpc_call_fini(&call);
+}
+END_TEST
+
 /* Where the server is bound, and where the client asks; the answer must come from there. */
 static const struct {
 	const char *bound, *asked;
@@ -362,6 +423,7 @@ int main(void)
 	tcase_add_loop_test(tc, getport, 0, sizeof(ports) / sizeof(ports[0]));
 	tcase_add_loop_test(tc, getaddr, 0, sizeof(addresses) / sizeof(addresses[0]));
 	tcase_add_loop_test(tc, plain_calls, 0, sizeof(plain) / sizeof(plain[0]));
+	tcase_add_loop_test(tc, records_are_golden, 0, sizeof(golden) / sizeof(golden[0]));
 	tcase_add_test(tc, rpcbind_dump_is_what_libtirpc_reads);
 	tcase_add_loop_test(tc, replies_leave_from_the_address_asked, 0, sizeof(sockets) / sizeof(sockets[0]));
 	tcase_add_test(tc, a_call_may_outlive_its_server);
