@@ -42,6 +42,8 @@
  *   namespace		the replica of nodes, volumes, tree and exports
  *   nasctl		the administrator's command
  *   nlm			the Network Lock Manager
+ *   nlm_wire		... its arguments and results, in three versions
+ *   nlm_granted		... its call-backs of those who waited for a lock
  *   nsm			the Network Status Monitor: clients to tell of our restart
  *   nfs3, nfs3_*	the NFSv3 protocol: its messages, and one file per group of procedures
  *   nfs_acl		the NFSACL protocol: POSIX ACLs beside it

@@ -7,7 +7,8 @@
 #include "common/exports.h"
 #include "common/file_service_internal.h"
 #include "common/flow.h"
-#include "common/nlm_xdr.h" /* made by rpcgen from common/nlm.x */
+#include "common/nlm_granted.h"
+#include "common/nlm_wire.h"
 #include "common/nsm.h"
 #include "common/workers.h"
 
@@ -18,59 +19,15 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-/* XNFS, 14.4 */
-enum nlm_number {
-	NLM_NULL,
-	NLM_TEST,
-	NLM_LOCK,
-	NLM_CANCEL,
-	NLM_UNLOCK,
-	NLM_GRANTED,
-	NLM_TEST_MSG,
-	NLM_LOCK_MSG,
-	NLM_CANCEL_MSG,
-	NLM_UNLOCK_MSG,
-	NLM_GRANTED_MSG,
-	NLM_TEST_RES,
-	NLM_LOCK_RES,
-	NLM_CANCEL_RES,
-	NLM_UNLOCK_RES,
-	NLM_GRANTED_RES,
-	NLM_SHARE = 20,
-	NLM_UNSHARE,
-	NLM_NM_LOCK,
-	NLM_FREE_ALL,
-};
-
-enum {
-	LAST_OF_VERSION_1 = NLM_GRANTED_RES,
-	COOKIE_BYTES = 8, /* of ours */
-	RESULTS_MAX = 4 + NLM_OPAQUE_MAX + 4 + 3 * 4 + NLM_OPAQUE_MAX + 2 * 8,
-	GRANTED_MAX = 4 + COOKIE_BYTES + 4 + 4 + LOCK_NAME_MAX + 1 + 4 + LOCK_FILE_ID_MAX + 4 + LOCK_OH_MAX + 4 + 2 * 8,
-};
-
-_Static_assert(RESULTS_MAX <= (int)CLIENT_CALL_ARGS_MAX && GRANTED_MAX <= (int)CLIENT_CALL_ARGS_MAX, "there is room");
 _Static_assert(NLM_SHARE_READ == LOCK_SHARE_READ && NLM_SHARE_WRITE == LOCK_SHARE_WRITE, "the protocol's bits are ours");
-
-/* The arguments of all procedures; a field that a procedure does not have is zero. */
-struct nlm_args {
-	nlm_opaque cookie;
-	bool_t block, exclusive, reclaim;
-	nlm4_lock lock;
-	nlm_share share;
-	int32_t state;
-};
-
-enum { HAS_BLOCK = 1, HAS_EXCLUSIVE = 2, HAS_RECLAIM = 4 };
 
 struct nlm_call;
 
 struct nlm_procedure {
-	unsigned int fields;		/* of its arguments, beside cookie and lock */
-	bool is_share;			/* has a share instead of a lock */
-	bool opens;			/* needs the file, not only its name */
-	bool records;			/* the client is monitored */
-	enum nlm_number result;		/* the _RES procedure that answers it; 0: the reply does */
+	unsigned int form;	/* bits of enum nlm_form */
+	bool opens;		/* needs the file, not only its name */
+	bool records;		/* the client is monitored */
+	enum nlm_number result; /* the _RES procedure that answers it; 0: the reply does */
 	nlm4_stats (*run)(struct nlm_call *own, struct lock_holder *holder);
 };
 
@@ -99,15 +56,6 @@ struct nlm_call {
 	int fd, err; /* what the worker found */
 };
 
-/* A waiter that got its lock and does not know. */
-struct pending {
-	TAILQ_ENTRY(pending) link;
-	uint64_t id;
-	unsigned int tries;
-	uint64_t next_ms;
-	bool is_calling;
-};
-
 /* What a client said last of a restart of its own. */
 struct reboot {
 	uint8_t address[16];
@@ -120,7 +68,7 @@ struct nlm {
 	struct lock_table *table;
 	TAILQ_HEAD(, nlm_call) calls; /* in the order in which they came */
 	size_t call_count;
-	TAILQ_HEAD(, pending) pending;
+	struct nlm_granted *granted;
 	struct nlm_counters counters;
 	struct reboot reboots[NLM_REBOOTS_KEPT];
 	size_t reboot_next;
@@ -134,9 +82,9 @@ static nlm4_stats run_share(struct nlm_call *own, struct lock_holder *holder);
 static nlm4_stats run_unshare(struct nlm_call *own, struct lock_holder *holder);
 
 /* clang-format off */
-#define TEST_ROW   .fields = HAS_EXCLUSIVE, .opens = true, .run = run_test
-#define LOCK_ROW   .fields = HAS_BLOCK | HAS_EXCLUSIVE | HAS_RECLAIM, .opens = true, .run = run_lock
-#define CANCEL_ROW .fields = HAS_BLOCK | HAS_EXCLUSIVE, .run = run_cancel
+#define TEST_ROW   .form = NLM_HAS_EXCLUSIVE | NLM_TELLS_HOLDER, .opens = true, .run = run_test
+#define LOCK_ROW   .form = NLM_HAS_BLOCK | NLM_HAS_EXCLUSIVE | NLM_HAS_RECLAIM, .opens = true, .run = run_lock
+#define CANCEL_ROW .form = NLM_HAS_BLOCK | NLM_HAS_EXCLUSIVE, .run = run_cancel
 
 static const struct nlm_procedure procedures[NLM_PROCEDURES] = {
 	[NLM_TEST]       = { TEST_ROW },
@@ -147,81 +95,32 @@ static const struct nlm_procedure procedures[NLM_PROCEDURES] = {
 	[NLM_LOCK_MSG]   = { LOCK_ROW, .records = true, .result = NLM_LOCK_RES },
 	[NLM_CANCEL_MSG] = { CANCEL_ROW, .result = NLM_CANCEL_RES },
 	[NLM_UNLOCK_MSG] = { .run = run_unlock, .result = NLM_UNLOCK_RES },
-	[NLM_SHARE]      = { .is_share = true, .fields = HAS_RECLAIM, .opens = true, .run = run_share },
-	[NLM_UNSHARE]    = { .is_share = true, .fields = HAS_RECLAIM, .run = run_unshare },
+	[NLM_SHARE]      = { .form = NLM_HAS_SHARE | NLM_HAS_RECLAIM, .opens = true, .run = run_share },
+	[NLM_UNSHARE]    = { .form = NLM_HAS_SHARE | NLM_HAS_RECLAIM, .run = run_unshare },
 	[NLM_NM_LOCK]    = { LOCK_ROW },
 };
 /* clang-format on */
 
 /* Arguments */
 
-static bool decode_lock(XDR *xdr, uint32_t version, nlm4_lock *out)
+static bool is_share(const struct nlm_call *own)
 {
-	nlm_lock narrow = { 0 };
-	bool decoded;
-
-	if (version == 4)
-		return xdr_nlm4_lock(xdr, out);
-	decoded = xdr_nlm_lock(xdr, &narrow);
-	*out = (nlm4_lock){
-		.caller_name = narrow.caller_name,
-		.fh = narrow.fh,
-		.oh = narrow.oh,
-		.svid = narrow.svid,
-		.l_offset = narrow.l_offset,
-		.l_len = narrow.l_len,
-	};
-	return decoded;
-}
-
-static bool decode_fields(XDR *xdr, const struct nlm_procedure *procedure, uint32_t version, struct nlm_args *args)
-{
-	if (!xdr_nlm_opaque(xdr, &args->cookie))
-		return false;
-	if (procedure->is_share)
-		return xdr_nlm_share(xdr, &args->share) && xdr_bool(xdr, &args->reclaim);
-	if (procedure->fields & HAS_BLOCK && !xdr_bool(xdr, &args->block))
-		return false;
-	if (procedure->fields & HAS_EXCLUSIVE && !xdr_bool(xdr, &args->exclusive))
-		return false;
-	if (!decode_lock(xdr, version, &args->lock))
-		return false;
-	return !(procedure->fields & HAS_RECLAIM) || (xdr_bool(xdr, &args->reclaim) && xdr_int32_t(xdr, &args->state));
-}
-
-/* Free with args_free(), also on failure. */
-static bool decode(const struct rpc_call *call, const struct nlm_procedure *procedure, struct nlm_args *args)
-{
-	bool decoded;
-	XDR xdr;
-
-	memset(args, 0, sizeof(*args));
-	xdrmem_create(&xdr, (char *)call->args.p, (u_int)call->args.left, XDR_DECODE);
-	decoded = decode_fields(&xdr, procedure, call->version, args);
-	xdr_destroy(&xdr);
-	return decoded;
-}
-
-static void args_free(struct nlm_args *args)
-{
-	xdr_free((xdrproc_t)xdr_nlm_opaque, (char *)&args->cookie);
-	xdr_free((xdrproc_t)xdr_nlm4_lock, (char *)&args->lock);
-	xdr_free((xdrproc_t)xdr_nlm_share, (char *)&args->share);
+	return own->procedure->form & NLM_HAS_SHARE;
 }
 
 static const char *caller_name(const struct nlm_call *own)
 {
-	return own->procedure->is_share ? own->args.share.caller_name : own->args.lock.caller_name;
+	return is_share(own) ? own->args.share.caller_name : own->args.lock.caller_name;
 }
 
 static const nlm_opaque *handle_of(const struct nlm_call *own)
 {
-	return own->procedure->is_share ? &own->args.share.fh : &own->args.lock.fh;
+	return is_share(own) ? &own->args.share.fh : &own->args.lock.fh;
 }
 
 static struct lock_request request_of(const struct nlm_call *own)
 {
-	const nlm_opaque *oh = own->procedure->is_share ? &own->args.share.oh : &own->args.lock.oh;
+	const nlm_opaque *oh = is_share(own) ? &own->args.share.oh : &own->args.lock.oh;
 
 	return (struct lock_request){
 		.client = &own->client,
@@ -294,58 +193,6 @@ static nlm4_stats status_of_result(enum lock_result result)
 	return stats[result];
 }
 
-/*
- * Versions 1 and 3 know no more than the first five; what is not among them is "no locks", as lockd has it. A deadlock is a conflict
- * with locks of others, which is "denied" (XNFS, 10, NLM_LOCK).
- */
-static uint32_t status_in_version(nlm4_stats status, uint32_t version)
-{
-	if (version == 4 || status <= NLM4_DENIED_GRACE_PERIOD)
-		return status;
-	return status == NLM4_DEADLCK ? NLM4_DENIED : NLM4_DENIED_NOLOCKS;
-}
-
-static void put_opaque(struct bytes_writer *w, const void *bytes, size_t len)
-{
-	bytes_put_be32(w, (uint32_t)len);
-	bytes_put(w, bytes, len);
-	bytes_put(w, "\0\0", -len & 3);
-}
-
-static void put_offset(struct bytes_writer *w, uint32_t version, uint64_t value)
-{
-	if (version == 4)
-		bytes_put_be64(w, value);
-	else
-		bytes_put_be32(w, value < UINT32_MAX ? (uint32_t)value : UINT32_MAX);
-}
-
-/* Length 0: to the end. */
-static void put_range(struct bytes_writer *w, uint32_t version, uint64_t start, uint64_t end)
-{
-	put_offset(w, version, start);
-	put_offset(w, version, end == LOCK_END ? 0 : end - start + 1);
-}
-
-static void put_holder(struct bytes_writer *w, uint32_t version, const struct lock_holder *holder)
-{
-	bytes_put_be32(w, holder->exclusive);
-	bytes_put_be32(w, holder->svid);
-	put_opaque(w, holder->oh, holder->oh_len);
-	put_range(w, version, holder->start, holder->end);
-}
-
-static void put_results(struct bytes_writer *w, const struct nlm_procedure *procedure, uint32_t version,
-			const nlm_opaque *cookie, nlm4_stats status, const struct lock_holder *holder)
-{
-	put_opaque(w, cookie->bytes.bytes_val, cookie->bytes.bytes_len);
-	bytes_put_be32(w, status_in_version(status, version));
-	if (procedure->is_share)
-		bytes_put_be32(w, 0); /* a sequence number that means nothing any more */
-	else if (procedure->run == run_test && status == NLM4_DENIED)
-		put_holder(w, version, holder);
-}
-
 static void reply_void(struct rpc_call *call)
 {
 	struct bytes_writer out;
@@ -359,9 +206,9 @@ static void reply_results(struct rpc_call *call, const struct nlm_procedure *pro
 {
 	struct bytes_writer out;
 
-	if (rpc_reply_begin(call, RESULTS_MAX, &out))
+	if (rpc_reply_begin(call, NLM_RESULTS_MAX, &out))
 		return;
-	put_results(&out, procedure, call->version, cookie, status, holder);
+	nlm_put_results(&out, procedure->form, call->version, cookie, status, holder);
 	rpc_reply_end(call, &out);
 }
 
@@ -369,7 +216,7 @@ static void reply_results(struct rpc_call *call, const struct nlm_procedure *pro
 static void send_results(const struct nlm_call *own, nlm4_stats status, const struct lock_holder *holder)
 {
 	const struct client_call_way *way = &own->nlm->options.way;
-	uint8_t args[RESULTS_MAX];
+	uint8_t args[NLM_RESULTS_MAX];
 	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
 	struct client_call call = {
 		.program = NLM_PROGRAM,
@@ -379,7 +226,7 @@ static void send_results(const struct nlm_call *own, nlm4_stats status, const st
 	};
 	struct client_call_done nobody = { 0 };
 
-	put_results(&w, own->procedure, own->version, &own->args.cookie, status, holder);
+	nlm_put_results(&w, own->procedure->form, own->version, &own->args.cookie, status, holder);
 	call.args_len = w.written;
 	memcpy(call.client, own->client_address, sizeof(call.client));
 	memcpy(call.vip, own->vip, sizeof(call.vip));
@@ -492,125 +339,6 @@ static nlm4_stats run_unshare(struct nlm_call *own, struct lock_holder *holder)
 	return NLM4_GRANTED;
 }
 
-/* Call-backs */
-
-/* From within the table: only take note. */
-static void on_grant(const struct lock_grant *grant, void *arg)
-{
-	struct nlm *nlm = arg;
-	struct pending *pending = calloc(1, sizeof(*pending));
-
-	if (!pending)
-		return; /* the client asks again, which is the acknowledgment then */
-	pending->id = grant->id;
-	TAILQ_INSERT_TAIL(&nlm->pending, pending, link);
-}
-
-static void pending_free(struct nlm *nlm, struct pending *pending)
-{
-	TAILQ_REMOVE(&nlm->pending, pending, link);
-	free(pending);
-}
-
-static struct pending *find_pending(struct nlm *nlm, uint64_t id)
-{
-	struct pending *pending;
-
-	TAILQ_FOREACH(pending, &nlm->pending, link)
-		if (pending->id == id)
-			break;
-	return pending;
-}
-
-static void put_granted(struct bytes_writer *w, const struct lock_grant *grant)
-{
-	const struct lock_request *request = &grant->request;
-
-	bytes_put_be32(w, COOKIE_BYTES);
-	bytes_put_be64(w, grant->id);
-	bytes_put_be32(w, request->exclusive);
-	put_opaque(w, request->client->name, strlen(request->client->name));
-	put_opaque(w, grant->caller.handle.bytes, grant->caller.handle.len);
-	put_opaque(w, request->oh, request->oh_len);
-	bytes_put_be32(w, request->svid);
-	put_range(w, grant->caller.version, request->start, request->end);
-}
-
-/* What the client says: cookie, status. Return: its status, or NLM4_FAILED if that can't be read */
-static nlm4_stats granted_status(const uint8_t *results, size_t len)
-{
-	struct bytes_reader r = bytes_reader_init(results, len);
-	uint32_t cookie_len = bytes_get_be32(&r), status;
-
-	if (cookie_len > NLM_OPAQUE_MAX)
-		return NLM4_FAILED;
-	bytes_take(&r, (cookie_len + 3) / 4 * 4);
-	status = bytes_get_be32(&r);
-	return r.failed || status > NLM4_FAILED ? NLM4_FAILED : (nlm4_stats)status;
-}
-
-static void run_pending(struct nlm *nlm, uint64_t now_ms);
-
-static void on_granted_answer(uint64_t id, int result, const uint8_t *results, size_t len, void *arg)
-{
-	struct nlm *nlm = arg;
-	struct pending *pending = find_pending(nlm, id);
-	nlm4_stats status = result == 0 ? granted_status(results, len) : NLM4_DENIED_GRACE_PERIOD;
-
-	if (!pending)
-		return;
-	pending->is_calling = false;
-	pending->next_ms = clock_monotonic_ms() + NLM_GRANT_PAUSE_MS;
-	nlm->counters.call_backs_failed += result < 0;
-	/* A client in its grace period, or out of reach, is asked again. */
-	if (status == NLM4_DENIED_GRACE_PERIOD && pending->tries < NLM_GRANT_TRIES)
-		return;
-	pending_free(nlm, pending);
-	if (status == NLM4_GRANTED)
-		lock_table_acknowledge(nlm->table, id);
-	else
-		lock_table_refuse(nlm->table, id);
-}
-
-static void call_back(struct nlm *nlm, struct pending *pending, const struct lock_grant *grant)
-{
-	const struct client_call_way *way = &nlm->options.way;
-	uint8_t args[GRANTED_MAX];
-	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
-	struct client_call call = {
-		.program = NLM_PROGRAM,
-		.version = grant->caller.version,
-		.procedure = NLM_GRANTED,
-		.args = args,
-	};
-	struct client_call_done done = { .fn = on_granted_answer, .arg = nlm, .id = pending->id };
-
-	put_granted(&w, grant);
-	call.args_len = w.written;
-	memcpy(call.client, grant->request.client->address, sizeof(call.client));
-	memcpy(call.vip, grant->caller.vip, sizeof(call.vip));
-	pending->tries++;
-	pending->is_calling = true;
-	nlm->counters.call_backs++;
-	way->call(&call, &done, way->arg); /* may answer at once, and then @pending is gone */
-}
-
-static void run_pending(struct nlm *nlm, uint64_t now_ms)
-{
-	struct pending *pending, *next;
-	struct lock_grant grant;
-
-	for (pending = TAILQ_FIRST(&nlm->pending); pending; pending = next) {
-		next = TAILQ_NEXT(pending, link);
-		if (pending->is_calling || now_ms < pending->next_ms)
-			continue;
-		if (lock_table_find_grant(nlm->table, pending->id, &grant))
-			call_back(nlm, pending, &grant);
-		else
-			pending_free(nlm, pending); /* cancelled, unlocked, or acknowledged by asking again */
-	}
-}
-
 /* Calls, in order */
 
 static void call_free(struct nlm_call *own)
@@ -618,7 +346,7 @@ static void call_free(struct nlm_call *own)
 	if (own->fd >= 0)
 		close(own->fd);
 	group_set_put(own->group_set);
-	args_free(&own->args);
+	nlm_args_free(&own->args);
 	free(own->place);
 	free(own);
 }
@@ -657,7 +385,7 @@ static void run_file(struct nlm *nlm, struct nlm_call *own)
 		perform(first);
 		call_free(first);
 	}
-	run_pending(nlm, clock_monotonic_ms());
+	nlm_granted_run(nlm->granted, clock_monotonic_ms());
 }
 
 /* Rights */
@@ -882,7 +610,7 @@ static void dispatch_lock(struct nlm *nlm, struct rpc_call *call, const struct n
 	own->nlm = nlm;
 	own->procedure = procedure;
 	own->version = call->version;
-	if (!decode(call, procedure, &own->args)) {
+	if (!nlm_args_decode(&call->args, procedure->form, call->version, &own->args)) {
 		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
 		call_free(own);
 		return;
@@ -929,21 +657,21 @@ static void dispatch_free_all(struct nlm *nlm, struct rpc_call *call)
 /* We lock nothing at others: a GRANTED is not for us. */
 static void dispatch_granted(struct rpc_call *call)
 {
-	static const struct nlm_procedure row = { .fields = HAS_EXCLUSIVE };
+	static const struct nlm_procedure row = { .form = NLM_HAS_EXCLUSIVE };
 	struct nlm_args args;
 
-	if (decode(call, &row, &args))
+	if (nlm_args_decode(&call->args, row.form, call->version, &args))
 		reply_results(call, &row, &args.cookie, NLM4_DENIED, NULL);
 	else
 		rpc_reply_error(call, RPC_ACCEPT_GARBAGE_ARGS, 0, 0);
-	args_free(&args);
+	nlm_args_free(&args);
 }
 
 static bool has_procedure(const struct rpc_call *call)
 {
 	if (call->procedure > NLM_GRANTED_RES && call->procedure < NLM_SHARE)
 		return false;
-	return call->procedure < (call->version == 1 ? LAST_OF_VERSION_1 + 1 : NLM_PROCEDURES);
+	return call->procedure < (call->version == 1 ? NLM_GRANTED_RES + 1 : NLM_PROCEDURES);
 }
 
 static void dispatch(const struct rpc_program *program, struct rpc_call *call)
@@ -980,11 +708,11 @@ void nlm_unreachable(struct rpc_call *call)
 		return;
 	}
 	/* A client that is told to wait with a reclaim gives the lock up; without an answer it asks again. */
-	if (!decode(call, procedure, &args) || args.reclaim || procedure->result)
+	if (!nlm_args_decode(&call->args, procedure->form, call->version, &args) || args.reclaim || procedure->result)
 		rpc_reply_nothing(call);
 	else
 		reply_results(call, procedure, &args.cookie, NLM4_DENIED_GRACE_PERIOD, NULL);
-	args_free(&args);
+	nlm_args_free(&args);
 }
 
 /* Life */
@@ -997,12 +725,14 @@ struct nlm *nlm_new(const struct nlm_options *options)
 		return NULL;
 	nlm->options = *options;
 	TAILQ_INIT(&nlm->calls);
-	TAILQ_INIT(&nlm->pending);
-	nlm->table = lock_table_new(on_grant, nlm);
+	nlm->granted = nlm_granted_new(&options->way, &nlm->counters);
+	if (nlm->granted)
+		nlm->table = lock_table_new(nlm_granted_note, nlm->granted);
 	if (!nlm->table) {
-		free(nlm);
+		nlm_free(nlm);
 		return NULL;
 	}
+	nlm_granted_set_table(nlm->granted, nlm->table);
 	return nlm;
 }
 
@@ -1010,9 +740,8 @@ void nlm_free(struct nlm *nlm)
 {
 	if (!nlm)
 		return;
-	while (!TAILQ_EMPTY(&nlm->pending))
-		pending_free(nlm, TAILQ_FIRST(&nlm->pending));
 	lock_table_free(nlm->table);
+	nlm_granted_free(nlm->granted);
 	free(nlm);
 }
 
@@ -1044,7 +773,7 @@ static bool is_used(const struct lock_client *client, void *arg)
 void nlm_tick(struct nlm *nlm, uint64_t now_ms)
 {
 	lock_table_retry(nlm->table);
-	run_pending(nlm, now_ms);
+	nlm_granted_run(nlm->granted, now_ms);
 	nsm_tick(nlm->options.nsm, now_ms, is_used, nlm);
 }
 
@@ -1072,7 +801,7 @@ void nlm_client_rebooted(struct nlm *nlm, const uint8_t address[static 16], cons
 	if (state != NLM_NO_STATE && is_known_reboot(nlm, address, name, state))
 		return;
 	nlm->counters.freed_clients += lock_table_free_client(nlm->table, address, name);
-	run_pending(nlm, clock_monotonic_ms());
+	nlm_granted_run(nlm->granted, clock_monotonic_ms());
 }
 
 static bool is_gone(const struct lock_file_id *file, void *arg)

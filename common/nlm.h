@@ -17,8 +17,9 @@
  * if it is new, the client is recorded durably (common/nsm.h) by another that stays root; the table is the loop's. Calls for one file are carried out in the order in which they came, however long each of them
  * was with the worker: a CANCEL never overtakes its LOCK.
  *
- * A waiter that got its lock is called back (GRANTED) until it answers, NLM_GRANT_TRIES times, with NLM_GRANT_PAUSE_MS
- * between. After that the lock goes to the next: the client asks for it again by itself, if it still wants it.
+ * A waiter that got its lock is called back (GRANTED; common/nlm_granted.h) until it answers, NLM_GRANT_TRIES times, with
+ * NLM_GRANT_PAUSE_MS between. After that the lock goes to the next: the client asks for it again by itself, if it still wants it.
+ * What is on the wire: common/nlm_wire.h.
  *
  * Offsets are those that files can have: a lock that begins beyond 2^63 - 1 is NLM4_FBIG, one that ends there has no end.
  *
