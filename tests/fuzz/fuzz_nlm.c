@@ -12,8 +12,9 @@
  *	4		that answer (results of RPC), then the call's arguments
  *
  * Where the four bytes "\xfeHND" stand at a multiple of 4 in the arguments, followed by a 4-byte number N, the right handle
- * of object N of volume 1 is put in with its length, since no fuzzer guesses a keyed hash. The answers are also read as whole
- * datagrams and as a port mapper's.
+ * of object N modulo 4 of volume 1 is put in with its length, since no fuzzer guesses a keyed hash; with bit 2 of N it tells its
+ * directory, too. Object 2 is exported to the second client, so rights of the others depend on the place. The answers are also read
+ * as whole datagrams and as a port mapper's.
  *
  * Checked beside what the sanitizers see: each call is done exactly once, and when all clients have restarted
  * nothing is locked.
@@ -89,14 +90,30 @@ static bool on_rebooted(const uint8_t address[static 16], const char *name, int3
 	return true;
 }
 
+/* A part of volume 1 is the second client's. */
+static struct namespace *divided_namespace(void)
+{
+	struct namespace *divided = fake_namespace_new();
+	ns_change change = { .revision = namespace_revision(divided) + 1, .operation = NS_PUT, .item.kind = NS_EXPORT };
+
+	change.item.ns_item_u.export_ = (ns_export){ .id = 9, .path = (char *)"/disk0/b",
+						     .clients = (char *)"10.9.0.2(rw,insecure)" };
+	if (namespace_apply(divided, &change) < 0)
+		abort();
+	return divided;
+}
+
 static void put_handle(struct bytes_writer *w, uint32_t number)
 {
 	struct handle handle = { .type = HANDLE_LOCAL, .volume = 1, .backend_type = 7, .backend_len = 8 };
 	struct bytes_writer backend = bytes_writer_init(handle.backend, 8);
+	struct handle both;
 	uint8_t bytes[HANDLE_MAX];
 	size_t len;
 
 	bytes_put_be64(&backend, number % 4 + FAKE_ROOT);
+	if (number & 4 && handle_join(&handle, &volume->root, &both) == 0)
+		handle = both;
 	len = handle_encode(namespace_handle_key(ns), &handle, bytes);
 	bytes_put_be32(w, (uint32_t)len);
 	bytes_put(w, bytes, len);
@@ -231,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct nsm *nsm = make_nsm();
 	uint64_t now_ms = clock_monotonic_ms();
 
-	ns = ns ? ns : fake_namespace_new();
+	ns = ns ? ns : divided_namespace();
 	volume = fake_volume_new();
 	volume->backend->create(volume, &root, &volume->root, "a", BACKEND_CREATE_GUARDED, &set, NULL, &found, &change);
 	volume->backend->create(volume, &root, &volume->root, "b", BACKEND_CREATE_GUARDED, &set, NULL, &found, &change);
