@@ -1196,6 +1196,41 @@ START_TEST(idle_connections_make_room)
 }
 END_TEST
 
+/* A whole request that waits for room, in fragments, goes along as it came. */
+START_TEST(who_waits_can_move)
+{
+	static struct client crowd[CROWD];
+	uint8_t whole[RECORD_MARK_BYTES + HEADER + 4], bytes[100];
+	struct client client = client_connect();
+	uint32_t argument = htonl(RPC_DATA_MAX);
+	uint64_t session = conn_facts(first_conn())->session, waited;
+
+	crowd_connect(crowd, CROWD);
+	for (size_t i = 0; i < CROWD; i++)
+		call(&crowd[i], FILL_LATER, RPC_DATA_MAX);
+	turns(200);
+	waited = counters()->waited;
+	make_call(whole, 9, FILL, &argument, sizeof(argument));
+	record_mark_put(bytes, 10);
+	bytes[0] = 0;
+	memcpy(bytes + 4, whole + RECORD_MARK_BYTES, 10);
+	record_mark_put(bytes + 14, HEADER + 4 - 10);
+	memcpy(bytes + 18, whole + RECORD_MARK_BYTES + 10, HEADER + 4 - 10);
+	send_bytes(&client, bytes, HEADER + 4 + 8);
+	UNTIL(counters()->waited > waited);
+	ck_assert_int_eq(quiesce(conn_find(servers[0], session)), 0);
+	move(conn_find(servers[0], session), servers[1]);
+	expect_silence(&client);
+	for (size_t i = 0; i < CROWD; i++) {
+		UNTIL(waiting_count > 0);
+		answer(0);
+	}
+	expect_reply(&client, 9, 0x66666666);
+	client_close(&client);
+	crowd_close(crowd, CROWD);
+}
+END_TEST
+
 /* A session that comes from another device is taken, however little is left, and goes on. */
 START_TEST(a_session_comes_when_all_is_held)
 {
@@ -1262,6 +1297,7 @@ int main(void)
 	tcase_add_test(tight, calls_of_those_who_left_count);
 	tcase_add_test(tight, who_waits_for_us_is_not_given_up);
 	tcase_add_test(tight, idle_connections_make_room);
+	tcase_add_test(tight, who_waits_can_move);
 	tcase_add_test(tight, a_session_comes_when_all_is_held);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_set_timeout(tcase, 60);

@@ -29,7 +29,7 @@ static const struct reply {
 	{ 28, 0 }, { 132, FILE_BYTES }, { 28, 0 }, { 33, 0 }, { 132, 64 * 1024 }, { 132, 64 * 1024 + 1 }, { 28, 0 },
 };
 
-enum { REPLIES = sizeof(replies) / sizeof(replies[0]) };
+enum { REPLIES = sizeof(replies) / sizeof(replies[0]), HELD_BYTES = 1000 };
 
 static struct output_piece pieces[REPLIES];
 static uint8_t memory[REPLIES][256], wanted[STREAM_MAX];
@@ -74,7 +74,7 @@ static void add_all(void)
 		memset(memory[i], 'a' + (int)i, sizeof(memory[i]));
 		pieces[i] = (struct output_piece){ .bytes = memory[i], .len = replies[i].len,
 						   .pages_len = replies[i].pages_len, .pad = pad,
-						   .release = on_release };
+						   .held = HELD_BYTES, .release = on_release };
 		memcpy(wanted + wanted_len, memory[i], replies[i].len);
 		wanted_len += replies[i].len;
 		if (replies[i].pages_len) {
@@ -113,10 +113,11 @@ START_TEST(all_comes_in_order)
 	add_all();
 	while (received_len < wanted_len) {
 		ck_assert_int_eq(output_send(&output, sockets[0]), 0);
+		ck_assert_uint_eq(output.held, (REPLIES - released) * HELD_BYTES);
 		receive(steps[_i]);
 	}
 	expect_all();
-	ck_assert_uint_eq(output.len, 0);
+	ck_assert_uint_eq(output.len + output.held, 0);
 }
 END_TEST
 

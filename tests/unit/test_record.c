@@ -217,6 +217,30 @@ START_TEST(long_records_are_given_away)
 }
 END_TEST
 
+/* What waits in the socket has come, too: memory is made for it at once, and for no more than the record lacks. */
+START_TEST(memory_for_what_is_coming)
+{
+	enum { LONG = 1 << 20, COME = 64 * 1024 };
+	static uint8_t bytes[COME];
+	struct record_reader reader = { 0 };
+	const uint8_t *record;
+	size_t room, len;
+
+	record_mark_put(bytes, LONG);
+	ck_assert_int_eq(record_append(&reader, bytes, sizeof(bytes)), 0);
+	ck_assert_int_eq(record_next(&reader, LONG, &record, &len), 0);
+	ck_assert(record_is_long(&reader));
+	ck_assert_uint_eq(record_growth(&reader, 0), COME);
+	ck_assert_uint_eq(record_growth(&reader, 5 * COME), 5 * COME);
+	ck_assert_uint_eq(record_growth(&reader, 5 * LONG), LONG + RECORD_MARK_BYTES - COME);
+	ck_assert_ptr_nonnull(record_room(&reader, 5 * COME, &room));
+	ck_assert_uint_eq(room, 5 * COME);
+	ck_assert_uint_eq(record_held(&reader), 6 * COME);
+	ck_assert_uint_eq(record_growth(&reader, LONG), 0);
+	record_reader_fini(&reader);
+}
+END_TEST
+
 /* Short ones, and those with much behind them, are cheaper to copy: nothing happens to them. */
 START_TEST(short_records_stay)
 {
@@ -367,6 +391,7 @@ int main(void)
 	tcase_add_loop_test(tcase, byte_by_byte, 0, STREAMS);
 	tcase_add_loop_test(tcase, lent_memory, 0, STREAMS);
 	tcase_add_test(tcase, long_records_are_given_away);
+	tcase_add_test(tcase, memory_for_what_is_coming);
 	tcase_add_test(tcase, short_records_stay);
 	tcase_add_loop_test(tcase, pending_bytes_continue_elsewhere, 0, STREAMS);
 	tcase_add_test(tcase, asking_again_changes_nothing);
