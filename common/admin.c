@@ -22,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { HEADER_BYTES = 4, WORDS_MAX = 1024, BACKLOG = 16, PATIENCE_S = 30, ACCEPT_AGAIN_S = 1 };
+enum { BACKLOG = 16, PATIENCE_S = 30, ACCEPT_AGAIN_S = 1 };
 
 /*
  * A connection reads one request, waits for its answer, writes that and is closed:
@@ -120,6 +120,55 @@ static admin_function find_function(const struct admin *admin, const struct admi
 	return NULL;
 }
 
+/* Requests */
+
+int admin_header_decode(const uint8_t header[static ADMIN_HEADER_BYTES], size_t *len)
+{
+	struct bytes_reader reader = bytes_reader_init(header, ADMIN_HEADER_BYTES);
+	uint32_t said = bytes_get_be32(&reader);
+
+	if (said > ADMIN_REQUEST_MAX)
+		return -EMSGSIZE;
+	*len = said;
+	return 0;
+}
+
+static bool is_command(const json_t *command)
+{
+	const json_t *word;
+	size_t i;
+
+	if (json_array_size(command) == 0 || json_array_size(command) > ADMIN_WORDS_MAX)
+		return false;
+	json_array_foreach(command, i, word)
+		if (!json_is_string(word))
+			return false;
+	return true;
+}
+
+int admin_words_decode(const char *text, size_t len, struct admin_words *out)
+{
+	json_error_t error;
+	json_t *message = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	const json_t *command = json_object_get(message, "command"), *word;
+	size_t i;
+
+	if (!is_command(command)) {
+		json_decref(message);
+		return -EBADMSG;
+	}
+	json_array_foreach(command, i, word)
+		out->words[i] = (char *)json_string_value(word);
+	out->count = (int)i;
+	out->message = message;
+	return 0;
+}
+
+void admin_words_fini(struct admin_words *words)
+{
+	json_decref(words->message);
+}
+
 /* Connections */
 
 /* The request, if a handler still has it, goes on without a connection. */
@@ -166,7 +215,7 @@ json_t *admin_text(const char *text)
 
 static void connection_write(struct connection *connection, const char *text)
 {
-	uint8_t header[HEADER_BYTES];
+	uint8_t header[ADMIN_HEADER_BYTES];
 	struct bytes_writer writer = bytes_writer_init(header, sizeof(header));
 	struct timeval patience = { .tv_sec = PATIENCE_S };
 	size_t len = strlen(text);
@@ -201,22 +250,6 @@ connection_refuse(struct connection *connection, const char *format, ...)
 	connection_answer(connection, json_pack("{s:o}", "error", admin_text(text)));
 }
 
-/* The words belong to @message. */
-static int command_words(const json_t *message, char *words[static WORDS_MAX])
-{
-	const json_t *command = json_object_get(message, "command"), *word;
-	size_t i;
-
-	if (json_array_size(command) == 0 || json_array_size(command) > WORDS_MAX)
-		return -EBADMSG;
-	json_array_foreach(command, i, word) {
-		if (!json_is_string(word))
-			return -EBADMSG;
-		words[i] = (char *)json_string_value(word);
-	}
-	return (int)i;
-}
-
 static void run_command(struct connection *connection, int count, char **words)
 {
 	struct admin *admin = connection->admin;
@@ -243,40 +276,35 @@ static void run_command(struct connection *connection, int count, char **words)
 
 static void run_message(struct connection *connection, const char *text, size_t len)
 {
-	json_error_t error;
-	json_t *message = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
-	char **words = calloc(WORDS_MAX, sizeof(*words));
-	int count = message && words ? command_words(message, words) : -EBADMSG;
+	struct admin_words words;
 
-	if (count > 0)
-		run_command(connection, count, words);
-	else
+	if (admin_words_decode(text, len, &words)) {
 		connection_refuse(connection, "this is not a request; it is {\"command\": [\"WORD\", ...]}");
-	free(words);
-	json_decref(message);
+		return;
+	}
+	run_command(connection, words.count, words.words);
+	admin_words_fini(&words);
 }
 
 static void on_readable(struct bufferevent *stream, void *arg)
 {
 	struct connection *connection = arg;
 	struct evbuffer *input = bufferevent_get_input(stream);
-	uint8_t header[HEADER_BYTES];
-	struct bytes_reader reader = bytes_reader_init(header, sizeof(header));
-	uint32_t len;
+	uint8_t header[ADMIN_HEADER_BYTES];
+	size_t len;
 
 	if (connection->request || connection->is_answered) {
 		evbuffer_drain(input, evbuffer_get_length(input)); /* more than one request is not looked at */
 		return;
 	}
-	if (evbuffer_copyout(input, header, sizeof(header)) < HEADER_BYTES)
+	if (evbuffer_copyout(input, header, sizeof(header)) < ADMIN_HEADER_BYTES)
 		return;
-	len = bytes_get_be32(&reader);
-	if (len > ADMIN_REQUEST_MAX) {
+	if (admin_header_decode(header, &len)) {
 		connection_refuse(connection, "a request has at most %d bytes", ADMIN_REQUEST_MAX);
-	} else if (evbuffer_get_length(input) >= HEADER_BYTES + len) {
+	} else if (evbuffer_get_length(input) >= ADMIN_HEADER_BYTES + len) {
 		bufferevent_set_timeouts(stream, NULL, NULL);
-		evbuffer_drain(input, HEADER_BYTES);
-		run_message(connection, (const char *)evbuffer_pullup(input, len), len);
+		evbuffer_drain(input, ADMIN_HEADER_BYTES);
+		run_message(connection, (const char *)evbuffer_pullup(input, (ev_ssize_t)len), len);
 	}
 }
 
@@ -298,7 +326,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	connection->admin = admin;
 	LIST_INSERT_HEAD(&admin->connections, connection, link);
 	bufferevent_setcb(connection->stream, on_readable, on_written, on_event, connection);
-	bufferevent_setwatermark(connection->stream, EV_READ, 0, HEADER_BYTES + ADMIN_REQUEST_MAX);
+	bufferevent_setwatermark(connection->stream, EV_READ, 0, ADMIN_HEADER_BYTES + ADMIN_REQUEST_MAX);
 	bufferevent_set_timeouts(connection->stream, &patience, NULL);
 	bufferevent_enable(connection->stream, EV_READ | EV_WRITE);
 	if (++admin->connection_count > ADMIN_CLIENTS_MAX)

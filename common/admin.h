@@ -19,12 +19,40 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
+	ADMIN_HEADER_BYTES = 4,
 	ADMIN_REQUEST_MAX = 64 * 1024,	     /* bytes of JSON */
+	ADMIN_WORDS_MAX = 1024,		     /* of a request */
 	ADMIN_ANSWER_MAX = 256 * 1024 * 1024, /* the same */
 	ADMIN_CLIENTS_MAX = 64,
 };
+
+/* A request taken apart: the command and its arguments. */
+struct admin_words {
+	int count; /* at least 1 */
+	char *words[ADMIN_WORDS_MAX];
+	json_t *message; /* what the words belong to */
+};
+
+/**
+ * admin_header_decode() - how long a request is
+ * @len:	out: bytes of JSON behind the header; untouched on failure
+ *
+ * Return: 0; -EMSGSIZE if there are more than ADMIN_REQUEST_MAX
+ */
+int admin_header_decode(const uint8_t header[static ADMIN_HEADER_BYTES], size_t *len);
+
+/**
+ * admin_words_decode() - the words of a request
+ * @text:	JSON, without an end of its own; borrowed
+ * @out:	out: free with admin_words_fini(); untouched on failure
+ *
+ * Return: 0; -EBADMSG if it is no request, or there is no memory for it
+ */
+int admin_words_decode(const char *text, size_t len, struct admin_words *out);
+void admin_words_fini(struct admin_words *words);
 
 struct event_base;
 struct admin;

@@ -20,7 +20,7 @@
 #define PACKAGE_VERSION "unknown"
 #endif
 
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2, HEADER_BYTES = 4, CELL_GAP = 2, NESTED_INDENT = 2 };
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, CELL_GAP = 2, NESTED_INDENT = 2 };
 
 static const char default_socket[] = "/run/vnas/admin.sock";
 
@@ -470,7 +470,7 @@ static bool receive_all(int fd, void *bytes, size_t len)
 
 static json_t *receive_answer(int fd)
 {
-	uint8_t header[HEADER_BYTES];
+	uint8_t header[ADMIN_HEADER_BYTES];
 	struct bytes_reader reader = bytes_reader_init(header, sizeof(header));
 	json_t *answer = NULL;
 	uint32_t len;
@@ -509,7 +509,7 @@ static char *request_text(int count, char *const *words)
 /* NULL: none, and it has been said why. */
 static json_t *ask(const char *path, const char *text)
 {
-	uint8_t header[HEADER_BYTES];
+	uint8_t header[ADMIN_HEADER_BYTES];
 	struct bytes_writer writer = bytes_writer_init(header, sizeof(header));
 	int fd = connect_to(path);
 	json_t *answer;

@@ -55,9 +55,9 @@ UNIT_TESTS = \
 endif
 
 FUZZERS = \
-	tests/fuzz/fuzz_eap tests/fuzz/fuzz_exports tests/fuzz/fuzz_handle tests/fuzz/fuzz_namespace \
-	tests/fuzz/fuzz_nlm tests/fuzz/fuzz_record tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp tests/fuzz/fuzz_settings \
-	tests/fuzz/fuzz_tch_options
+	tests/fuzz/fuzz_admin tests/fuzz/fuzz_eap tests/fuzz/fuzz_exports tests/fuzz/fuzz_handle \
+	tests/fuzz/fuzz_namespace tests/fuzz/fuzz_nlm tests/fuzz/fuzz_record tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp \
+	tests/fuzz/fuzz_settings tests/fuzz/fuzz_tch_options
 
 # It defines the functions of common/kernel_helper.h, common/conn.h and of libevent itself: libvnas.a's are not linked.
 SIMULATION_TESTS = tests/simulation/test_simulation

@@ -9,6 +9,7 @@
 #include "common/admin.h"
 #include "common/admin_commands.h"
 #include "common/log.h"
+#include "tests/unit/golden_hex.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -211,6 +212,21 @@ static const struct {
 START_TEST(request_is_answered)
 {
 	ck_assert_str_eq(asked(answers[_i].request), answers[_i].answer);
+}
+END_TEST
+
+/* tests/unit/test_nasctl.c makes the request and reads the answer. */
+START_TEST(messages_are_golden)
+{
+	uint8_t request[GOLDEN_HEX_MAX];
+	size_t len = golden_hex_read("admin_request", request);
+	int fd = connected();
+	const char *text;
+
+	send_bytes(fd, request, len);
+	text = received(fd);
+	ck_assert_str_eq(text, "{\"done\":\"2 arguments, first=disk7 last=/srv/a\"}");
+	golden_hex_check("admin_answer", (const uint8_t *)text - ADMIN_HEADER_BYTES, ADMIN_HEADER_BYTES + strlen(text));
 }
 END_TEST
 
@@ -470,6 +486,7 @@ int main(void)
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(tcase, start, stop);
 	tcase_add_loop_test(tcase, request_is_answered, 0, sizeof(answers) / sizeof(answers[0]));
+	tcase_add_test(tcase, messages_are_golden);
 	tcase_add_test(tcase, request_comes_in_pieces);
 	tcase_add_test(tcase, second_request_is_not_looked_at);
 	tcase_add_loop_test(tcase, too_long_is_refused, 0, sizeof(hostile) / sizeof(hostile[0]));

@@ -11,6 +11,7 @@
 #include "common/admin_commands.h"
 #include "common/log.h"
 #include "common/nasctl.h"
+#include "tests/unit/golden_hex.h"
 
 #include <check.h>
 #include <event2/event.h>
@@ -308,16 +309,25 @@ static void serve_broken(int listener, const char *bytes, size_t len)
 	close(fd);
 }
 
+/* A socket beside the real one. */
+static int listen_beside(struct sockaddr_un *address)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(address->sun_path, sizeof(address->sun_path), "%s/beside", folder);
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)address, sizeof(*address)), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	return listener;
+}
+
 START_TEST(broken_answer_is_a_failure)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct sockaddr_un address;
+	int listener = listen_beside(&address);
 	char line[256];
 	pid_t child;
 
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/broken", folder);
-	ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-	ck_assert_int_eq(listen(listener, 1), 0);
 	child = fork();
 	if (child == 0) {
 		serve_broken(listener, broken[_i].bytes, broken[_i].len);
@@ -327,6 +337,51 @@ START_TEST(broken_answer_is_a_failure)
 	ck_assert_int_eq(exit_status(line), 1);
 	ck_assert_ptr_nonnull(strstr(errors, "vnasd gave no answer"));
 	waitpid(child, NULL, 0);
+	close(listener);
+	unlink(address.sun_path);
+}
+END_TEST
+
+/* Answers with what a vnasd once said; what it was asked goes into @asked. Return: 0 if all went well */
+static int serve_golden(int listener, int asked)
+{
+	uint8_t request[ADMIN_HEADER_BYTES + ADMIN_REQUEST_MAX], answer[GOLDEN_HEX_MAX];
+	ssize_t answer_len = (ssize_t)golden_hex_read("admin_answer", answer);
+	int fd = accept(listener, NULL, NULL);
+	size_t len;
+
+	if (recv(fd, request, ADMIN_HEADER_BYTES, MSG_WAITALL) != ADMIN_HEADER_BYTES ||
+	    admin_header_decode(request, &len) ||
+	    recv(fd, request + ADMIN_HEADER_BYTES, len, MSG_WAITALL) != (ssize_t)len)
+		return 1;
+	len += ADMIN_HEADER_BYTES;
+	return write(asked, request, len) != (ssize_t)len ||
+	       send(fd, answer, (size_t)answer_len, MSG_NOSIGNAL) != answer_len;
+}
+
+/* The other half is in tests/unit/test_admin.c: nasctl of one version and vnasd of another understand each other. */
+START_TEST(messages_are_golden)
+{
+	struct sockaddr_un address;
+	int listener = listen_beside(&address), status;
+	FILE *asked = tmpfile();
+	uint8_t request[GOLDEN_HEX_MAX];
+	ssize_t len;
+	char line[256];
+	pid_t child;
+
+	child = fork();
+	if (child == 0)
+		_exit(serve_golden(listener, fileno(asked)));
+	snprintf(line, sizeof(line), "volume add disk7 /srv/a --socket %s", address.sun_path);
+	ck_assert_int_eq(exit_status(line), 0);
+	ck_assert_str_eq(output, "2 arguments, first=disk7 last=/srv/a\n");
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	len = pread(fileno(asked), request, sizeof(request), 0);
+	ck_assert_int_ge(len, 0);
+	golden_hex_check("admin_request", request, (size_t)len);
+	fclose(asked);
 	close(listener);
 	unlink(address.sun_path);
 }
@@ -414,6 +469,7 @@ int main(void)
 	tcase_add_loop_test(tcase, line_is_understood, 0, sizeof(lines) / sizeof(lines[0]));
 	tcase_add_test(tcase, long_request_is_refused);
 	tcase_add_loop_test(tcase, broken_answer_is_a_failure, 0, sizeof(broken) / sizeof(broken[0]));
+	tcase_add_test(tcase, messages_are_golden);
 	tcase_add_test(tcase, full_disk_is_a_failure);
 	tcase_add_test(tcase, commands_are_documented);
 	runner = srunner_create(suite);
