@@ -246,6 +246,13 @@ static void answer(struct nlm_call *own, nlm4_stats status, const struct lock_ho
 		send_results(own, status, holder);
 }
 
+static void answer_nothing(struct nlm_call *own)
+{
+	own->nlm->counters.denied++;
+	if (own->call)
+		rpc_reply_nothing(own->call);
+}
+
 /* The procedures, in the loop */
 
 static int take_fd(struct nlm_call *own)
@@ -356,7 +363,11 @@ static void perform(struct nlm_call *own)
 	struct lock_holder holder = { 0 };
 	nlm4_stats status = own->err ? status_of(own->err) : own->procedure->run(own, &holder);
 
-	answer(own, status, &holder);
+	/* A client that is told to wait with a reclaim gives the lock up; without an answer it asks again. */
+	if (own->err && own->args.reclaim && status == NLM4_DENIED_GRACE_PERIOD)
+		answer_nothing(own);
+	else
+		answer(own, status, &holder);
 }
 
 static bool is_same_file(const struct nlm_call *one, const struct nlm_call *other)
@@ -707,7 +718,7 @@ void nlm_unreachable(struct rpc_call *call)
 		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
 		return;
 	}
-	/* A client that is told to wait with a reclaim gives the lock up; without an answer it asks again. */
+	/* As perform(). */
 	if (!nlm_args_decode(&call->args, procedure->form, call->version, &args) || args.reclaim || procedure->result)
 		rpc_reply_nothing(call);
 	else

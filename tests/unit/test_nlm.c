@@ -721,6 +721,22 @@ START_TEST(a_volume_elsewhere_is_relayed)
 }
 END_TEST
 
+/* The device has just started, and the disk is not there yet: nobody loses a lock by asking for it too early. */
+START_TEST(a_reclaim_is_not_told_to_wait)
+{
+	struct arguments early = { .volume = 3, .reclaim = true };
+	struct bytes_reader results;
+
+	ck_assert_int_eq(call(4, LOCK, &early, &results), -1);
+	ck_assert_int_eq(call(1, LOCK, &early, &results), -1);
+	ck_assert_int_eq(call(3, SHARE, &early, &results), -1);
+	ck_assert_int_eq(call(4, LOCK_MSG, &early, &results), RPC_ACCEPT_SUCCESS);
+	ck_assert_uint_eq(call_count, 0); /* no results */
+	early.reclaim = false;
+	ck_assert_uint_eq(status(4, LOCK, &early), NLM4_DENIED_GRACE_PERIOD);
+}
+END_TEST
+
 START_TEST(procedures_that_are_not_there)
 {
 	struct bytes_reader results;
@@ -760,6 +776,7 @@ int main(void)
 	tcase_add_test(tcase, after_a_restart_only_reclaims);
 	tcase_add_test(tcase, no_grace_without_clients);
 	tcase_add_test(tcase, a_volume_elsewhere_is_relayed);
+	tcase_add_test(tcase, a_reclaim_is_not_told_to_wait);
 	tcase_add_test(tcase, procedures_that_are_not_there);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
