@@ -418,9 +418,9 @@ static int hold(struct lock_table *table, struct file *file, struct client *clie
 }
 
 /*
- * Deadlocks: a request waits for the owners of all locks in its way, and they for those in the way of theirs. Who comes back to the
- * first owner so has found a circle. Owners that are threads of one process, or descriptors of one, can end a wait that others
- * of them are in, so a circle may come undone; POSIX allows to refuse it all the same, and kernels do.
+ * Deadlocks: a request waits for the owners of all locks in its way, and they for those in the way of theirs. Who comes
+ * back to the first owner so has found a circle. Owners that are threads of one process, or descriptors of one, can end a
+ * wait that others of them are in, so a circle may come undone; POSIX allows to refuse it all the same, and kernels do.
  */
 struct search {
 	const struct lock_request *owner; /* who would wait */

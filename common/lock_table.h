@@ -14,8 +14,8 @@
  * waiter got is *granted*: it excludes others at once, but is only merged with the owner's other locks when the
  * client is known to know of it (lock_table_acknowledge()); till then it can be taken back without a trace.
  *
- * Who would wait for somebody who waits, by way of others perhaps, for him, is refused (POSIX: EDEADLK). Each lock in the way is
- * followed to all that its owner waits for, as far as LOCK_SEARCH_MAX; what local processes wait for is not known.
+ * Who would wait for somebody who waits, by way of others perhaps, for him, is refused (POSIX: EDEADLK). Each lock in the
+ * way is followed to all that its owner waits for, as far as LOCK_SEARCH_MAX; what local processes wait for is not known.
  *
  * Bounded: LOCK_CLIENTS_MAX, LOCK_FILES_MAX, and so many locks, waiters and shares in all, of one client and of one file.
  * Knows nothing of RPC, time and disks. fcntl() on what is not a network file system does not wait.

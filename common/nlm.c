@@ -19,7 +19,7 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-_Static_assert(NLM_SHARE_READ == LOCK_SHARE_READ && NLM_SHARE_WRITE == LOCK_SHARE_WRITE, "the protocol's bits are ours");
+_Static_assert(NLM_SHARE_READ == LOCK_SHARE_READ && NLM_SHARE_WRITE == LOCK_SHARE_WRITE, "the wire's bits are ours");
 
 struct nlm_call;
 
@@ -39,7 +39,7 @@ struct nlm_call {
 	const struct nlm_procedure *procedure;
 	struct nlm_args args;
 	struct rpc_call *call; /* NULL: answered already, the results go by a call of their own */
-	struct rpc_call asker; /* what rights depend on, for when it is answered already: transport, client, flavor, who */
+	struct rpc_call asker; /* what rights depend on, also when it is answered: transport, client, flavor, who */
 	uint32_t version;
 	uint8_t client_address[16], vip[16];
 

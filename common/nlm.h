@@ -13,13 +13,14 @@
  *	                         |      place (worker), if an export leads into the volume
  *	                         +--> relay: the owner answers
  *
- * On a worker the file's place is found, if the client's rights depend on it, and then the file is opened with those rights; then,
- * if it is new, the client is recorded durably (common/nsm.h) by another that stays root; the table is the loop's. Calls for one file are carried out in the order in which they came, however long each of them
- * was with the worker: a CANCEL never overtakes its LOCK.
+ * On a worker the file's place is found, if the client's rights depend on it, and then the file is opened with those rights;
+ * then, if it is new, the client is recorded durably (common/nsm.h) by another that stays root; the table is the loop's.
+ * Calls for one file are carried out in the order in which they came, however long each of them was with workers: a
+ * CANCEL never overtakes its LOCK.
  *
  * A waiter that got its lock is called back (GRANTED; common/nlm_granted.h) until it answers, NLM_GRANT_TRIES times, with
- * NLM_GRANT_PAUSE_MS between. After that the lock goes to the next: the client asks for it again by itself, if it still wants it.
- * What is on the wire: common/nlm_wire.h.
+ * NLM_GRANT_PAUSE_MS between. After that the lock goes to the next: the client asks for it again by itself, if it still
+ * wants it. What is on the wire: common/nlm_wire.h.
  *
  * Offsets are those that files can have: a lock that begins beyond 2^63 - 1 is NLM4_FBIG, one that ends there has no end.
  *

@@ -2,8 +2,9 @@
 /*
  * common/nlm_granted.h - telling waiters that they have got their locks
  *
- * A grant of the table of locks (common/lock_table.h) is called back, by NLM_GRANTED, until the client answers, NLM_GRANT_TRIES
- * times, with NLM_GRANT_PAUSE_MS between. Then the table hears what became of it: the client knows, or the lock goes to the next.
+ * A grant of the table of locks (common/lock_table.h) is called back, by NLM_GRANTED, until the client answers,
+ * NLM_GRANT_TRIES times, with NLM_GRANT_PAUSE_MS between. Then the table hears what became of it: the client knows, or the
+ * lock goes to the next.
  *
  * Threads: the control loop's.
  */

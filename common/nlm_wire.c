@@ -63,8 +63,8 @@ void nlm_args_free(struct nlm_args *args)
 /* Results */
 
 /*
- * Versions 1 and 3 know no more than the first five; what is not among them is "no locks", as lockd has it. A deadlock is a conflict
- * with locks of others, which is "denied" (XNFS, 10, NLM_LOCK).
+ * Versions 1 and 3 know no more than the first five; what is not among them is "no locks", as lockd has it. A deadlock is a
+ * conflict with locks of others, which is "denied" (XNFS, 10, NLM_LOCK).
  */
 static uint32_t status_in_version(nlm4_stats status, uint32_t version)
 {

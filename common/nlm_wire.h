@@ -2,8 +2,8 @@
 /*
  * common/nlm_wire.h - arguments and results of NLM, in versions 1, 3 and 4
  *
- * The engine (common/nlm.h) thinks in version 4. The others have offsets of 32 bits and fewer statuses, and nothing else that
- * matters. Which procedure has what is said by bits, so that one function reads and one writes them all.
+ * The engine (common/nlm.h) thinks in version 4. The others have offsets of 32 bits and fewer statuses, and nothing else
+ * that matters. Which procedure has what is said by bits, so that one function reads and one writes them all.
  *
  * Source: common/nlm.x.
  *
@@ -53,8 +53,8 @@ enum nlm_form {
 enum {
 	NLM_COOKIE_BYTES = 8, /* of ours */
 	NLM_RESULTS_MAX = 4 + NLM_OPAQUE_MAX + 4 + 3 * 4 + NLM_OPAQUE_MAX + 2 * 8,
-	NLM_GRANTED_MAX = 4 + NLM_COOKIE_BYTES + 4 + 4 + LOCK_NAME_MAX + 1 + 4 + LOCK_FILE_ID_MAX + 4 + LOCK_OH_MAX + 4 +
-			  2 * 8,
+	NLM_GRANTED_MAX = 4 + NLM_COOKIE_BYTES + 4 + 4 + LOCK_NAME_MAX + 1 + 4 + LOCK_FILE_ID_MAX + 4 + LOCK_OH_MAX +
+			  4 + 2 * 8,
 };
 
 _Static_assert(NLM_RESULTS_MAX <= (int)CLIENT_CALL_ARGS_MAX && NLM_GRANTED_MAX <= (int)CLIENT_CALL_ARGS_MAX,

@@ -12,9 +12,9 @@
  *	4		that answer (results of RPC), then the call's arguments
  *
  * Where the four bytes "\xfeHND" stand at a multiple of 4 in the arguments, followed by a 4-byte number N, the right handle
- * of object N modulo 4 of volume 1 is put in with its length, since no fuzzer guesses a keyed hash; with bit 2 of N it tells its
- * directory, too. Object 2 is exported to the second client, so rights of the others depend on the place. The answers are also read
- * as whole datagrams and as a port mapper's.
+ * of object N modulo 4 of volume 1 is put in with its length, since no fuzzer guesses a keyed hash; with bit 2 of N it
+ * tells its directory, too. Object 2 is exported to the second client, so rights of the others depend on the place. The
+ * answers are also read as whole datagrams and as a port mapper's.
  *
  * Checked beside what the sanitizers see: each call is done exactly once, and when all clients have restarted
  * nothing is locked.
