@@ -3,8 +3,8 @@
  * Operations on workers.
  *
  * What changes an object, and is to be durable before it is answered, is carried out together with what else changes that object.
- * While a worker is busy with the first, others collect behind it; then they are carried out one after the other and made durable
- * at once:
+ * While a worker is on its way to the first, or busy with it, others collect behind it. They are carried out with the first, or after
+ * it, one after the other, and made durable at once:
  *
  *	worker:		WRITE a, fsync		WRITE b, c, d, fsync		WRITE e ...
  *	loop:		b, c, d come		answers a; e comes		answers b, c, d
@@ -89,20 +89,29 @@ static bool join(struct nfs3_work *own)
 	return first != NULL;
 }
 
-/* @first and those with it are done. Return: the first of those who waited, with some of them, or NULL */
+/* Who has come while the worker was on its way is carried out with @first, too. */
+static void gather(struct nfs3_work *first)
+{
+	struct nfs3_work *one;
+
+	pthread_mutex_lock(&mutex);
+	for (int i = 1; i < TOGETHER_MAX && (one = STAILQ_FIRST(&first->waiting)); i++) {
+		STAILQ_REMOVE_HEAD(&first->waiting, link);
+		STAILQ_INSERT_TAIL(&first->together, one, link);
+	}
+	pthread_mutex_unlock(&mutex);
+}
+
+/* @first and those with it are done. Return: the first of those who waited, whom the others wait for now, or NULL */
 static struct nfs3_work *next_after(struct nfs3_work *first)
 {
-	struct nfs3_work *next, *one;
+	struct nfs3_work *next;
 
 	pthread_mutex_lock(&mutex);
 	LIST_REMOVE(first, in_bucket);
 	next = STAILQ_FIRST(&first->waiting);
 	if (next) {
 		STAILQ_REMOVE_HEAD(&first->waiting, link);
-		for (int i = 1; i < TOGETHER_MAX && (one = STAILQ_FIRST(&first->waiting)); i++) {
-			STAILQ_REMOVE_HEAD(&first->waiting, link);
-			STAILQ_INSERT_TAIL(&next->together, one, link);
-		}
 		STAILQ_CONCAT(&next->waiting, &first->waiting);
 		LIST_INSERT_HEAD(bucket_of(&next->op.object), next, in_bucket);
 	}
@@ -152,6 +161,7 @@ static void together_run(struct work *work)
 {
 	struct nfs3_work *first = (struct nfs3_work *)work, *next;
 
+	gather(first);
 	if (STAILQ_NEXT(first, link))
 		carry_out(first);
 	else

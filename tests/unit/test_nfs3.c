@@ -19,6 +19,7 @@
 #include <event2/event.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -876,12 +877,13 @@ static struct backend slow;
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static int (*fake_mkdir)(struct volume *, const struct credentials *, const struct handle *, const char *,
 			 const struct backend_set *, struct backend_found *, struct backend_change *);
-static unsigned int made_alone, made_in_group, group_syncs;
+static unsigned int arrivals, made_alone, made_in_group, group_syncs;
 static int group_error;
 
 static int slow_mkdir(struct volume *into, const struct credentials *who, const struct handle *dir, const char *name,
 		      const struct backend_set *set, struct backend_found *found, struct backend_change *dir_change)
 {
+	__atomic_add_fetch(&arrivals, 1, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&gate);
 	pthread_mutex_unlock(&gate);
 	*(group_commit_is_on() ? &made_in_group : &made_alone) += 1;
@@ -923,7 +925,7 @@ START_TEST(changes_of_one_object_are_made_together)
 	slow.sync = group_sync;
 	volume->backend = &slow;
 	group_error = _i ? -EIO : 0;
-	made_alone = made_in_group = group_syncs = dones = 0;
+	arrivals = made_alone = made_in_group = group_syncs = dones = 0;
 	file_service_free(service);
 	ck_assert_int_eq(workers_new(base, 4, &options.workers), 0);
 	service = file_service_new(&options);
@@ -942,6 +944,8 @@ START_TEST(changes_of_one_object_are_made_together)
 		ck_assert(xdr_MKDIR3args(&xdr, &args));
 		calls[i] = call_for(NFS_PROGRAM, 3, NFS3_MKDIR, bytes, xdr_getpos(&xdr));
 		rpc_dispatch(&server, &calls[i]);
+		while (!__atomic_load_n(&arrivals, __ATOMIC_RELAXED))
+			sched_yield();
 	}
 	ck_assert_uint_eq(dones, 0);
 	pthread_mutex_unlock(&gate);
