@@ -2,9 +2,9 @@
 /*
  * Operations on workers.
  *
- * What changes an object, and is to be durable before it is answered, is carried out together with what else changes that object.
- * While a worker is on its way to the first, or busy with it, others collect behind it. They are carried out with the first, or after
- * it, one after the other, and made durable at once:
+ * What changes an object, and is to be durable before it is answered, is carried out together with what else changes
+ * that object. While a worker is on its way to the first, or busy with it, others collect behind it. They are carried
+ * out with the first, or after it, one after the other, and made durable at once:
  *
  *	worker:		WRITE a, fsync		WRITE b, c, d, fsync		WRITE e ...
  *	loop:		b, c, d come		answers a; e comes		answers b, c, d
@@ -134,8 +134,8 @@ static bool perform_all(struct nfs3_work *first)
 }
 
 /*
- * What the replies promise is kept before they are sent; RFC 1813, 3.3.7. If the write verifier has changed, somebody else was told of
- * a loss, which may have been one of data that was written here.
+ * What the replies promise is kept before they are sent; RFC 1813, 3.3.7. If the write verifier has changed,
+ * somebody else was told of a loss, which may have been one of data that was written here.
  */
 static void carry_out(struct nfs3_work *first)
 {

@@ -134,9 +134,9 @@ static void thread_call(struct thread *thread)
 }
 
 /*
- * An idle thread for what may run now, if there is need of one: the caller wakes it when it has let go of the mutex, for which the
- * two would only wait. One at a time is enough: it takes some work, and calls the next for the rest. So nobody is woken for
- * work that a thread takes which has just become free.
+ * An idle thread for what may run now, if there is need of one: the caller wakes it when it has let go of the
+ * mutex, for which the two would only wait. One at a time is enough: it takes some work, and calls the next for the
+ * rest. So nobody is woken for work that a thread takes which has just become free.
  */
 static struct thread *call_thread(struct workers *workers)
 {

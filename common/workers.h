@@ -38,14 +38,14 @@ void workers_free(struct workers *workers);
 int workers_submit(struct workers *workers, struct work *work);
 
 /*
- * From `run`, on the worker's thread: work in the same lane that follows from what runs. It can't fail, and wakes nobody: the thread
- * looks for work itself when `run` has returned.
+ * From `run`, on the worker's thread: work in the same lane that follows from what runs. It can't fail, and wakes
+ * nobody: the thread looks for work itself when `run` has returned.
  */
 void workers_submit_next(struct workers *workers, struct work *work);
 
 /*
- * Submit work that runs alone in its lane, when everything else that was submitted there has run, and what followed from it: what ends
- * a lane, so nothing is submitted there by the loop afterwards. 0; -ENOMEM
+ * Submit work that runs alone in its lane, when everything else that was submitted there has run, and what followed
+ * from it: what ends a lane, so nothing is submitted there by the loop afterwards. 0; -ENOMEM
  */
 int workers_submit_last(struct workers *workers, struct work *work);
 

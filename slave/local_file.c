@@ -30,7 +30,10 @@ int local_getattr(struct volume *volume, const struct handle *object, struct sta
 	return 0;
 }
 
-/* Whether all of @right is allowed. AT_EACCESS: by the thread's file system ids, which is the client's user; without it, by the process's real ids. */
+/*
+ * Whether all of @right is allowed. AT_EACCESS: by the thread's file system ids, which is the client's user; without
+ * it, by the process's real ids.
+ */
 static int may(int fd, int right, int *allowed)
 {
 	if (!faccessat(fd, "", right, AT_EMPTY_PATH | AT_EACCESS)) {
@@ -41,8 +44,8 @@ static int may(int fd, int right, int *allowed)
 }
 
 /*
- * What the kernel will probably allow, so that it can be asked for all of that in one call. It alone knows of ACLs and of more groups
- * than one: a wrong guess costs a call.
+ * What the kernel will probably allow, so that it can be asked for all of that in one call. It alone knows of ACLs
+ * and of more groups than one: a wrong guess costs a call.
  */
 static int likely_rights(const struct stat *st, const struct credentials *who)
 {
@@ -53,7 +56,10 @@ static int likely_rights(const struct stat *st, const struct credentials *who)
 	return (int)((who->gid == st->st_gid ? st->st_mode >> 3 : st->st_mode) & 7);
 }
 
-/* A file without any execute bit can't be executed, not even by root; an ACL can't give more than the bits show. access(2), acl(5) */
+/*
+ * A file without any execute bit can't be executed, not even by root; an ACL can't give more than the bits show.
+ * access(2), acl(5)
+ */
 static bool may_be_executed(const struct stat *st)
 {
 	return S_ISDIR(st->st_mode) || st->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH);
