@@ -933,7 +933,7 @@ START_TEST(changes_of_one_object_are_made_together)
 
 	pthread_mutex_lock(&gate);
 	for (int i = 0; i < GROUP; i++) {
-		char name[8];
+		char name[16];
 		MKDIR3args args = { .where = { .dir = volume_root() } };
 		uint8_t bytes[512];
 		XDR xdr;
