@@ -23,11 +23,12 @@ TAILQ_HEAD(conn_holder_list, conn_holder);
 struct conn_memory {
 	size_t bound; /* but for turns and newcomers */
 	struct conn_memory_counters counters;
-	struct conn_holder_list all, waiting, turns;
+	struct conn_holder_list all, turns;
+	struct conn_holder_list known, strangers; /* who wait */
 	size_t count, turn_count;
 	size_t orphans;	  /* calls */
 	bool is_freed;	  /* by its owner */
-	bool from_newest; /* who has the next turn */
+	unsigned int turn; /* counts those given, for who has the next */
 	struct event *on_tick, *on_room;
 	unsigned int ticks_since_line;
 	uint64_t closed_in_line; /* counters.closed, as the last line said */
@@ -67,7 +68,7 @@ static size_t promised(const struct conn_memory *memory)
 /* The first one needs no room, but that calls whose connections have gone end: else it would not be the last. */
 static bool has_turn_to_give(const struct conn_memory *memory)
 {
-	if (TAILQ_EMPTY(&memory->waiting))
+	if (TAILQ_EMPTY(&memory->known) && TAILQ_EMPTY(&memory->strangers))
 		return false;
 	if (memory->turn_count == 0 && memory->orphans == 0)
 		return true;
@@ -102,7 +103,7 @@ static void leave_list(struct conn_holder *holder)
 	struct conn_memory *memory = holder->memory;
 
 	if (holder->state == CONN_HOLDER_WAITS) {
-		TAILQ_REMOVE(&memory->waiting, holder, wait);
+		TAILQ_REMOVE(holder->waits_in, holder, wait);
 	} else if (holder->state == CONN_HOLDER_HAS_TURN) {
 		TAILQ_REMOVE(&memory->turns, holder, wait);
 		memory->turn_count--;
@@ -128,20 +129,26 @@ static void give_turn(struct conn_holder *holder)
 }
 
 /*
- * The one that has waited longest, then the one that has come last, and so on: a crowd that only waits to waste its turns
- * is no queue that the next honest client has to stand in to its end.
+ * One whose client has taken answers before, then another one: a crowd that only waits to waste its turns is no queue that an honest
+ * client has to stand in to its end. Of the others the one that has waited longest, then the one that has come last, for
+ * the same reason.
  */
+static struct conn_holder *next_in_turn(struct conn_memory *memory)
+{
+	unsigned int turn = memory->turn++;
+
+	if (TAILQ_EMPTY(&memory->strangers) || (turn % 2 == 0 && !TAILQ_EMPTY(&memory->known)))
+		return TAILQ_FIRST(&memory->known);
+	return turn % 4 < 2 ? TAILQ_FIRST(&memory->strangers) : TAILQ_LAST(&memory->strangers, conn_holder_list);
+}
+
 static void on_room(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn_memory *memory = arg;
 
 	(void)fd, (void)what;
-	for (int i = 0; i < CONN_MEMORY_TURNS && has_turn_to_give(memory); i++) {
-		struct conn_holder_list *waiting = &memory->waiting;
-
-		give_turn(memory->from_newest ? TAILQ_LAST(waiting, conn_holder_list) : TAILQ_FIRST(waiting));
-		memory->from_newest = !memory->from_newest;
-	}
+	for (int i = 0; i < CONN_MEMORY_TURNS && has_turn_to_give(memory); i++)
+		give_turn(next_in_turn(memory));
 	give_turns_soon(memory);
 }
 
@@ -175,7 +182,8 @@ bool conn_memory_ask(struct conn_holder *holder, size_t more, bool is_idle)
 	holder->is_denied = true;
 	if (is_idle && holder->state == CONN_HOLDER_GOES) {
 		holder->state = CONN_HOLDER_WAITS;
-		TAILQ_INSERT_TAIL(&holder->memory->waiting, holder, wait);
+		holder->waits_in = holder->is_known ? &holder->memory->known : &holder->memory->strangers;
+		TAILQ_INSERT_TAIL(holder->waits_in, holder, wait);
 		watch(holder->memory);
 		give_turns_soon(holder->memory);
 	}
@@ -310,7 +318,7 @@ void conn_memory_tick(struct conn_memory *memory)
 	struct conn_holder *holder;
 
 	TAILQ_FOREACH(holder, &memory->all, link)
-		holder->ticks++;
+		holder->ticks += holder->state != CONN_HOLDER_WAITS; /* that is our fault, not its client's */
 	end_turns(memory);
 	if (is_tight(memory))
 		close_greatest(memory);
@@ -324,7 +332,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	conn_memory_tick(memory);
-	if (is_tight(memory) || memory->turn_count || !TAILQ_EMPTY(&memory->waiting))
+	if (is_tight(memory) || memory->turn_count || !TAILQ_EMPTY(&memory->known) || !TAILQ_EMPTY(&memory->strangers))
 		watch(memory);
 }
 
@@ -386,7 +394,8 @@ struct conn_memory *conn_memory_new(struct event_base *base, size_t bound)
 	if (!memory)
 		return NULL;
 	TAILQ_INIT(&memory->all);
-	TAILQ_INIT(&memory->waiting);
+	TAILQ_INIT(&memory->known);
+	TAILQ_INIT(&memory->strangers);
 	TAILQ_INIT(&memory->turns);
 	memory->bound = bound < CONN_MEMORY_MIN ? CONN_MEMORY_MIN : bound;
 	memory->bound -= TURNS_BYTES + NEWCOMERS_BYTES;

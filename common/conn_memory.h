@@ -43,6 +43,7 @@ enum {
 
 struct event_base;
 struct conn_holder;
+struct conn_holder_list;
 struct conn_memory;
 
 struct conn_memory_counters {
@@ -70,13 +71,15 @@ struct conn_holder {
 	const struct conn_holder_functions *functions;
 	TAILQ_ENTRY(conn_holder) link; /* of all */
 	TAILQ_ENTRY(conn_holder) wait; /* of those that wait, or of those that have a turn */
+	struct conn_holder_list *waits_in;
 	enum conn_holder_state state;
 	size_t held;
 	size_t turn_limit;	/* what it may hold in its turn */
-	unsigned int ticks;	/* since its client took an answer, or since it holds more than CONN_MEMORY_EACH */
+	unsigned int ticks;	/* since its client took an answer, or since it holds more than CONN_MEMORY_EACH; not while it waits */
 	unsigned int turn_ticks; /* since its turn began */
 	bool is_denied;		/* it was told to wait, and nothing has changed since */
 	bool is_used;		/* an answer was taken in its turn */
+	bool is_known;		/* ... or ever */
 };
 
 /* @bound: bytes; a smaller one than CONN_MEMORY_MIN is taken as that. NULL: no memory */
@@ -136,7 +139,7 @@ size_t conn_memory_spare(const struct conn_holder *holder);
 static inline void conn_memory_progress(struct conn_holder *holder)
 {
 	holder->ticks = 0;
-	holder->is_used = true;
+	holder->is_used = holder->is_known = true;
 }
 
 static inline bool conn_memory_has_turn(const struct conn_holder *holder)
