@@ -7,8 +7,9 @@
  * part of what is left: the more are held by all, the less by each, and something is always left for the next.
  *
  * Who may not go on is not read, so that its client waits in the kernel's buffers, and gets a *turn*: for one request with its
- * answer, however long, beyond its part. CONN_MEMORY_TURNS of them are set aside, too; there are as many as there is room for. A client that does not use its turn is closed, and so are, while much is held, those who
- * have taken no answer for long and hold most. A client that is closed comes again and repeats what was not answered.
+ * answer, however long, beyond its part. CONN_MEMORY_TURNS of them are set aside, too; there are as many as there is room
+ * for. A client that does not use its turn is closed, and so are, while much is held, those who have taken no answer for
+ * long and hold most. A client that is closed comes again and repeats what was not answered.
  *
  *	        conn_memory_ask(): no               on_turn()
  *	GOES -----------------------> WAITS ------------------------> HAS_TURN
@@ -75,7 +76,8 @@ struct conn_holder {
 	enum conn_holder_state state;
 	size_t held;
 	size_t turn_limit;	/* what it may hold in its turn */
-	unsigned int ticks;	/* since its client took an answer, or since it holds more than CONN_MEMORY_EACH; not while it waits */
+	/* Since its client took an answer, or since it holds more than CONN_MEMORY_EACH. Those in which it waits don't count. */
+	unsigned int ticks;
 	unsigned int turn_ticks; /* since its turn began */
 	bool is_denied;		/* it was told to wait, and nothing has changed since */
 	bool is_used;		/* an answer was taken in its turn */
