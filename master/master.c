@@ -104,8 +104,6 @@ static int give_flow(struct master *master, const struct flow_key *flow, uint32_
 	if (sessions_is_late(master->sessions, flow, transaction))
 		return -ESTALE;
 	rc = fabric_flow_give(master->fabric, flow, from, node, generation);
-	if (rc == -EPERM && master_flow_owner(master, flow, from) == node)
-		rc = 0; /* believe_holder() was first */
 	return rc < 0 ? rc : sessions_moved(master->sessions, flow, node, transaction);
 }
 

@@ -16,6 +16,8 @@ from handoff_storm import MUST_NOT_MOVE, counters, growth, no_loss_probes
 DISKS = {2: "disk1", 3: "disk2", 4: "disk3"}
 CYCLES = 2
 MOVES = 4
+ASK_S = 1.1     # a device asks each second (HANDOFF_ASK_MS)
+REST_S = 1.2    # after a handoff a session stays for a second
 GRACE_S = 6     # a device relays for 5 s after the switch has confirmed (HANDOFF_GRACE_MS)
 
 
@@ -54,9 +56,40 @@ def without_master(test, lab, load):
     test.check("nobody asks the switch for ever", not asked, asked)
 
 
+def works(client, root, disk):
+    """Enough on a disk's data to be moved there by policy."""
+    file = client.create(client.walk(root, disk), "file")
+    for i in range(64):
+        client.write(file, i << 16, bytes(1 << 16))
+
+
+def there_and_back(test, lab):
+    """Then it rests, so that no later handoff outdates what disk2 asks for."""
+    with lab.client() as client:
+        name = f"{client.local[0]}:{client.local[1]}"
+        root = client.mount("/")
+        time.sleep(REST_S)
+        works(client, root, "disk0")
+        test.within(5, "the session is with disk1", lambda: holder(lab, name) == 2)
+        time.sleep(REST_S)
+        lab.kill("switch")
+        for disk, number in (("disk1", 3), ("disk0", 2)):
+            works(client, root, disk)
+            test.within(5, f"without a master it goes to {DISKS[number]}", lambda: holder(lab, name) == number)
+            time.sleep(REST_S)
+        lab.start("switch")
+        test.within(8, "the switch sends packets to disk1", lambda: agrees(lab, name))
+        time.sleep(REST_S)
+        before = lab.log("disk2").count("asked again")
+        time.sleep(2 * ASK_S)
+        test.check("disk2 does not ask for ever", lab.log("disk2").count("asked again") == before)
+        test.check("the session goes on", client.getattr(root))
+
+
 def run(test):
     lab = test.lab("--slaves", "3", "--clients", "1")
     no_loss_probes(lab.hosts["client1"])
+    there_and_back(test, lab)
     load = test.load(lab, "--seconds", "0", "--phase", "600", *(f"/disk{i}" for i in range(len(DISKS))))
     before = counters(lab.hosts["client1"]["netns"])
     for cycle in range(CYCLES):
