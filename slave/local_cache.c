@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -33,6 +34,7 @@ struct local_open {
 	/* Under the cache's mutex. */
 	unsigned int references;
 	bool is_listed; /* can be found; else it goes with the last reference */
+	bool is_written; /* by write_fd, since it was synchronized last */
 	int read_fd, write_fd; /* or -1 */
 	uint64_t used_ms, written_ms;
 };
@@ -42,6 +44,8 @@ TAILQ_HEAD(local_open_list, local_open);
 
 struct local_cache {
 	unsigned int total_max; /* for all caches */
+	void (*sync)(int fd, void *arg);
+	void *sync_arg;
 	pthread_mutex_t mutex;
 	struct local_open_bucket buckets[BUCKETS];
 	struct local_open_list by_use; /* the one that was not used for longest is first */
@@ -60,21 +64,33 @@ static unsigned int total_max(void)
 	return (unsigned int)limit.rlim_cur / DESCRIPTORS_SHARE;
 }
 
-struct local_cache *local_cache_new(void)
+struct local_cache *local_cache_new(void (*sync)(int fd, void *arg), void *arg)
 {
 	struct local_cache *cache = calloc(1, sizeof(*cache));
 
 	if (!cache)
 		return NULL;
 	cache->total_max = total_max();
+	cache->sync = sync;
+	cache->sync_arg = arg;
 	pthread_mutex_init(&cache->mutex, NULL);
 	TAILQ_INIT(&cache->by_use);
 	return cache;
 }
 
+/* What has no name any more nobody can ask for. */
+static bool has_name(const struct local_open *open)
+{
+	struct stat st;
+
+	return fstat(open->fd, &st) || st.st_nlink;
+}
+
 /* Not under the mutex: the last close of a removed file gives back its blocks, which may take long. */
 static void open_close(struct local_open *open)
 {
+	if (open->is_written && has_name(open))
+		open->cache->sync(open->write_fd, open->cache->sync_arg);
 	if (open->write_fd >= 0)
 		close(open->write_fd);
 	if (open->read_fd >= 0)
@@ -145,8 +161,10 @@ void local_cache_free(struct local_cache *cache)
 
 	if (!cache)
 		return;
-	while (!TAILQ_EMPTY(&cache->by_use))
+	while (!TAILQ_EMPTY(&cache->by_use)) {
+		TAILQ_FIRST(&cache->by_use)->is_written = false;
 		unlist(TAILQ_FIRST(&cache->by_use), &done);
+	}
 	close_all(&done);
 	pthread_mutex_destroy(&cache->mutex);
 	free(cache);
@@ -250,6 +268,20 @@ void local_cache_put(struct local_open *open)
 		open_close(open);
 }
 
+void local_cache_note_written(struct local_open *open)
+{
+	pthread_mutex_lock(&open->cache->mutex);
+	open->is_written = true;
+	pthread_mutex_unlock(&open->cache->mutex);
+}
+
+void local_cache_note_sync(struct local_open *open)
+{
+	pthread_mutex_lock(&open->cache->mutex);
+	open->is_written = false;
+	pthread_mutex_unlock(&open->cache->mutex);
+}
+
 static int *data_fd(struct local_open *open, int flags)
 {
 	return flags == O_WRONLY ? &open->write_fd : &open->read_fd;
@@ -304,8 +336,13 @@ void local_cache_forget(struct local_cache *cache, const struct local_root *key)
 
 enum { CLOSE_AT_ONCE_MAX = 1024 };
 
-/* Descriptors for writing that were not used for a while. Return: how many are in @fds */
-static size_t take_idle_writers(struct local_cache *cache, uint64_t now, int fds[static CLOSE_AT_ONCE_MAX])
+struct writer {
+	int fd;
+	bool is_written;
+};
+
+/* Descriptors for writing that were not used for a while. Return: how many are in @writers */
+static size_t take_idle_writers(struct local_cache *cache, uint64_t now, struct writer writers[static CLOSE_AT_ONCE_MAX])
 {
 	struct local_open *open;
 	size_t count = 0;
@@ -315,8 +352,9 @@ static size_t take_idle_writers(struct local_cache *cache, uint64_t now, int fds
 			break;
 		if (open->write_fd < 0 || open->references || now - open->written_ms < LOCAL_CACHE_WRITE_IDLE_MS)
 			continue;
-		fds[count++] = open->write_fd;
+		writers[count++] = (struct writer){ open->write_fd, open->is_written };
 		open->write_fd = -1;
+		open->is_written = false;
 		total_add(-1);
 	}
 	return count;
@@ -327,7 +365,7 @@ void local_cache_tidy(struct local_cache *cache)
 	struct local_open_list done = TAILQ_HEAD_INITIALIZER(done);
 	uint64_t now = clock_monotonic_ms();
 	struct local_open *open, *next;
-	int writers[CLOSE_AT_ONCE_MAX];
+	struct writer writers[CLOSE_AT_ONCE_MAX];
 	size_t count;
 
 	pthread_mutex_lock(&cache->mutex);
@@ -339,8 +377,11 @@ void local_cache_tidy(struct local_cache *cache)
 	count = take_idle_writers(cache, now, writers);
 	pthread_mutex_unlock(&cache->mutex);
 	close_all(&done);
-	while (count)
-		close(writers[--count]);
+	while (count) {
+		if (writers[--count].is_written)
+			cache->sync(writers[count].fd, cache->sync_arg);
+		close(writers[count].fd);
+	}
 }
 
 void local_cache_shrink(struct local_cache *cache)

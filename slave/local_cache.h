@@ -12,6 +12,10 @@
  * writing go after LOCAL_CACHE_WRITE_IDLE_MS: while one is open a program can't be run, nor its file system be made
  * read-only.
  *
+ * What was written and not yet synchronized may fail to reach the disk at any time. The kernel tells that to whoever has
+ * the file open, and forgets it with the last descriptor. So an object with such data (local_cache_note_written()) is
+ * synchronized before the cache closes a descriptor of it.
+ *
  * All caches of the process together hold at most an eighth of the descriptors that it may have (and a few more while many threads
  * open data at the same moment); who is refused one by the
  * kernel empties its cache (local_cache_shrink()).
@@ -31,10 +35,15 @@ enum { LOCAL_CACHE_IDLE_MS = 10000, LOCAL_CACHE_WRITE_IDLE_MS = 2000 };
 struct local_cache;
 struct local_open;
 
-/* NULL: no memory */
-struct local_cache *local_cache_new(void);
+/**
+ * local_cache_new() - an empty cache
+ * @sync:	makes a file's data durable before its descriptor @fd is closed; it keeps the failure, if that fails
+ *
+ * Return: NULL: no memory
+ */
+struct local_cache *local_cache_new(void (*sync)(int fd, void *arg), void *arg);
 
-/* No reference may be out. NULL is allowed. */
+/* No reference may be out. What was not synchronized is not now either: whoever wrote it knows no more of it. NULL is allowed. */
 void local_cache_free(struct local_cache *cache);
 
 /* The open object with this handle, and its descriptor (O_PATH); NULL if it is not in the cache. */
@@ -60,6 +69,10 @@ int local_cache_data(struct local_open *open, int flags);
  * Return: the one to use, which may be another's
  */
 int local_cache_keep_data(struct local_open *open, int flags, int fd);
+
+/* After something was written that is not to be synchronized at once; before it is synchronized. With a reference. */
+void local_cache_note_written(struct local_open *open);
+void local_cache_note_sync(struct local_open *open);
 
 /* The object has lost a name: close it as soon as nobody uses it. */
 void local_cache_forget(struct local_cache *cache, const struct local_root *key);

@@ -6,6 +6,7 @@
 #include "common/group_commit.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
+#include "slave/local_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -238,6 +239,23 @@ static ssize_t write_some(int fd, uint64_t offset, const void *data, size_t len)
 }
 
 /*
+ * The reply promises what the stability level says, so this comes first; RFC 1813, 3.3.7. If @verifier, from before the data
+ * was written, is not the volume's any more, somebody else was told of a loss, which may have been one of this data.
+ */
+static int settle_data(struct volume *volume, const struct local_object *file, int fd, enum backend_stability stability,
+		       uint64_t verifier)
+{
+	int rc;
+
+	if (stability == BACKEND_UNSTABLE)
+		local_cache_note_written(file->open);
+	if (stability == BACKEND_UNSTABLE || (file->open && group_commit_is_on()))
+		return 0;
+	rc = local_file_sync(volume, file, fd, stability == BACKEND_DATA_SYNC);
+	return rc || local_verifier_get(volume) == verifier ? rc : -EIO;
+}
+
+/*
  * pwritev2(2) with RWF_SYNC would do both in one call, but its errors don't tell a refused write from a failed
  * write-back, and only the second must change the write verifier.
  */
@@ -245,6 +263,7 @@ static ssize_t write_file(struct volume *volume, const struct local_object *file
 			  uint64_t offset, const void *data, size_t len, enum backend_stability stability,
 			  struct backend_change *change)
 {
+	uint64_t verifier = local_verifier_get(volume);
 	int fd, rc = local_object_need_regular(file);
 	ssize_t n;
 
@@ -256,9 +275,8 @@ static ssize_t write_file(struct volume *volume, const struct local_object *file
 	local_change_begin(volume, file, change);
 	n = write_some(fd, offset, data, len);
 	local_change_end(volume, file, change);
-	/* The reply promises what the stability level says, so this comes first; RFC 1813, 3.3.7. */
-	if (n >= 0 && stability != BACKEND_UNSTABLE && !group_commit_is_on())
-		rc = local_fd_sync(volume, fd, stability == BACKEND_DATA_SYNC);
+	if (n >= 0)
+		rc = settle_data(volume, file, fd, stability, verifier);
 	local_object_data_done(file, fd);
 	return rc ? rc : n;
 }
@@ -274,6 +292,9 @@ int local_write(struct volume *volume, const struct credentials *who, const stru
 	rc = local_begin_change(volume, who, object, &file, change);
 	if (rc)
 		return rc;
+	/* Nobody has the file open afterwards, who could be told that its data got lost. */
+	if (!file.open && *stability == BACKEND_UNSTABLE)
+		*stability = BACKEND_DATA_SYNC;
 	n = write_file(volume, &file, who, offset, data, len, *stability, change);
 	rc = local_end(&file, &change->after, n < 0 ? (int)n : 0);
 	if (!rc)

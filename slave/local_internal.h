@@ -46,6 +46,7 @@ struct local_volume {
 	bool is_prompt; /* a file system of which memory alone answers what is in memory; the loop may ask it */
 	struct local_cache *cache;
 	pthread_mutex_t changing[LOCAL_LOCKS]; /* by inode number; local_change_lock() */
+	pthread_mutex_t syncing[LOCAL_LOCKS];  /* so, too; local_file_sync() */
 };
 
 /* An open object: a descriptor good for *at() calls with AT_EMPTY_PATH, not for data. */
@@ -164,7 +165,14 @@ int local_object_settle(struct volume *volume, const struct local_object *object
 /* fsync(2) or fdatasync(2); if it fails, unstable data of any file may be lost and the write verifier changes. */
 int local_fd_sync(struct volume *volume, int fd, bool data_only);
 
+/*
+ * The same for the data of a file. One at a time: a failure is told once, and when this returns 0 the write verifier already
+ * tells of the failures that others were told.
+ */
+int local_file_sync(struct volume *volume, const struct local_object *file, int fd, bool data_only);
+
 uint64_t local_verifier_new(void);
+uint64_t local_verifier_get(const struct volume *volume);
 
 void local_attributes_get(int fd, struct backend_attributes *out);
 

@@ -254,9 +254,15 @@ uint64_t local_verifier_new(void)
 	return verifier;
 }
 
+uint64_t local_verifier_get(const struct volume *volume)
+{
+	return __atomic_load_n(&volume->write_verifier, __ATOMIC_SEQ_CST);
+}
+
 /*
- * The kernel tells one caller of a failed write-back and marks the pages clean, so whoever hears of it tells everybody:
- * with a new verifier all clients send again what they have not yet committed.
+ * The kernel tells a descriptor once of a failed write-back and marks the pages clean, so whoever hears of it tells everybody:
+ * with a new verifier all clients send again what they have not yet committed. Until he has, nobody else may take
+ * his own fsync(2) for a success: see local_file_sync().
  */
 static int sync_failed(struct volume *volume, int rc)
 {
@@ -271,6 +277,20 @@ int local_fd_sync(struct volume *volume, int fd, bool data_only)
 	int rc = data_only ? fdatasync(fd) : fsync(fd);
 
 	return rc ? sync_failed(volume, -errno) : 0;
+}
+
+int local_file_sync(struct volume *volume, const struct local_object *file, int fd, bool data_only)
+{
+	struct local_volume *local = volume->state;
+	pthread_mutex_t *syncing = &local->syncing[file->st.st_ino % LOCAL_LOCKS];
+	int rc;
+
+	if (file->open)
+		local_cache_note_sync(file->open);
+	pthread_mutex_lock(syncing);
+	rc = local_fd_sync(volume, fd, data_only);
+	pthread_mutex_unlock(syncing);
+	return rc;
 }
 
 static int sync_file_system(struct volume *volume)
@@ -351,7 +371,8 @@ int local_object_sync(struct volume *volume, const struct local_object *object)
 	fd = sync_fd(object);
 	if (fd < 0)
 		return fd;
-	rc = local_fd_sync(volume, fd, false);
+	rc = S_ISREG(object->st.st_mode) ? local_file_sync(volume, object, fd, false) :
+					   local_fd_sync(volume, fd, false);
 	local_object_data_done(object, fd);
 	return rc;
 }

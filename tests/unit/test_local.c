@@ -50,12 +50,18 @@ static const struct backend_set no_set;
 /* --- the disk: counts what is made durable, and can fail --- */
 
 static int sync_count, sync_error;
+static int (*on_next_sync)(void); /* its error, or 0 */
 
 static int disk_sync(long number, int fd)
 {
+	int (*decide)(void) = on_next_sync, error = sync_error;
+
 	sync_count++;
-	if (sync_error) {
-		errno = sync_error;
+	on_next_sync = NULL;
+	if (decide)
+		error = decide();
+	if (error) {
+		errno = error;
 		return -1;
 	}
 	return (int)syscall(number, fd);
@@ -75,6 +81,18 @@ int fdatasync(int fd)
 int syncfs(int fd)
 {
 	return disk_sync(SYS_syncfs, fd);
+}
+
+/* A process that may have no descriptor to keep. */
+static bool has_descriptors = true;
+
+int getrlimit(__rlimit_resource_t resource, struct rlimit *limit)
+{
+	int rc = prlimit(0, resource, NULL, limit);
+
+	if (resource == RLIMIT_NOFILE && !has_descriptors)
+		limit->rlim_cur = 0;
+	return rc;
 }
 
 /* A kernel that knows letters; few do, and this one may not. */
@@ -1059,6 +1077,135 @@ START_TEST(lost_data_changes_the_verifier)
 
 	sync_error = 0;
 	ck_assert_int_eq(backend->commit(volume, &alice, &file, 0, 0, &change), 0);
+}
+END_TEST
+
+static struct local_cache *cache_of_volume(void)
+{
+	return ((struct local_volume *)volume->state)->cache;
+}
+
+/* Whoever closes the last descriptor of a file is the last to hear that the disk lost something of it. */
+START_TEST(what_was_written_is_not_closed_unheard)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	uint64_t verifier = volume->write_verifier;
+	struct backend_attributes after;
+	struct backend_change change;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	sync_error = EIO;
+	local_cache_shrink(cache_of_volume());
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+	sync_error = 0;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(backend->commit(volume, &alice, &file, 0, 0, &change), 0);
+	sync_count = 0;
+	local_cache_shrink(cache_of_volume());
+	ck_assert_int_eq(sync_count, 0);
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	ck_assert_int_eq(backend->link(volume, &alice, &file, &volume->root, "more", &after, &change), 0);
+	verifier = volume->write_verifier;
+	sync_count = 0;
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, "more", &change), 0);
+	ck_assert_int_eq(sync_count, 2); /* the directory, and what is left of the file */
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	sync_count = 0;
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, "file", &change), 0);
+	ck_assert_int_eq(sync_count, 1); /* the directory */
+	ck_assert_uint_eq(volume->write_verifier, verifier);
+}
+END_TEST
+
+START_TEST(what_was_written_is_synchronized_when_it_rests)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	uint64_t verifier = volume->write_verifier;
+	struct backend_change change;
+
+	ck_assert_int_eq(write_as(&alice, &file, 0, "text"), 0);
+	usleep(1000 * (LOCAL_CACHE_WRITE_IDLE_MS + 1));
+	sync_error = EIO;
+	local_tidy(volume);
+	ck_assert_uint_ne(volume->write_verifier, verifier);
+	sync_error = 0;
+	sync_count = 0;
+	local_cache_shrink(cache_of_volume());
+	ck_assert_int_eq(sync_count, 0);
+	ck_assert_int_eq(backend->commit(volume, &alice, &file, 0, 0, &change), 0);
+}
+END_TEST
+
+/* A file that can't stay open: what is written is made durable while it is. */
+START_TEST(what_does_not_stay_open_is_stable)
+{
+	enum backend_stability stability = BACKEND_UNSTABLE;
+	struct backend_change change;
+	struct handle file;
+	size_t written;
+
+	local_close(volume);
+	has_descriptors = false;
+	volume_open(directory);
+	has_descriptors = true;
+	file = make_file("file", &alice, 0644);
+	sync_count = 0;
+	ck_assert_int_eq(backend->write(volume, &alice, &file, 0, "text", 4, &stability, &written, &change), 0);
+	ck_assert_int_eq(sync_count, 1);
+	ck_assert_int_eq(stability, BACKEND_DATA_SYNC);
+}
+END_TEST
+
+/* Another client's call on the same file, while one's is told of a loss. */
+struct other_call {
+	struct handle file;
+	bool commits;
+	int rc;
+	uint64_t verifier; /* when it was over */
+};
+
+static struct other_call *other_call;
+static pthread_t other_thread;
+
+static void *make_other_call(void *arg)
+{
+	struct other_call *call = arg;
+	enum backend_stability stability = BACKEND_FILE_SYNC;
+	struct backend_change change;
+	size_t written;
+
+	if (call->commits)
+		call->rc = backend->commit(volume, &alice, &call->file, 0, 0, &change);
+	else
+		call->rc = backend->write(volume, &alice, &call->file, 0, "text", 4, &stability, &written, &change);
+	call->verifier = volume->write_verifier;
+	return NULL;
+}
+
+/* The kernel tells one of the two; the other has all the time to be wrong. */
+static int lose_while_other_calls(void)
+{
+	ck_assert_int_eq(pthread_create(&other_thread, NULL, make_other_call, other_call), 0);
+	usleep(100000);
+	return EIO;
+}
+
+/* Who is not told must not take his own success for a proof that nothing was lost. */
+START_TEST(a_loss_is_known_before_anyone_succeeds)
+{
+	struct other_call call = { .file = make_file("file", &alice, 0644), .commits = _i };
+	uint64_t verifier = volume->write_verifier;
+	struct backend_change change;
+
+	other_call = &call;
+	ck_assert_int_eq(write_as(&alice, &call.file, 0, "text"), 0);
+	on_next_sync = lose_while_other_calls;
+	ck_assert_int_eq(backend->commit(volume, &alice, &call.file, 0, 0, &change), -EIO);
+	pthread_join(other_thread, NULL);
+	ck_assert_uint_ne(call.verifier, verifier);
+	ck_assert_int_eq(call.rc, call.commits ? 0 : -EIO); /* COMMIT's answer has the verifier, that of a stable WRITE is believed */
 }
 END_TEST
 
@@ -2152,6 +2299,10 @@ static void add_file(TCase *tc)
 	tcase_add_loop_test(tc, write_is_as_stable_as_asked, 0, COUNT(stability_cases));
 	tcase_add_test(tc, commit_is_for_anyone);
 	tcase_add_test(tc, lost_data_changes_the_verifier);
+	tcase_add_test(tc, what_was_written_is_not_closed_unheard);
+	tcase_add_test(tc, what_was_written_is_synchronized_when_it_rests);
+	tcase_add_test(tc, what_does_not_stay_open_is_stable);
+	tcase_add_loop_test(tc, a_loss_is_known_before_anyone_succeeds, 0, 2);
 	tcase_add_test(tc, full_disk_says_so);
 	tcase_add_test(tc, a_group_is_synchronized_at_its_end);
 	tcase_add_test(tc, acls_are_obeyed);
