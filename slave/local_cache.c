@@ -49,6 +49,7 @@ struct local_cache {
 	pthread_mutex_t mutex;
 	struct local_open_bucket buckets[BUCKETS];
 	struct local_open_list by_use; /* the one that was not used for longest is first */
+	struct local_open_list left;   /* neither listed nor used: to be closed by who has patience */
 };
 
 static unsigned int total; /* descriptors of what is listed in all caches; changes under some cache's mutex */
@@ -75,6 +76,7 @@ struct local_cache *local_cache_new(void (*sync)(int fd, void *arg), void *arg)
 	cache->sync_arg = arg;
 	pthread_mutex_init(&cache->mutex, NULL);
 	TAILQ_INIT(&cache->by_use);
+	TAILQ_INIT(&cache->left);
 	return cache;
 }
 
@@ -165,6 +167,7 @@ void local_cache_free(struct local_cache *cache)
 		TAILQ_FIRST(&cache->by_use)->is_written = false;
 		unlist(TAILQ_FIRST(&cache->by_use), &done);
 	}
+	close_all(&cache->left);
 	close_all(&done);
 	pthread_mutex_destroy(&cache->mutex);
 	free(cache);
@@ -259,12 +262,14 @@ struct local_open *local_cache_add(struct local_cache *cache, const struct local
 void local_cache_put(struct local_open *open)
 {
 	struct local_cache *cache = open->cache;
-	bool is_last;
+	bool may_close = patience_may_wait(), is_last;
 
 	pthread_mutex_lock(&cache->mutex);
 	is_last = --open->references == 0 && !open->is_listed;
+	if (is_last && !may_close)
+		TAILQ_INSERT_TAIL(&cache->left, open, by_use);
 	pthread_mutex_unlock(&cache->mutex);
-	if (is_last)
+	if (is_last && may_close)
 		open_close(open);
 }
 
@@ -374,6 +379,7 @@ void local_cache_tidy(struct local_cache *cache)
 		if (!open->references)
 			unlist(open, &done);
 	}
+	TAILQ_CONCAT(&done, &cache->left, by_use);
 	count = take_idle_writers(cache, now, writers);
 	pthread_mutex_unlock(&cache->mutex);
 	close_all(&done);

@@ -57,6 +57,7 @@ struct local_open *local_cache_get(struct local_cache *cache, const struct local
  */
 struct local_open *local_cache_add(struct local_cache *cache, const struct local_root *key, int fd);
 
+/* Without patience (common/patience.h) what should be closed now is closed by local_cache_tidy(). */
 void local_cache_put(struct local_open *open);
 
 /* The object's descriptor for reading or writing data, valid as long as the reference; -1 if there is none yet. */

@@ -796,6 +796,24 @@ START_TEST(what_is_removed_gives_back_its_space)
 }
 END_TEST
 
+/* The last close gives back a file's space, which may take long: the loop leaves it to others. */
+START_TEST(without_patience_nothing_removed_is_closed)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	struct backend_change change;
+	struct local_object object;
+
+	ck_assert_int_eq(local_object_open(volume, &file, &object), 0);
+	ck_assert_int_eq(backend->remove(volume, &alice, &volume->root, "file", &change), 0);
+	patience_set(false);
+	local_object_close(&object);
+	patience_set(true);
+	ck_assert_uint_eq(deleted_files_open(), 1);
+	local_tidy(volume);
+	ck_assert_uint_eq(deleted_files_open(), 0);
+}
+END_TEST
+
 /* By a program on this machine: the next client notices; if none comes, local_tidy() does after a while. */
 START_TEST(what_others_remove_is_noticed)
 {
@@ -2288,6 +2306,7 @@ static void add_file(TCase *tc)
 	tcase_add_loop_test(tc, read_knows_the_end, 0, COUNT(read_cases));
 	tcase_add_test(tc, pages_are_what_read_reads);
 	tcase_add_test(tc, what_is_removed_gives_back_its_space);
+	tcase_add_test(tc, without_patience_nothing_removed_is_closed);
 	tcase_add_test(tc, what_others_remove_is_noticed);
 	tcase_add_test(tc, rights_are_asked_for_each_time);
 	tcase_add_test(tc, without_patience_only_memory_answers);
