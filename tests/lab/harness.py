@@ -122,6 +122,21 @@ class Lab:
         """The row of the session list; None if there is no such session."""
         return next((row for row in self.nasctl("session", "list") if row["client"] == f"{address}:{port}"), None)
 
+    def hand_around(self, random):
+        """Order each session to another device. How many (went, did not: it is on its way already, or has just gone)"""
+        went = refused = 0
+        sessions = daemon.ask(self.plan, "switch", "session", "list")
+        nodes = [row["id"] for row in daemon.ask(self.plan, "switch", "node", "list") if row["state"] == "up"]
+        for session in sessions:
+            others = [node for node in nodes if node != session["node"]]
+            try:
+                if others:
+                    daemon.ask(self.plan, "switch", "handoff", session["id"], str(random.choice(others)))
+                    went += 1
+            except daemon.DaemonError:
+                refused += 1
+        return went, refused
+
     def log(self, host):
         with open(self.hosts[host]["log"], encoding="utf-8", errors="replace") as log:
             return log.read()

@@ -16,11 +16,9 @@ import sys
 import threading
 import time
 
-import daemon
 import harness
 import promises
 
-DEVICES = ("1", "2", "3")
 WRITERS = 3    # on each disk
 SECONDS = 10
 REST_S = 30
@@ -52,13 +50,9 @@ class Administrator:
         self.handoffs = self.refused = self.changes = 0
 
     def hand_around(self):
-        for session in daemon.ask(self.lab.plan, "switch", "session", "list"):
-            node = self.random.choice([device for device in DEVICES if device != str(session["node"])])
-            try:
-                daemon.ask(self.lab.plan, "switch", "handoff", session["id"], node)
-                self.handoffs += 1
-            except daemon.DaemonError:
-                self.refused += 1    # it is being handed off already, or has just gone
+        went, refused = self.lab.hand_around(self.random)
+        self.handoffs += went
+        self.refused += refused
 
     def change(self):
         self.changes += 1

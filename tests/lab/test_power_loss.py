@@ -10,6 +10,9 @@ Writers (promises.py) change files on a disk node whose file system lies on a di
 (tests/power/volatile_disk.c). Again and again the moment is kept in which the power might fail: what each writer has been
 promised, and an image of what the disk would then hold. Afterwards each image is mounted as after a power failure, and
 every promise of its moment must have been kept. Without fsync(2) (tests/power/no_sync.c) the same test must fail.
+
+The writers' calls come to the disk node over connections that were handed off to it and stay, that are handed to and fro
+all the time, or that the switch keeps while it relays.
 """
 
 import contextlib
@@ -31,9 +34,11 @@ FILE_SYSTEMS = {    # mkfs and its options; the disk's size in MiB; how many mom
     "xfs": (["mkfs.xfs", "-q", "-K"], 320, 12),    # fewer: its recovery takes a second
     "btrfs": (["mkfs.btrfs", "-q", "--nodiscard"], 256, 16),
 }
+WAYS = ("at the disk", "handed around", "relayed")
 WRITERS = 5
 KILLS = 6
 REST_S, MOUNT_S = 10, 10
+HANDOFF_PAUSE_S = 0.05
 
 
 def programs():
@@ -126,16 +131,38 @@ class Moment:
             os.remove(self.image)
 
 
+class Mover(threading.Thread):
+    """Hands all sessions to and fro."""
+
+    def __init__(self, lab, seed):
+        super().__init__(daemon=True)
+        self.lab, self.random = lab, random.Random(seed)
+        self.went, self.ended, self.failure = 0, threading.Event(), None
+        self.start()
+
+    def run(self):
+        try:
+            while not self.ended.wait(HANDOFF_PAUSE_S):
+                self.went += self.lab.hand_around(self.random)[0]
+        except Exception as error:    # to be reported by the test's own thread
+            self.failure = error
+
+    def end(self):
+        self.ended.set()
+        self.join(30)
+
+
 class Crowd:
     """A lab with one disk node, the disk below it, and writers."""
 
-    def __init__(self, test, kind, environment=None):
-        self.test, self.random = test, random.Random(test.seed)
+    def __init__(self, test, kind, way="at the disk", environment=None):
+        self.test, self.way, self.random = test, way, random.Random(test.seed)
         self.directory = tempfile.mkdtemp(prefix=f"vnas-power-{kind}-", dir="/var/tmp")
         test.after_labs(lambda: shutil.rmtree(self.directory, ignore_errors=True))
         self.disk = VolatileDisk(kind, self.directory)
         test.after_labs(self.disk.close)
-        self.lab = test.lab("--slaves", "1", "--clients", "1", "--storage", self.disk.mounted, environment=environment)
+        self.lab = test.lab("--slaves", "1", "--clients", "1", "--storage", self.disk.mounted,
+                            *(["--no-handoff"] if way == "relayed" else []), environment=environment)
         self.below = os.path.relpath(self.lab.hosts["disk1"]["storage"], self.disk.mounted)
         self.connecting = threading.Lock()    # a thread that makes a socket is in the client's name space meanwhile
         self.writers = []
@@ -143,6 +170,7 @@ class Crowd:
             top = client.walk(client.mount("/"), "/disk0")
         for i in range(WRITERS):
             self.writers.append(promises.Writer(self.connect, top, f"writer{i}", random.Random(f"{test.seed}/{i}")))
+        self.mover = Mover(self.lab, test.seed) if way == "handed around" else None
         test.at_end(self.end)
 
     def connect(self):
@@ -169,9 +197,22 @@ class Crowd:
                 raise harness.Failed(f"{writer.title}: {writer.failure!r}")
 
     def end(self):
+        """The connections have come the way that they should."""
+        mover, self.mover = self.mover, None
+        if mover:
+            mover.end()
         writers, self.writers = self.writers, []
+        if writers:
+            self.check_way(mover)
         for writer in writers:
             writer.end()
+
+    def check_way(self, mover):
+        taken, relayed = self.lab.counter("disk1", "handoffs", "taken"), self.lab.counter("switch", "files", "relayed")
+        fits = {"at the disk": taken > 0, "relayed": relayed > 0 and taken == 0,
+                "handed around": mover and mover.went > WRITERS and relayed > 0 and not mover.failure}
+        self.test.check(f"{self.disk.kind}: connections were {self.way}", fits[self.way],
+                        (taken, relayed, mover and (mover.went, mover.failure)))
 
     def answered(self):
         return sum(writer.answered for writer in self.writers)
@@ -212,24 +253,23 @@ class Crowd:
         return moments, complaints
 
 
-def power(test, kind):
-    crowd = Crowd(test, kind)
-    moments, complaints = crowd.losses()
-    test.check(f"{kind}: what was promised is there after a power failure at any of {len(moments)} moments",
+def power(test, kind, way):
+    moments, complaints = Crowd(test, kind, way).losses()
+    test.check(f"{kind}, {way}: what was promised is there after a power failure at any of {len(moments)} moments",
                not complaints, "\n".join(complaints[:10]))
 
 
 def mutant(test, what):
     """The test of the test."""
-    _, complaints = Crowd(test, "ext4", {
+    _, complaints = Crowd(test, "ext4", environment={
         "VNASD_WRAPPER": f"env LD_PRELOAD={programs()['no_sync.so']} NO_SYNC={what}"}).losses()
     test.check(f"with an fsync that does nothing for {what} this test finds losses", complaints)
     test.say(f"as: {complaints[0] if complaints else ''}")
 
 
-def kills(test):
+def kills(test, way):
     """vnasd alone is killed, at any time. What it had written is safe with the kernel, but no client may rely on that."""
-    crowd = Crowd(test, "ext4")
+    crowd = Crowd(test, "ext4", way)
     for _ in range(KILLS):
         crowd.go(crowd.writers)
         time.sleep(crowd.random.uniform(0.1, 0.6))
@@ -239,16 +279,17 @@ def kills(test):
         crowd.lab.start("disk1")
     time.sleep(1)
     crowd.rest()
-    test.say(f"{KILLS} times kill -9: {crowd.answered()} calls answered, "
+    test.say(f"{way}, {KILLS} times kill -9: {crowd.answered()} calls answered, "
              f"{sum(writer.repeated_writes for writer in crowd.writers)} writes repeated for another verifier")
     for writer in crowd.writers:
         complaints = promises.broken(os.path.join(crowd.disk.mounted, crowd.below, writer.title), *writer.promise())
-        test.check(f"{writer.title}: all that was promised is there after {KILLS} times kill -9", not complaints,
+        test.check(f"{way}: {writer.title}: all that was promised is there after {KILLS} times kill -9", not complaints,
                    "\n".join(complaints))
     lives = [life for writer in crowd.writers for life in writer.verifiers.values()]
     test.check("no write verifier was seen in two lives of vnasd", all(len(life) == 1 for life in lives), lives)
     test.check("a client that heard of another verifier sent its writes again",
                sum(writer.repeated_writes for writer in crowd.writers) > 0)
+    crowd.end()
 
 
 def missing():
@@ -265,8 +306,11 @@ def run(test):
     test.seed = int(os.environ.get("SEED") or time.time())
     test.say(f"SEED={test.seed}")
     for kind in FILE_SYSTEMS:
-        power(test, kind)
-    kills(test)
+        power(test, kind, "at the disk")
+    for way in WAYS:
+        if way != "at the disk":
+            power(test, "ext4", way)
+        kills(test, way)
     for what in ("all", "files", "directories"):
         mutant(test, what)
 
