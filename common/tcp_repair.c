@@ -18,6 +18,9 @@
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
 #endif
+#ifndef TCPI_OPT_USEC_TS
+#define TCPI_OPT_USEC_TS 64 /* since Linux 6.7 */
+#endif
 
 enum {
 	STATE_ESTABLISHED = 1, /* netinet/tcp.h, which cannot be included beside linux/tcp.h */
@@ -235,15 +238,26 @@ static int read_window(int fd, struct kernel_helper_state *s)
 	return 0;
 }
 
-/*
- * A paced socket (BBR's are) stamps what it sends, acknowledgments too, with the time at which its last packet should have
- * ended. The client has seen that stamp, and takes nothing older (RFC 7323, 5.3): the clock has to begin after it.
- */
 static uint32_t stamps_ahead_ms(const struct tcp_info *info)
 {
 	uint64_t rate = info->tcpi_pacing_rate, ms = rate ? (uint64_t)PACED_BYTES_MAX * 1000 / rate : 0;
 
 	return ms > PACED_MS_MAX ? PACED_MS_MAX : PACED_MS_MIN + (uint32_t)ms;
+}
+
+/*
+ * A paced socket (BBR's are) stamps what it sends, acknowledgments too, with the time at which its last packet should have
+ * ended. The client has seen that stamp, and takes nothing older (RFC 7323, 5.3): the clock has to begin after it.
+ *
+ * Bit 0 is no time: it says that the clock counts microseconds. Set by mistake, the clock would run a thousand times too
+ * fast, and after half an hour of silence the client would take the next stamp for an old one.
+ */
+static uint32_t next_stamp(uint32_t stamp, const struct tcp_info *info)
+{
+	bool counts_us = info->tcpi_options & TCPI_OPT_USEC_TS;
+	uint32_t ahead = stamps_ahead_ms(info) * (counts_us ? 1000 : 1);
+
+	return ((stamp + ahead + 1) & ~1u) | counts_us;
 }
 
 static int read_rest(int fd, struct kernel_helper_state *s)
@@ -265,7 +279,7 @@ static int read_rest(int fd, struct kernel_helper_state *s)
 	if (info.tcpi_state != STATE_ESTABLISHED)
 		return -ENOTCONN;
 	s->congestion_window = info.tcpi_snd_cwnd;
-	s->timestamp += stamps_ahead_ms(&info);
+	s->timestamp = next_stamp(s->timestamp, &info);
 	return 0;
 }
 

@@ -171,6 +171,27 @@ static void test_paced(int netns, const char *address)
 	printf("ok: %s, paced\n", address);
 }
 
+/* One that counts microseconds is soon so far ahead that the client takes stamps after a pause for old ones. */
+static void test_clock(int netns, const char *address)
+{
+	static const int rates[] = { 900000, 1000000 }; /* an odd and an even number of milliseconds to allow for */
+	int listener = netns_listen(netns, address, 2049);
+	struct connection c = connect_through(netns, listener, address);
+
+	for (size_t i = 0; i < 2; i++) {
+		struct kernel_helper_state state;
+
+		CHECK(setsockopt(c.server, SOL_SOCKET, SO_MAX_PACING_RATE, &rates[i], sizeof(rates[i])) == 0);
+		move(&c, &state);
+		CHECK(!(state.timestamp & 1)); /* which would be a restored clock of microseconds, since Linux 6.7 */
+		expect_echo(c.client, c.server, "to the new socket");
+	}
+	tcp_repair_reset(c.server);
+	close(c.client);
+	close(listener);
+	printf("ok: %s, clock\n", address);
+}
+
 int main(void)
 {
 	int netns;
@@ -183,5 +204,6 @@ int main(void)
 	test_address(netns, "::1");
 	test_paced(netns, "127.0.0.1");
 	test_paced(netns, "::1");
+	test_clock(netns, "127.0.0.1");
 	return 0;
 }
