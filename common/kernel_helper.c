@@ -488,14 +488,22 @@ int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_help
 	return 0;
 }
 
+/* What the client may still send, of what the frozen connection had offered: it may have received since then. As on the wire. */
+static uint16_t window_left(const struct kernel_helper_state *state)
+{
+	int32_t left = (int32_t)(state->window_rcv_wup + state->window_rcv_wnd - state->receive_next);
+	uint32_t window = left > 0 ? (uint32_t)left >> state->fixed.receive_wscale : 0;
+
+	return window < UINT16_MAX ? (uint16_t)window : UINT16_MAX;
+}
+
 void kernel_helper_acknowledge(struct kernel_helper *helper __attribute__((unused)),
 			       const struct kernel_helper_state *state)
 {
-	uint32_t window = state->window_rcv_wnd >> state->fixed.receive_wscale;
 	struct bare_ack ack = {
 		.sequence = state->send_unacknowledged + (uint32_t)state->sent_len,
 		.acknowledgment = state->receive_next,
-		.window = window < UINT16_MAX ? (uint16_t)window : UINT16_MAX,
+		.window = window_left(state),
 		.has_timestamps = state->fixed.has_timestamps,
 		.timestamp = state->timestamp + 2, /* as the restored socket's: see tcp_repair.c */
 	};
