@@ -65,7 +65,8 @@ SIMULATION_TESTS = tests/simulation/test_simulation
 PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket
 
-SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/model/check_handoff
+SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/lab/tcp_rules_test.py \
+	tests/model/check_handoff
 
 check_PROGRAMS = $(UNIT_TESTS) $(SIMULATION_TESTS) $(FUZZERS) $(PLATFORM_TESTS)
 dist_check_SCRIPTS = $(SCRIPT_TESTS)
@@ -94,4 +95,5 @@ check-fuzz: fuzz
 .PHONY: fuzz check-fuzz
 
 CLEANFILES += $(FUZZERS:=.libfuzzer)
-EXTRA_DIST += tests/fuzz/corpus tests/golden tests/model/handoff.pml common/may_include scp/may_include slave/may_include master/may_include
+EXTRA_DIST += tests/fuzz/corpus tests/golden tests/lab/capture.py tests/lab/tcp_rules.py tests/model/handoff.pml \
+	common/may_include scp/may_include slave/may_include master/may_include
