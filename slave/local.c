@@ -63,6 +63,23 @@ static bool is_prompt(int fd)
 	       fs.f_type == TMPFS_MAGIC;
 }
 
+/* How fine times are. The kernel does not say so, but cuts off what the file system does not keep; a file without a name shows it. */
+static struct timespec time_delta(int root_fd)
+{
+	const struct timespec finest[2] = { { .tv_nsec = 999999999 }, { .tv_nsec = 999999999 } };
+	int fd = openat(root_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	struct timespec delta = { .tv_nsec = 1 };
+	struct stat st;
+
+	if (fd < 0)
+		return delta;
+	if (!futimens(fd, finest) && !fstat(fd, &st))
+		delta = st.st_mtim.tv_nsec ? (struct timespec){ .tv_nsec = 1000000000 - st.st_mtim.tv_nsec } :
+					     (struct timespec){ .tv_sec = 1 };
+	close(fd);
+	return delta;
+}
+
 static int root_fill(struct local_volume *local)
 {
 	struct volume *volume = &local->volume;
@@ -77,6 +94,7 @@ static int root_fill(struct local_volume *local)
 	local->is_prompt = is_prompt(local->root_fd);
 	local->root_dev = found.attributes.st.st_dev;
 	local->root_ino = found.attributes.st.st_ino;
+	local->time_delta = time_delta(local->root_fd);
 	return 0;
 }
 

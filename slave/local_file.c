@@ -378,7 +378,7 @@ static bool ignores_case(const struct local_object *object)
 	return flags & FS_CASEFOLD_FL;
 }
 
-static int read_limits(const struct local_object *object, struct backend_limits *limits)
+static int read_limits(const struct local_volume *local, const struct local_object *object, struct backend_limits *limits)
 {
 	struct statfs fs;
 
@@ -388,7 +388,7 @@ static int read_limits(const struct local_object *object, struct backend_limits 
 		.link_max = link_max(object->fd, &fs),
 		.name_max = (uint32_t)fs.f_namelen,
 		.file_size_max = file_size_max(&fs),
-		.time_delta = { .tv_nsec = 1 },
+		.time_delta = local->time_delta,
 		.has_links = true,
 		.has_symlinks = true,
 		.no_truncate = true,
@@ -405,5 +405,5 @@ int local_limits(struct volume *volume, const struct handle *object, struct back
 	struct local_object opened;
 	int rc = local_begin(volume, &local_as_root, object, &opened, after);
 
-	return rc ? rc : local_end(&opened, after, read_limits(&opened, limits));
+	return rc ? rc : local_end(&opened, after, read_limits(volume->state, &opened, limits));
 }

@@ -43,6 +43,7 @@ struct local_volume {
 	int root_fd; /* open for reading: open_by_handle_at(2) refuses O_PATH here */
 	dev_t root_dev;
 	ino_t root_ino;
+	struct timespec time_delta; /* the least difference of two times of a file */
 	bool is_prompt; /* a file system of which memory alone answers what is in memory; the loop may ask it */
 	struct local_cache *cache;
 	pthread_mutex_t changing[LOCAL_LOCKS]; /* by inode number; local_change_lock() */

@@ -66,7 +66,7 @@ PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/pl
 	tests/platform/test_repair_socket
 
 SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/lab/tcp_rules_test.py \
-	tests/model/check_handoff
+	tests/model/check_handoff tests/unit/test_local_file_systems
 
 check_PROGRAMS = $(UNIT_TESTS) $(SIMULATION_TESTS) $(FUZZERS) $(PLATFORM_TESTS)
 dist_check_SCRIPTS = $(SCRIPT_TESTS)
