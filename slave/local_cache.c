@@ -30,6 +30,7 @@ struct local_open {
 	struct local_cache *cache;
 	struct local_root key;
 	int fd;
+	bool knows_acl; /* atomic */
 
 	/* Under the cache's mutex. */
 	unsigned int references;
@@ -271,6 +272,16 @@ void local_cache_put(struct local_open *open)
 	pthread_mutex_unlock(&cache->mutex);
 	if (is_last && may_close)
 		open_close(open);
+}
+
+bool local_cache_knows_acl(const struct local_open *open)
+{
+	return __atomic_load_n(&open->knows_acl, __ATOMIC_RELAXED);
+}
+
+void local_cache_note_acl(struct local_open *open)
+{
+	__atomic_store_n(&open->knows_acl, true, __ATOMIC_RELAXED);
 }
 
 void local_cache_note_written(struct local_open *open)

@@ -28,6 +28,7 @@
 
 #include "slave/local.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { LOCAL_CACHE_IDLE_MS = 10000, LOCAL_CACHE_WRITE_IDLE_MS = 2000 };
@@ -70,6 +71,10 @@ int local_cache_data(struct local_open *open, int flags);
  * Return: the one to use, which may be another's
  */
 int local_cache_keep_data(struct local_open *open, int flags, int fd);
+
+/* Whether the kernel knows the object's ACL by now; it keeps it as long as the object is open. */
+bool local_cache_knows_acl(const struct local_open *open);
+void local_cache_note_acl(struct local_open *open);
 
 /* After something was written that is not to be synchronized at once; before it is synchronized. With a reference. */
 void local_cache_note_written(struct local_open *open);

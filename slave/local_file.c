@@ -31,17 +31,14 @@ int local_getattr(struct volume *volume, const struct handle *object, struct sta
 	return 0;
 }
 
-/*
- * Whether all of @right is allowed. AT_EACCESS: by the thread's file system ids, which is the client's user; without
- * it, by the process's real ids.
- */
-static int may(int fd, int right, int *allowed)
+/* Whether all of @right is allowed. */
+static int may(const struct local_object *object, const struct credentials *who, int right, int *allowed)
 {
-	if (!faccessat(fd, "", right, AT_EMPTY_PATH | AT_EACCESS)) {
+	int rc = local_object_ask(object, who, right);
+
+	if (!rc)
 		*allowed |= right;
-		return 0;
-	}
-	return errno == EACCES || errno == EPERM || errno == EROFS || errno == ETXTBSY ? 0 : -errno;
+	return rc == -EACCES || rc == -EPERM || rc == -EROFS || rc == -ETXTBSY ? 0 : rc;
 }
 
 /*
@@ -77,10 +74,10 @@ static int ask_rights(const struct local_object *object, const struct credential
 		wanted &= ~X_OK;
 	likely = wanted & likely_rights(&object->st, who);
 	if (likely)
-		rc = may(object->fd, likely, granted);
+		rc = may(object, who, likely, granted);
 	for (size_t i = 0; !rc && i < sizeof(rights) / sizeof(rights[0]); i++)
 		if (wanted & rights[i] & ~*granted && rights[i] != likely)
-			rc = may(object->fd, rights[i], granted);
+			rc = may(object, who, rights[i], granted);
 	return rc;
 }
 

@@ -140,6 +140,12 @@ int local_object_reopen(const struct local_object *object, int flags);
  */
 int local_object_reopen_as(const struct local_object *object, const struct credentials *who, int flags);
 
+/*
+ * Ask the kernel whether @who, who the thread is, has all of @rights (R_OK and so on). 0; -EACCES, ...; -ERESTART if that may take
+ * an ACL from the disk and the thread has no patience.
+ */
+int local_object_ask(const struct local_object *object, const struct credentials *who, int rights);
+
 /**
  * local_object_data() - the same, kept open with the object
  *

@@ -183,11 +183,31 @@ int local_object_reopen(const struct local_object *object, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+/* The kernel does not look at an ACL for the owner, nor if the group bits, which are its mask, say that it gives nothing. acl(5) */
+static bool depends_on_acl(const struct local_object *object, const struct credentials *who)
+{
+	return object->st.st_uid != who->uid && object->st.st_mode & S_IRWXG;
+}
+
+int local_object_ask(const struct local_object *object, const struct credentials *who, int rights)
+{
+	bool is_about_acl = depends_on_acl(object, who), may_wait = patience_may_wait();
+	int rc;
+
+	if (is_about_acl && !may_wait && !(object->open && local_cache_knows_acl(object->open)))
+		return -ERESTART;
+	/* AT_EACCESS: by the thread's file system ids, which are the user's; without it, by the process's real ids. */
+	rc = faccessat(object->fd, "", rights, AT_EMPTY_PATH | AT_EACCESS) ? -errno : 0;
+	if (is_about_acl && may_wait && object->open)
+		local_cache_note_acl(object->open);
+	return rc;
+}
+
 static bool may_override(const struct local_object *object, const struct credentials *who, int flags)
 {
 	if (object->st.st_uid == who->uid)
 		return true;
-	return flags == O_RDONLY && !faccessat(object->fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS);
+	return flags == O_RDONLY && !local_object_ask(object, who, X_OK);
 }
 
 int local_object_reopen_as(const struct local_object *object, const struct credentials *who, int flags)
@@ -209,13 +229,8 @@ int local_object_reopen_as(const struct local_object *object, const struct crede
 /* Whether @who could open the file now. */
 static int may_use(const struct local_object *object, const struct credentials *who, int flags)
 {
-	int right = flags == O_WRONLY ? W_OK : R_OK;
+	int rc = local_object_ask(object, who, flags == O_WRONLY ? W_OK : R_OK);
 
-	int rc;
-
-	if (!faccessat(object->fd, "", right, AT_EMPTY_PATH | AT_EACCESS))
-		return 0;
-	rc = -errno;
 	return rc == -EACCES && may_override(object, who, flags) ? 0 : rc;
 }
 

@@ -883,6 +883,38 @@ START_TEST(without_patience_only_memory_answers)
 }
 END_TEST
 
+/*
+ * An ACL may have to be read from the disk, once: the kernel keeps it as long as the object is open. It does not look at it for
+ * the owner, nor if the group has no rights.
+ */
+START_TEST(without_patience_no_acl_is_read)
+{
+	struct handle file = make_file("file", &alice, 0644), private = make_file("private", &alice, 0600);
+	struct stat st;
+	int allowed;
+
+	local_close(volume);
+	volume_open(directory);
+	ck_assert_int_eq(look("file"), 0);
+	ck_assert_int_eq(look("private"), 0);
+	patience_set(false);
+	ck_assert_int_eq(backend->access(volume, &alice, &file, R_OK, &allowed, &st), 0);
+	ck_assert_int_eq(backend->access(volume, &bob, &private, R_OK, &allowed, &st), 0);
+	ck_assert_int_eq(backend->access(volume, &bob, &file, R_OK, &allowed, &st), -ERESTART);
+	patience_set(true);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	patience_set(false);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	ck_assert_int_eq(read_any(&bob, &file), -ERESTART);
+	patience_set(true);
+	ck_assert_int_eq(read_any(&bob, &file), 0);
+	patience_set(false);
+	ck_assert_int_eq(read_any(&bob, &file), 0);
+	ck_assert_int_eq(backend->access(volume, &bob, &file, R_OK, &allowed, &st), 0);
+	patience_set(true);
+}
+END_TEST
+
 /* What stays open is bounded by descriptors: as many objects as there are, if each needs one only. */
 START_TEST(an_eighth_of_the_descriptors_stays_open)
 {
@@ -2383,6 +2415,7 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, what_others_remove_is_noticed);
 	tcase_add_test(tc, rights_are_asked_for_each_time);
 	tcase_add_test(tc, without_patience_only_memory_answers);
+	tcase_add_test(tc, without_patience_no_acl_is_read);
 	tcase_add_test(tc, an_eighth_of_the_descriptors_stays_open);
 	tcase_add_test(tc, data_needs_a_regular_file);
 	tcase_add_loop_test(tc, who_may_use_a_file_may_lock_it, 0, sizeof(lock_cases) / sizeof(lock_cases[0]));
