@@ -4,11 +4,14 @@
 #include "scp/eap.h"
 
 #include "common/bytes.h"
+#include "common/siphash.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 
-enum { FAMILY_IPV4 = 4, FAMILY_IPV6 = 6, NONCE_MAX = (1 << 24) - 1 };
+enum { FAMILY_IPV4 = 4, FAMILY_IPV6 = 6, NONCE_MAX = (1 << 24) - 1, SIGNED_BYTES = EAP_DATAGRAM_BYTES - 8 };
+
+_Static_assert((int)EAP_KEY_BYTES == (int)SIPHASH_KEY_BYTES, "the key is SipHash's");
 
 static bool is_mapped(const uint8_t address[static 16])
 {
@@ -75,5 +78,45 @@ int eap_decode(const uint8_t *bytes, size_t len, struct eap *out)
 	if (head >> 4 != EAP_VERSION || !is_operation(eap.operation) || !family || family != family_of(&eap.flow))
 		return -EBADMSG;
 	*out = eap;
+	return 0;
+}
+
+int eap_datagram_encode(const struct eap_datagram *datagram, const uint8_t key[static EAP_KEY_BYTES],
+			uint8_t out[static EAP_DATAGRAM_BYTES])
+{
+	struct bytes_writer w = bytes_writer_init(out + EAP_BYTES, EAP_DATAGRAM_BYTES - EAP_BYTES);
+	int rc = eap_encode(&datagram->eap, out);
+
+	if (rc < 0)
+		return rc;
+	bytes_put_u8(&w, (uint8_t)datagram->kind);
+	bytes_put_u8(&w, 0);
+	bytes_put_be16(&w, datagram->result);
+	bytes_put_be32(&w, datagram->generation);
+	bytes_put_be64(&w, datagram->counter);
+	bytes_put_be64(&w, siphash(key, out, SIGNED_BYTES));
+	return 0;
+}
+
+int eap_datagram_decode(const uint8_t *bytes, size_t len, const uint8_t key[static EAP_KEY_BYTES],
+			struct eap_datagram *out)
+{
+	struct bytes_reader r = bytes_reader_init(bytes, len);
+	struct eap_datagram datagram;
+	uint8_t kind, zero;
+
+	if (len != EAP_DATAGRAM_BYTES || eap_decode(bytes_take(&r, EAP_BYTES), EAP_BYTES, &datagram.eap))
+		return -EBADMSG;
+	kind = bytes_get_u8(&r);
+	zero = bytes_get_u8(&r);
+	datagram.kind = (enum eap_kind)kind;
+	datagram.result = bytes_get_be16(&r);
+	datagram.generation = bytes_get_be32(&r);
+	datagram.counter = bytes_get_be64(&r);
+	if (zero || (kind != EAP_REQUEST && kind != EAP_ANSWER))
+		return -EBADMSG;
+	if (bytes_get_be64(&r) != siphash(key, bytes, SIGNED_BYTES))
+		return -EACCES;
+	*out = datagram;
 	return 0;
 }

@@ -127,6 +127,64 @@ START_TEST(other_lengths_are_refused)
 }
 END_TEST
 
+static const uint8_t key[EAP_KEY_BYTES] = "0123456789abcdef";
+
+static struct eap_datagram datagram_sample(enum eap_kind kind)
+{
+	return (struct eap_datagram){
+		.eap = sample("::ffff:10.0.0.2", "::ffff:10.0.0.1"),
+		.kind = kind,
+		.result = kind == EAP_ANSWER ? ESTALE : 0,
+		.generation = kind == EAP_ANSWER ? 0x01020304 : 0,
+		.counter = 0x1122334455667788,
+	};
+}
+
+static const struct {
+	const char *name;
+	enum eap_kind kind;
+} kinds[] = { { "scp_eap_request_signed", EAP_REQUEST }, { "scp_eap_answer_signed", EAP_ANSWER } };
+
+START_TEST(signed_bytes_are_golden_and_read_back)
+{
+	struct eap_datagram datagram = datagram_sample(kinds[_i].kind), back;
+	uint8_t bytes[EAP_DATAGRAM_BYTES];
+
+	ck_assert_int_eq(eap_datagram_encode(&datagram, key, bytes), 0);
+	golden_hex_check(kinds[_i].name, bytes, sizeof(bytes));
+	ck_assert_int_eq(eap_datagram_decode(bytes, sizeof(bytes), key, &back), 0);
+	ck_assert_uint_eq(back.eap.transaction, datagram.eap.transaction);
+	ck_assert_mem_eq(&back.eap.flow, &datagram.eap.flow, sizeof(back.eap.flow));
+	ck_assert_int_eq(back.kind, datagram.kind);
+	ck_assert_uint_eq(back.result, datagram.result);
+	ck_assert_uint_eq(back.generation, datagram.generation);
+	ck_assert_uint_eq(back.counter, datagram.counter);
+}
+END_TEST
+
+/* Whoever changes a bit, or has another key, is not believed. */
+START_TEST(no_bit_can_be_changed)
+{
+	struct eap_datagram datagram = datagram_sample(EAP_REQUEST), back = { .counter = 99 };
+	uint8_t bytes[EAP_DATAGRAM_BYTES], other[EAP_KEY_BYTES];
+
+	ck_assert_int_eq(eap_datagram_encode(&datagram, key, bytes), 0);
+	for (size_t bit = 0; bit < 8 * sizeof(bytes); bit++) {
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		ck_assert_int_lt(eap_datagram_decode(bytes, sizeof(bytes), key, &back), 0);
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	for (size_t bit = 0; bit < 8 * sizeof(other); bit++) {
+		memcpy(other, key, sizeof(other));
+		other[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		ck_assert_int_eq(eap_datagram_decode(bytes, sizeof(bytes), other, &back), -EACCES);
+	}
+	for (size_t len = 0; len < sizeof(bytes); len++)
+		ck_assert_int_eq(eap_datagram_decode(bytes, len, key, &back), -EBADMSG);
+	ck_assert_uint_eq(back.counter, 99);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("eap");
@@ -140,6 +198,8 @@ int main(void)
 	tcase_add_loop_test(tcase, wrong_bytes_are_refused, 0, sizeof(wrong) / sizeof(wrong[0]));
 	tcase_add_test(tcase, mixed_families_are_refused);
 	tcase_add_test(tcase, other_lengths_are_refused);
+	tcase_add_loop_test(tcase, signed_bytes_are_golden_and_read_back, 0, sizeof(kinds) / sizeof(kinds[0]));
+	tcase_add_test(tcase, no_bit_can_be_changed);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -791,7 +791,7 @@ START_TEST(a_device_at_a_wrong_address_is_refused)
 }
 END_TEST
 
-static void newer_protocol(scp_hello *hello) { hello->protocol_low = 2, hello->protocol_high = 3; }
+static void newer_protocol(scp_hello *hello) { hello->protocol_low = 3, hello->protocol_high = 4; }
 static void older_protocol(scp_hello *hello) { hello->protocol_low = hello->protocol_high = 0; }
 static void wrong_cluster(scp_hello *hello) { memcpy(hello->cluster, other_cluster, 16); }
 static void wrong_node(scp_hello *hello) { hello->node = 3; }
@@ -801,8 +801,8 @@ static const struct {
 	void (*change)(scp_hello *hello);
 	const char *refusal;
 } hellos[] = {
-	{ newer_protocol, "no common protocol version: node 1 speaks 1 to 1, node 2 speaks 2 to 3; update the older" },
-	{ older_protocol, "no common protocol version: node 1 speaks 1 to 1, node 2 speaks 0 to 0; update the older" },
+	{ newer_protocol, "no common protocol version: node 1 speaks 1 to 2, node 2 speaks 3 to 4; update the older" },
+	{ older_protocol, "no common protocol version: node 1 speaks 1 to 2, node 2 speaks 0 to 0; update the older" },
 	{ wrong_cluster, "you are of another cluster" },
 	{ wrong_node, "your hello says node 3, your certificate node 2" },
 	{ wrong_channel, "unexpected channel 2" },

@@ -208,6 +208,13 @@ static void fill_client_rebooted(scp_message *m)
 		(scp_client_rebooted){ .client = { 1, 2, 3 }, .name = (char *)"client", .state = 7 };
 }
 
+static void fill_nothing(scp_message *m) { (void)m; }
+
+static void fill_eap_key(scp_message *m)
+{
+	memcpy(m->scp_message_u.eap_key.key, "0123456789abcdef", sizeof(m->scp_message_u.eap_key.key));
+}
+
 static void fill_relay_reply(scp_message *m)
 {
 	m->scp_message_u.relay_reply =
@@ -239,6 +246,8 @@ static const struct {
 	{ SCP_TCH, fill_tch },
 	{ SCP_EAP, fill_eap },
 	{ SCP_EAP_REPLY, fill_eap_reply },
+	{ SCP_EAP_KEY_REQUEST, fill_nothing },
+	{ SCP_EAP_KEY, fill_eap_key },
 	{ SCP_RELAY_CALL, fill_relay_call },
 	{ SCP_RELAY_REPLY, fill_relay_reply },
 	{ SCP_CLIENT_CALL, fill_client_call },
@@ -379,6 +388,8 @@ START_TEST(messages_keep_to_their_channel)
 	ck_assert(scp_message_may_travel(SCP_TCH, SCP_CONTROL, 1));
 	ck_assert(!scp_message_may_travel(SCP_TCH, SCP_RELAY, 1));
 	ck_assert(scp_message_may_travel(SCP_RELAY_CALL, SCP_RELAY, 1));
+	ck_assert(scp_message_may_travel(SCP_EAP_KEY, SCP_CONTROL, 2));
+	ck_assert(!scp_message_may_travel(SCP_EAP_KEY, SCP_CONTROL, 1));
 	ck_assert(!scp_message_may_travel(SCP_RELAY_CALL, SCP_CONTROL, 1));
 	ck_assert(!scp_message_may_travel(SCP_RELAY_CALL, SCP_RELAY, 0));
 	ck_assert(!scp_message_may_travel(SCP_HELLO, (scp_channel)2, 1));
