@@ -64,7 +64,7 @@
  *   udp		the UDP transport
  *   uuid		UUIDs
  * scp/			what devices say to each other
- *   eap		the datagram that changes where a flow goes
+ *   eap, eap_wire	the datagram that changes where a flow goes; as BPF sees it
  *   log_once		one line for many failures in a row
  *   scp, scp_link	sessions between devices
  *   scp_enrol		joining a cluster
@@ -72,6 +72,7 @@
  *   tls_stream		TLS over a socket of the loop
  * slave/		the device that serves
  *   device_commands	the commands of every device
+ *   eap_client		asking the switch by datagram
  *   local, local_*	the backend of a directory tree of this node
  *   locks		NLM and NSM of a device: who sends their calls, who is told what
  *   placing		sessions follow their data
@@ -82,6 +83,7 @@
  *   volumes		the volumes of this node
  * master/		the switch
  *   commands		the master's commands
+ *   eap_service		datagrams that the fabric has answered, or refused
  *   fabric, fabric_map	the forwarding table, and the BPF program that consults it
  *   flow_sweep		entries of the table that nobody speaks for
  *   master		the switch, put together

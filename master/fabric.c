@@ -9,6 +9,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <net/ethernet.h>
 #include <stdio.h>
@@ -36,6 +37,13 @@ static const char *const counter_names[] = { FABRIC_COUNTERS(COUNTER_NAME) };
 
 _Static_assert(sizeof(counter_names) / sizeof(counter_names[0]) == FABRIC_NCOUNTERS, "one name per counter");
 
+#define REFUSAL_COUNTER(name) FABRIC_COUNT_##name,
+static const enum fabric_map_counter refusal_counters[] = { FABRIC_REFUSAL_REASONS(REFUSAL_COUNTER) };
+#undef REFUSAL_COUNTER
+
+_Static_assert(sizeof(refusal_counters) / sizeof(refusal_counters[0]) == FABRIC_NREFUSALS, "one counter per reason");
+_Static_assert((int)FABRIC_NREFUSALS <= (int)FABRIC_REFUSALS_MAX, "fabric.h");
+
 enum { PORTS_MAX = 2 * FABRIC_PORTS_MAX, WALK_STEP = 256 };
 
 struct port {
@@ -46,7 +54,10 @@ struct port {
 
 struct fabric {
 	struct bpf_object *object;
-	int flows_fd, hosts_fd, macs_fd, counts_fd, command_fd;
+	int flows_fd, hosts_fd, macs_fd, counts_fd, keys_fd, refusals_fd, command_fd;
+	struct ring_buffer *moves;
+	void (*on_move)(const struct fabric_move *move, void *arg); /* during fabric_moves_read() */
+	void *on_move_arg;
 	int control; /* for interface ioctls in our network namespace */
 	char *pin_dir;
 	size_t port_count;
@@ -106,12 +117,40 @@ static int set_constants(struct fabric *fabric, const struct fabric_options *opt
 	struct fabric_constants constants = {
 		.vip_count = (uint32_t)options->vip_count,
 		.client_ifindex = fabric->ports[0].ifindex,
+		.eap_port = htons(options->eap_port),
+		.cluster = options->cluster,
 	};
 
 	if (options->vip_count > FABRIC_VIPS_MAX)
 		return -EINVAL;
 	memcpy(constants.vips, options->vips, sizeof(constants.vips));
+	memcpy(constants.eap_address, options->eap_address, sizeof(constants.eap_address));
 	return tc_set_constants(fabric->object, &constants, sizeof(constants));
+}
+
+static int on_move(void *arg, void *data, size_t len)
+{
+	const struct fabric_move_record *record = data;
+	struct fabric *fabric = arg;
+	struct fabric_move move;
+
+	if (BUG_IF(len != sizeof(*record)))
+		return 0;
+	move = (struct fabric_move){
+		.flow = record->flow,
+		.from = record->from,
+		.device = record->device,
+		.generation = record->generation,
+		.transaction = record->transaction,
+	};
+	fabric->on_move(&move, fabric->on_move_arg);
+	return 0;
+}
+
+static int open_moves(struct fabric *fabric)
+{
+	fabric->moves = ring_buffer__new(tc_map_fd(fabric->object, STRING(FABRIC_MOVES)), on_move, fabric, NULL);
+	return fabric->moves ? 0 : -errno;
 }
 
 static int load_program(struct fabric *fabric, const struct fabric_options *options, bool *took_up)
@@ -131,8 +170,10 @@ static int load_program(struct fabric *fabric, const struct fabric_options *opti
 	fabric->hosts_fd = tc_map_fd(fabric->object, STRING(FABRIC_HOSTS));
 	fabric->macs_fd = tc_map_fd(fabric->object, STRING(FABRIC_MACS));
 	fabric->counts_fd = tc_map_fd(fabric->object, STRING(FABRIC_COUNTS));
+	fabric->keys_fd = tc_map_fd(fabric->object, STRING(FABRIC_KEYS));
+	fabric->refusals_fd = tc_map_fd(fabric->object, STRING(FABRIC_REFUSALS));
 	fabric->command_fd = tc_program_fd(fabric->object, "fabric_command");
-	return 0;
+	return open_moves(fabric);
 }
 
 static const char *program_of(const struct port *port)
@@ -221,6 +262,7 @@ void fabric_free(struct fabric *fabric, bool for_good)
 		return;
 	if (for_good)
 		undo_for_good(fabric);
+	ring_buffer__free(fabric->moves);
 	bpf_object__close(fabric->object);
 	if (fabric->control >= 0)
 		close(fabric->control);
@@ -283,14 +325,26 @@ int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[
 	return err;
 }
 
+int fabric_key_set(struct fabric *fabric, uint32_t device, const uint8_t key[static 16])
+{
+	struct fabric_key value = { .is_set = 1 };
+
+	if (device == 0 || device == FABRIC_SWITCH || device >= FABRIC_DEVICES_MAX)
+		return -EINVAL;
+	memcpy(value.bytes, key, sizeof(value.bytes));
+	return bpf_map_update_elem(fabric->keys_fd, &device, &value, BPF_ANY);
+}
+
 void fabric_device_remove(struct fabric *fabric, uint32_t device)
 {
 	const struct fabric_host none = { 0 };
+	const struct fabric_key no_key = { 0 };
 	struct fabric_host old;
 
 	if (device >= FABRIC_DEVICES_MAX)
 		return;
 	old = get_host(fabric, device);
+	bpf_map_update_elem(fabric->keys_fd, &device, &no_key, BPF_ANY);
 	bpf_map_update_elem(fabric->hosts_fd, &device, &none, BPF_ANY);
 	if (old.ifindex)
 		forget_mac(fabric, &old);
@@ -328,14 +382,55 @@ int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t
 }
 
 int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
-		     uint32_t *generation)
+		     uint16_t transaction, uint32_t *generation)
 {
-	struct fabric_order order = { .flow = *flow, .device = device, .old_device = from };
+	struct fabric_order order = {
+		.flow = *flow,
+		.device = device,
+		.old_device = from,
+		.transaction = transaction,
+		.has_transaction = 1,
+	};
 	int err = set_flow(fabric, &order, generation);
 
-	if (err == -ENOENT)
-		return fabric_flow_set(fabric, flow, device, generation);
-	return err == -ESTALE ? -EPERM : err;
+	if (err == -ENOENT) {
+		order.old_device = 0;
+		err = set_flow(fabric, &order, generation);
+	}
+	return err;
+}
+
+int fabric_moves_fd(struct fabric *fabric)
+{
+	return ring_buffer__epoll_fd(fabric->moves);
+}
+
+void fabric_moves_read(struct fabric *fabric, void (*visit)(const struct fabric_move *move, void *arg), void *arg)
+{
+	fabric->on_move = visit;
+	fabric->on_move_arg = arg;
+	ring_buffer__consume(fabric->moves);
+}
+
+void fabric_refusals(struct fabric *fabric, void (*visit)(const struct fabric_refusal *refusal, void *arg), void *arg)
+{
+	uint64_t sums[FABRIC_NCOUNTERS];
+
+	tc_sum_counters(fabric->counts_fd, sums, FABRIC_NCOUNTERS);
+	for (uint32_t i = 0; i < FABRIC_NREFUSALS; i++) {
+		struct fabric_refusal refusal = {
+			.reason = counter_names[refusal_counters[i]],
+			.count = sums[refusal_counters[i]],
+		};
+		struct fabric_refusal_note note;
+
+		if (!refusal.count || bpf_map_lookup_elem(fabric->refusals_fd, &i, &note))
+			continue;
+		memcpy(refusal.mac, note.mac, sizeof(refusal.mac));
+		memcpy(refusal.address, note.address, sizeof(refusal.address));
+		refusal.device = note.device;
+		visit(&refusal, arg);
+	}
 }
 
 static struct fabric_flow flow_of(const struct flow_key *key, const struct fabric_entry *entry)

@@ -5,10 +5,13 @@
  * One BPF program (master/fabric.bpf.c, tc-BPF on clsact ingress of the switch's ports) and its maps: flows to device
  * index, device index to port and MAC. A change of owner is one 32-bit store. Programs and maps are pinned, so packets
  * keep flowing while the daemon is down, and the next run takes the table up again. Knows nothing of RPC, of sessions
- * or of who asked (scp/eap.h).
+ * or of who asked over SCP (scp/eap.h).
  *
  * A flow without an entry belongs to the switch itself. Packets of flows owned by the switch, and all that is not for
  * a VIP, continue to the next program and the stack.
+ *
+ * A device may give its flows away by an EAP datagram (scp/eap_wire.h), which the program checks, performs and answers, also
+ * while no daemon runs. fabric_moves_read() tells afterwards.
  *
  * Entries are made by fabric_flow_set() only, so a flood of SYNs makes none. The way back to a client (inline) is
  * learned from its packets once there is an entry; before, the switch's neighbour table and the first client port
@@ -33,6 +36,7 @@ enum {
 	FABRIC_SWITCH = 1,
 	FABRIC_PORTS_MAX = 8,
 	FABRIC_VIPS_MAX = 8,
+	FABRIC_REFUSALS_MAX = 16, /* reasons */
 };
 
 struct fabric;
@@ -45,6 +49,9 @@ struct fabric_options {
 	size_t vip_count;
 	uint8_t vips[FABRIC_VIPS_MAX][16]; /* IPv4-mapped */
 	uint32_t flows_max;		   /* entries in the table; one that is taken up keeps its size */
+	uint8_t eap_address[16];	   /* where devices send EAP datagrams; all 0: any that is no VIP */
+	uint16_t eap_port;		   /* 0: nowhere */
+	uint32_t cluster;		   /* the cluster id in them */
 };
 
 enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
@@ -52,7 +59,7 @@ enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
 struct fabric_flow {
 	struct flow_key flow;
 	uint32_t device;     /* the owner, also while the old one still relays */
-	uint32_t generation; /* counts fabric_flow_set() and SYNs */
+	uint32_t generation; /* counts changes of owner and SYNs */
 	enum fabric_flow_state state;
 	uint64_t packets;
 };
@@ -84,6 +91,13 @@ void fabric_free(struct fabric *fabric, bool for_good);
  */
 int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[static 6], const char *port);
 
+/**
+ * fabric_key_set() - what a device signs its EAP datagrams with from now on
+ *
+ * Its counter begins anew. Stays in force while the daemon is away. Return: 0; -EINVAL (index)
+ */
+int fabric_key_set(struct fabric *fabric, uint32_t device, const uint8_t key[static 16]);
+
 /*
  * The device is no member any more; its flows belong to the switch again. What it still sends to clients by a port of
  * the switch is dropped: this fences a device that is taken for dead (inline).
@@ -104,13 +118,39 @@ int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t
 /**
  * fabric_flow_give() - the same, if its owner gives it away
  * @from:	who asks for it
+ * @transaction: the number of this handoff in its session
  *
  * A flow without an entry is nobody's, and one that is @device's already stays so.
  *
- * Return: as fabric_flow_set(); -EPERM: another device than @from has the flow
+ * Return: as fabric_flow_set(); -EPERM: another device than @from has the flow; -ESTALE: a later handoff is known
  */
 int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
-		     uint32_t *generation);
+		     uint16_t transaction, uint32_t *generation);
+
+/* A flow that was given away by a datagram. */
+struct fabric_move {
+	struct flow_key flow;
+	uint32_t from, device, generation;
+	uint16_t transaction;
+};
+
+/* Readable when there are moves to be read. */
+int fabric_moves_fd(struct fabric *fabric);
+
+/* Visit those since the last call, in their order; also those while no daemon ran, as far as there was room. */
+void fabric_moves_read(struct fabric *fabric, void (*visit)(const struct fabric_move *move, void *arg), void *arg);
+
+/* Datagrams that were refused. */
+struct fabric_refusal {
+	const char *reason; /* also the name of its counter */
+	uint64_t count;	    /* since the table was made */
+	uint8_t mac[6];	    /* of the last one: where it came from, ... */
+	uint8_t address[16];
+	uint32_t device; /* ... and who it said it was */
+};
+
+/* Visit each reason for which a datagram was ever refused. */
+void fabric_refusals(struct fabric *fabric, void (*visit)(const struct fabric_refusal *refusal, void *arg), void *arg);
 
 /* Return: 0; -ENOENT if the flow has no entry */
 int fabric_flow_get(struct fabric *fabric, const struct flow_key *flow, struct fabric_flow *out);

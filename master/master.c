@@ -9,6 +9,7 @@
 #include "common/machine.h"
 #include "common/stored_file.h"
 #include "common/uuid.h"
+#include "master/eap_service.h"
 #include "master/fabric.h"
 #include "master/flow_sweep.h"
 #include "master/sessions.h"
@@ -41,6 +42,7 @@ struct master {
 	struct namespace *ns;
 	struct vroot *vroot;
 	struct fabric *fabric;
+	struct eap_service *eap; /* NULL: no datagrams */
 	struct sessions *sessions;
 	struct slave *slave;
 	struct event *tick;
@@ -101,9 +103,10 @@ static int give_flow(struct master *master, const struct flow_key *flow, uint32_
 	*generation = 0;
 	if (!master->fabric)
 		return -EOPNOTSUPP;
+	eap_service_catch_up(master->eap);
 	if (sessions_is_late(master->sessions, flow, transaction))
 		return -ESTALE;
-	rc = fabric_flow_give(master->fabric, flow, from, node, generation);
+	rc = fabric_flow_give(master->fabric, flow, from, node, transaction, generation);
 	return rc < 0 ? rc : sessions_moved(master->sessions, flow, node, transaction);
 }
 
@@ -153,9 +156,11 @@ static void drop_old_session(struct master *master, const struct flow_key *flow)
 {
 	scp_message message = { .type = SCP_DROP_FLOWS };
 	scp_drop_flows *drop = &message.scp_message_u.drop_flows;
-	uint32_t node = sessions_holder(master->sessions, flow);
+	uint32_t node;
 	scp_flow wire;
 
+	eap_service_catch_up(master->eap);
+	node = sessions_holder(master->sessions, flow);
 	sessions_forget(master->sessions, flow);
 	if (node == 0 || node == NAMESPACE_MASTER)
 		return;
@@ -275,6 +280,7 @@ static void received_sessions(struct master *master, uint32_t node, const scp_se
 	struct member *member = &master->members[node];
 	scp_sessions report = *wire;
 
+	eap_service_catch_up(master->eap);
 	if (!member->reconciled && master->fabric)
 		reconcile(master, node, wire);
 	for (u_int i = 0; master->fabric && i < wire->sessions.sessions_len; i++)
@@ -456,6 +462,10 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 	switch (message->type) {
 	case SCP_EAP:
 		received_eap(master, node, request, &message->scp_message_u.eap);
+		break;
+	case SCP_EAP_KEY_REQUEST:
+		if (master->eap)
+			eap_service_give_key(master->eap, scp_of(master), node, request);
 		break;
 	case SCP_SESSIONS:
 		received_sessions(master, node, &message->scp_message_u.sessions);
@@ -659,7 +669,7 @@ static int record_self(struct master *master)
 	return update_node(master, NAMESPACE_MASTER, &hello);
 }
 
-static int parse_vip(const char *text, uint8_t out[static 16])
+static int parse_address(const char *text, uint8_t out[static 16])
 {
 	if (inet_pton(AF_INET6, text, out) == 1)
 		return 0;
@@ -668,17 +678,20 @@ static int parse_vip(const char *text, uint8_t out[static 16])
 	return inet_pton(AF_INET, text, out + 12) == 1 ? 0 : -EINVAL;
 }
 
-static int make_fabric(const struct settings *settings, struct fabric **out)
+static int make_fabric(const struct settings *settings, uint32_t cluster, struct fabric **out)
 {
-	struct fabric_options options = { .pin_dir = settings->bpf_dir, .flows_max = FLOWS_MAX };
+	struct fabric_options options = { .pin_dir = settings->bpf_dir, .flows_max = FLOWS_MAX, .cluster = cluster };
 
 	for (unsigned int i = 0; i < settings->client_interface_count; i++)
 		memcpy(options.client_ports[options.client_port_count++], settings->client_interfaces[i], IFNAMSIZ);
 	for (unsigned int i = 0; i < settings->disk_interface_count; i++)
 		memcpy(options.device_ports[options.device_port_count++], settings->disk_interfaces[i], IFNAMSIZ);
 	for (unsigned int i = 0; i < settings->vip_count; i++)
-		if (parse_vip(settings->vips[i], options.vips[options.vip_count]) == 0)
+		if (parse_address(settings->vips[i], options.vips[options.vip_count]) == 0)
 			options.vip_count++;
+	if (settings->address[0])
+		parse_address(settings->address, options.eap_address);
+	options.eap_port = settings->scp_port;
 	return fabric_new(&options, out);
 }
 
@@ -686,7 +699,7 @@ void master_remove_fabric(const struct settings *settings)
 {
 	struct fabric *fabric;
 
-	if (make_fabric(settings, &fabric) == 0)
+	if (make_fabric(settings, 0, &fabric) == 0)
 		fabric_free(fabric, true);
 }
 
@@ -698,13 +711,15 @@ static void start_fabric(struct master *master)
 
 	if (!settings->handoff || !settings->vip_count)
 		return;
-	rc = make_fabric(settings, &master->fabric);
+	rc = make_fabric(settings, namespace_cluster(master->ns)->id, &master->fabric);
 	if (rc < 0) {
 		if (rc != -ENODEV) /* then nothing will work, for the same reason */
 			log_warn("fabric", "no forwarding table: %s; the cluster works by relaying only", strerror(-rc));
 		slave_keep_sessions(master->slave);
 		return;
 	}
+	if (eap_service_new(master->base, master->fabric, master->sessions, &master->eap) < 0)
+		log_warn("eap", "no memory for datagrams: devices ask over SCP");
 	for (size_t at = 0; (node = namespace_next_node(master->ns, &at));)
 		if (node->id != NAMESPACE_MASTER && node->address[0])
 			fabric_device_set(master->fabric, node->id, (const uint8_t *)node->mac,
@@ -796,6 +811,7 @@ void master_free(struct master *master, bool for_good)
 	if (master->tick)
 		event_free(master->tick);
 	flow_sweep_fini(&master->sweep);
+	eap_service_free(master->eap);
 	fabric_free(master->fabric, for_good);
 	sessions_free(master->sessions);
 	vroot_close(master->vroot);

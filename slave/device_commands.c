@@ -8,6 +8,7 @@
 #include "common/file_service.h"
 #include "common/log.h"
 #include "slave/locks.h"
+#include "slave/eap_client.h"
 #include "slave/uplink.h"
 
 #include <arpa/inet.h>
@@ -221,6 +222,21 @@ void device_counters(struct slave *slave, json_t *table)
 	}
 }
 
+static void eap_counters(const struct uplink *uplink, json_t *table)
+{
+	const struct eap_client_counters *datagrams = uplink_eap_datagrams(uplink);
+	const struct uplink_eap_counters *over_scp = uplink_eap_over_scp(uplink);
+
+	device_counter(table, "eap", "asked", datagrams->asked);
+	device_counter(table, "eap", "answered", datagrams->answered);
+	device_counter(table, "eap", "unanswered", datagrams->unanswered);
+	device_counter(table, "eap", "forged", datagrams->forged);
+	device_counter(table, "eap", "answer_us", datagrams->answer_us);
+	device_counter(table, "eap", "scp_asked", over_scp->asked);
+	device_counter(table, "eap", "scp_answered", over_scp->answered);
+	device_counter(table, "eap", "scp_answer_us", over_scp->answer_us);
+}
+
 static void command_counters(struct admin_request *request, int argc, char **argv, void *arg)
 {
 	struct device *device = arg;
@@ -228,6 +244,7 @@ static void command_counters(struct admin_request *request, int argc, char **arg
 
 	(void)argc, (void)argv;
 	device_counters(device->slave, table);
+	eap_counters(device->uplink, table);
 	admin_answer(request, table);
 }
 

@@ -3,9 +3,11 @@
 
 #include "slave/uplink.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/stored_file.h"
 #include "scp/eap.h"
+#include "slave/eap_client.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -13,12 +15,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SCP_ASKS_MAX = 64 };
+
 struct uplink {
 	struct slave_role role;
 	const struct settings *settings;
 	struct namespace *ns;
 	struct slave *slave; /* NULL before uplink_start() */
 	struct event *report;
+	struct eap_client *eap; /* datagrams */
+	struct scp_ask {
+		uint32_t request;
+		uint64_t asked_us; /* monotonic clock */
+	} scp_asks[SCP_ASKS_MAX]; /* the last ones, by request; for the counters only */
+	struct uplink_eap_counters scp_counters;
 	char replica_file[PATH_MAX];
 	char address[SETTINGS_ADDRESS_MAX];
 	uint16_t port;
@@ -29,14 +39,44 @@ static int send_to_master(struct uplink *uplink, uint32_t request, const scp_mes
 	return scp_send(slave_scp(uplink->slave), NAMESPACE_MASTER, SCP_CONTROL, request, message);
 }
 
-/* EAP */
+/* EAP: by datagram, which the switch's kernel answers; else over SCP, and the daemon does */
+
+static void ask_over_scp(struct uplink *uplink, const struct eap *eap)
+{
+	uint32_t request = scp_next_request(slave_scp(uplink->slave));
+	scp_message message = { .type = SCP_EAP };
+	uint8_t bytes[EAP_BYTES];
+
+	if (BUG_IF(eap_encode(eap, bytes) < 0))
+		return;
+	message.scp_message_u.eap.message.message_val = (char *)bytes;
+	message.scp_message_u.eap.message.message_len = sizeof(bytes);
+	uplink->scp_asks[request % SCP_ASKS_MAX] = (struct scp_ask){ request, clock_monotonic_us() };
+	/* Without a master the flow stays relayed and this is asked again. */
+	if (send_to_master(uplink, request, &message) == 0)
+		uplink->scp_counters.asked++;
+}
+
+/* ESTALE: the switch knows of a later handoff of this flow. That owner is right, so asking is over too. */
+static bool is_settled(int error)
+{
+	return error == 0 || error == ESTALE;
+}
+
+/* What the program refuses, the daemon may still know how to do. */
+static void on_eap_end(const struct eap *eap, int result, void *arg)
+{
+	struct uplink *uplink = arg;
+
+	if (is_settled(-result))
+		slave_owner_changed(uplink->slave, &eap->flow, eap->device, eap->transaction);
+	else
+		ask_over_scp(uplink, eap);
+}
 
 static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
 {
 	struct uplink *uplink = arg;
-	struct scp *scp = slave_scp(uplink->slave);
-	uint8_t bytes[EAP_BYTES];
-	scp_message message = { .type = SCP_EAP };
 	struct eap eap = {
 		.operation = EAP_CHANGE,
 		.nonce = slave_self(uplink->slave),
@@ -46,28 +86,60 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 		.flow = *flow,
 	};
 
-	if (BUG_IF(eap_encode(&eap, bytes) < 0))
-		return;
-	message.scp_message_u.eap.message.message_val = (char *)bytes;
-	message.scp_message_u.eap.message.message_len = sizeof(bytes);
-	/* Without a master the flow stays relayed and this is asked again. */
-	send_to_master(uplink, scp_next_request(scp), &message);
+	if (eap_client_ask(uplink->eap, &eap) < 0)
+		ask_over_scp(uplink, &eap);
 }
 
-static void received_eap_reply(struct uplink *uplink, const scp_eap_reply *reply)
+static void count_eap_reply(struct uplink *uplink, uint32_t request)
+{
+	const struct scp_ask *ask = &uplink->scp_asks[request % SCP_ASKS_MAX];
+
+	if (ask->request != request)
+		return;
+	uplink->scp_counters.answered++;
+	uplink->scp_counters.answer_us += clock_monotonic_us() - ask->asked_us;
+}
+
+static void received_eap_reply(struct uplink *uplink, uint32_t request, const scp_eap_reply *reply)
 {
 	struct eap eap;
+
+	count_eap_reply(uplink, request);
 
 	if (eap_decode((const uint8_t *)reply->message.message_val, reply->message.message_len, &eap) < 0) {
 		log_warn("eap", "the master's answer can't be decoded");
 		return;
 	}
-	/* ESTALE: the switch knows of a later handoff of this flow. That owner is right, so asking is over too. */
-	if (reply->result == 0 || reply->result == ESTALE)
+	if (is_settled(reply->result))
 		slave_owner_changed(uplink->slave, &eap.flow, eap.device, eap.transaction);
 	else
 		log_warn("eap", "the switch did not change the owner of a flow to node=%u: %s; it is asked again",
 			 eap.device, strerror(reply->result));
+}
+
+/*
+ * A key for each session with the master. The old one is forgotten before the new one is asked for, so that the switch never
+ * sees a datagram that is signed with a key which it has replaced.
+ */
+static void ask_key(struct uplink *uplink)
+{
+	scp_message message = { .type = SCP_EAP_KEY_REQUEST };
+
+	eap_client_forget_key(uplink->eap);
+	/* A master that is too old to know of datagrams is not told. */
+	send_to_master(uplink, scp_next_request(slave_scp(uplink->slave)), &message);
+}
+
+static void received_key(struct uplink *uplink, const scp_eap_key *wire)
+{
+	const ns_node *master = namespace_node(uplink->ns, NAMESPACE_MASTER);
+	bool is_known = master && master->address[0];
+	int rc = eap_client_set_key(uplink->eap, (const uint8_t *)wire->key,
+				    is_known ? master->address : uplink->address,
+				    is_known ? (uint16_t)master->port : uplink->port);
+
+	if (rc < 0)
+		log_warn("eap", "no datagrams to the switch: %s; it is asked over SCP", strerror(-rc));
 }
 
 /* The replica */
@@ -213,6 +285,7 @@ static void on_up(uint32_t node, scp_channel channel, const scp_hello *hello, vo
 	log_info("scp", "node=%u is up", node);
 	if (node != NAMESPACE_MASTER)
 		return;
+	ask_key(uplink);
 	on_volumes(uplink);
 	report_sessions(-1, 0, uplink);
 }
@@ -228,7 +301,6 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 {
 	struct uplink *uplink = arg;
 
-	(void)request;
 	if (node != NAMESPACE_MASTER)
 		return;
 	switch (message->type) {
@@ -239,7 +311,10 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 		received_change(uplink, &message->scp_message_u.change);
 		break;
 	case SCP_EAP_REPLY:
-		received_eap_reply(uplink, &message->scp_message_u.eap_reply);
+		received_eap_reply(uplink, request, &message->scp_message_u.eap_reply);
+		break;
+	case SCP_EAP_KEY:
+		received_key(uplink, &message->scp_message_u.eap_key);
 		break;
 	default:
 		break; /* heartbeats; and what only a master is told */
@@ -312,7 +387,7 @@ int uplink_new(struct event_base *base, const struct settings *settings, struct 
 	rc = find_master(uplink, master);
 	if (rc == 0) {
 		uplink->report = event_new(base, -1, EV_PERSIST, report_sessions, uplink);
-		rc = uplink->report ? 0 : -ENOMEM;
+		rc = uplink->report ? eap_client_new(base, on_eap_end, uplink, &uplink->eap) : -ENOMEM;
 	}
 	if (rc < 0) {
 		uplink_free(uplink);
@@ -329,6 +404,7 @@ void uplink_free(struct uplink *uplink)
 		return;
 	if (uplink->report)
 		event_free(uplink->report);
+	eap_client_free(uplink->eap);
 	free(uplink);
 }
 
@@ -353,4 +429,14 @@ int uplink_start(struct uplink *uplink, struct slave *slave)
 bool uplink_is_up(const struct uplink *uplink)
 {
 	return uplink->slave && scp_is_up(slave_scp(uplink->slave), NAMESPACE_MASTER, SCP_CONTROL);
+}
+
+const struct eap_client_counters *uplink_eap_datagrams(const struct uplink *uplink)
+{
+	return eap_client_counters(uplink->eap);
+}
+
+const struct uplink_eap_counters *uplink_eap_over_scp(const struct uplink *uplink)
+{
+	return &uplink->scp_counters;
 }

@@ -13,9 +13,16 @@
 
 #include "slave/slave.h"
 
+struct eap_client_counters;
 struct uplink;
 
 enum { UPLINK_REPORT_MS = 1000 };
+
+/* What was asked of the switch over SCP. */
+struct uplink_eap_counters {
+	uint64_t asked, answered;
+	uint64_t answer_us; /* sum of the times from question to answer */
+};
 
 /**
  * uplink_new() - find the master and load the replica
@@ -32,6 +39,10 @@ const struct slave_role *uplink_role(struct uplink *uplink);
 
 /* Start to talk for this device, whose SCP runs. */
 int uplink_start(struct uplink *uplink, struct slave *slave);
+
+/* EAP: asked by datagrams (slave/eap_client.h), and over SCP. */
+const struct eap_client_counters *uplink_eap_datagrams(const struct uplink *uplink);
+const struct uplink_eap_counters *uplink_eap_over_scp(const struct uplink *uplink);
 
 /* What `nasctl status` says on a disk node: whether the master is there. */
 bool uplink_is_up(const struct uplink *uplink);

@@ -62,7 +62,7 @@ FUZZERS = \
 # It defines the functions of common/kernel_helper.h, common/conn.h and of libevent itself: libvnas.a's are not linked.
 SIMULATION_TESTS = tests/simulation/test_simulation
 
-PLATFORM_TESTS = tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
+PLATFORM_TESTS = tests/platform/test_eap tests/platform/test_fabric tests/platform/test_handoff tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket
 
 SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/lab/tcp_rules_test.py \

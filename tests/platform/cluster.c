@@ -21,6 +21,13 @@ const struct cluster_family cluster_families[CLUSTER_FAMILIES] = {
 /* The devices' own network, inline. */
 static const char *const device_gateways[CLUSTER_FAMILIES] = { "10.10.0.1", "fd10::1" };
 
+const char *cluster_switch_address(const struct cluster *c, int family)
+{
+	static const char *const one_arm[CLUSTER_FAMILIES] = { "10.9.0.9", "fd09::9" };
+
+	return c->is_one_arm ? one_arm[family] : device_gateways[family];
+}
+
 static void add_address(int netns, const char *interface, const char *ipv4, const char *ipv6)
 {
 	netns_run(netns, "ip addr add %s dev %s && ip -6 addr add %s dev %s nodad", ipv4, interface, ipv6, interface);
@@ -54,6 +61,8 @@ static void connect_switch(struct cluster *c)
 	}
 	connect_client(c);
 	add_address(s->netns, c->is_one_arm ? "eth0" : "clients", "10.9.0.1/24", "fd09::1/64");
+	if (c->is_one_arm)
+		add_address(s->netns, "eth0", "10.9.0.9/24", "fd09::9/64");
 }
 
 static void connect_node(struct cluster *c, struct cluster_device *node)
@@ -113,6 +122,8 @@ static void configure_fabric(struct cluster *c)
 		.device_port_count = 1,
 		.vip_count = CLUSTER_FAMILIES,
 		.flows_max = CLUSTER_FLOWS_MAX,
+		.eap_port = CLUSTER_EAP_PORT,
+		.cluster = CLUSTER_ID,
 	};
 	snprintf(o->client_ports[0], IFNAMSIZ, "%s", c->is_one_arm ? "eth0" : "clients");
 	snprintf(o->device_ports[0], IFNAMSIZ, "%s", c->devices[0].interface);
@@ -121,6 +132,8 @@ static void configure_fabric(struct cluster *c)
 		CHECK_OK(flow_from_sockets(&vip, &vip, IPPROTO_TCP, &flow));
 		memcpy(o->vips[i], flow.vip, sizeof(o->vips[i]));
 	}
+	netns_address(cluster_switch_address(c, 0), 0, &vip);
+	CHECK_OK(flow_address(&vip, o->eap_address));
 }
 
 void cluster_start_fabric(struct cluster *c)

@@ -19,7 +19,14 @@
 
 struct event_base;
 
-enum { CLUSTER_DEVICES = 3, CLUSTER_PORT = 2049, CLUSTER_FLOWS_MAX = 64, CLUSTER_FAMILIES = 2 };
+enum {
+	CLUSTER_DEVICES = 3,
+	CLUSTER_PORT = 2049,
+	CLUSTER_EAP_PORT = 2050,
+	CLUSTER_FLOWS_MAX = 64,
+	CLUSTER_FAMILIES = 2,
+	CLUSTER_ID = 0x1234abcd,
+};
 
 struct cluster_family {
 	const char *name, *vip, *client;
@@ -59,6 +66,9 @@ void cluster_make(struct cluster *cluster, bool is_one_arm);
 
 /* Fails the test if anything is left on the machines. */
 void cluster_remove(struct cluster *cluster);
+
+/* Where devices reach the switch: not the VIP. */
+const char *cluster_switch_address(const struct cluster *cluster, int family);
 
 /* Start the fabric, and tell it where the devices are. */
 void cluster_start_fabric(struct cluster *cluster);

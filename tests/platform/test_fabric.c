@@ -150,16 +150,17 @@ static void test_giving(struct cluster *c)
 	uint32_t first = c->devices[1].index, second = c->devices[2].index, generation;
 	struct fabric_flow got;
 
-	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, first, &generation));
-	CHECK(fabric_flow_give(c->fabric, &flow, second, FABRIC_SWITCH, &generation) == -EPERM);
-	CHECK(fabric_flow_give(c->fabric, &flow, FABRIC_SWITCH, second, &generation) == -EPERM);
-	CHECK(fabric_flow_give(c->fabric, &flow, first, 77, &generation) == -ENODEV);
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, first, 1, &generation));
+	CHECK(fabric_flow_give(c->fabric, &flow, second, FABRIC_SWITCH, 2, &generation) == -EPERM);
+	CHECK(fabric_flow_give(c->fabric, &flow, FABRIC_SWITCH, second, 2, &generation) == -EPERM);
+	CHECK(fabric_flow_give(c->fabric, &flow, first, 77, 2, &generation) == -ENODEV);
 	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
 	CHECK(got.device == first && got.generation == 1);
-	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, &generation));
-	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, &generation));
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, 2, &generation));
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, 2, &generation));
 	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
-	CHECK(got.device == second);
+	CHECK(got.device == second && got.generation == 2);
+	CHECK(fabric_flow_give(c->fabric, &flow, second, first, 1, &generation) == -ESTALE);
 	fabric_flow_remove(c->fabric, &flow);
 	printf("ok: giving\n");
 }
