@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -63,6 +64,13 @@ static bool is_prompt(int fd)
 	       fs.f_type == TMPFS_MAGIC;
 }
 
+static bool has_strict_atime(int fd)
+{
+	struct statvfs fs;
+
+	return !fstatvfs(fd, &fs) && !(fs.f_flag & (ST_NOATIME | ST_RELATIME | ST_RDONLY));
+}
+
 /* How fine times are. The kernel does not say so, but cuts off what the file system does not keep; a file without a name shows it. */
 static struct timespec time_delta(int root_fd)
 {
@@ -92,6 +100,7 @@ static int root_fill(struct local_volume *local)
 		return -EIO;
 	volume->root = found.handle;
 	local->is_prompt = is_prompt(local->root_fd);
+	local->has_strict_atime = has_strict_atime(local->root_fd);
 	local->root_dev = found.attributes.st.st_dev;
 	local->root_ino = found.attributes.st.st_ino;
 	local->time_delta = time_delta(local->root_fd);

@@ -30,7 +30,7 @@ struct local_open {
 	struct local_cache *cache;
 	struct local_root key;
 	int fd;
-	bool knows_acl; /* atomic */
+	bool knows_acl, keeps_atime; /* atomic */
 
 	/* Under the cache's mutex. */
 	unsigned int references;
@@ -282,6 +282,16 @@ bool local_cache_knows_acl(const struct local_open *open)
 void local_cache_note_acl(struct local_open *open)
 {
 	__atomic_store_n(&open->knows_acl, true, __ATOMIC_RELAXED);
+}
+
+bool local_cache_keeps_atime(const struct local_open *open)
+{
+	return __atomic_load_n(&open->keeps_atime, __ATOMIC_RELAXED);
+}
+
+void local_cache_note_atime_kept(struct local_open *open)
+{
+	__atomic_store_n(&open->keeps_atime, true, __ATOMIC_RELAXED);
 }
 
 void local_cache_note_written(struct local_open *open)

@@ -76,6 +76,10 @@ int local_cache_keep_data(struct local_open *open, int flags, int fd);
 bool local_cache_knows_acl(const struct local_open *open);
 void local_cache_note_acl(struct local_open *open);
 
+/* Whether reading was seen to leave the time of the last access as it was, although that is old: noatime and the like. */
+bool local_cache_keeps_atime(const struct local_open *open);
+void local_cache_note_atime_kept(struct local_open *open);
+
 /* After something was written that is not to be synchronized at once; before it is synchronized. With a reference. */
 void local_cache_note_written(struct local_open *open);
 void local_cache_note_sync(struct local_open *open);

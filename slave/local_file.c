@@ -17,7 +17,13 @@
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
+
+enum {
+	ATIME_DAY_S = 24 * 60 * 60, /* relatime: a time of access older than that is renewed */
+	ATIME_KEPT_S = 2,	    /* the clock of file systems is coarser than ours */
+};
 
 int local_getattr(struct volume *volume, const struct handle *object, struct stat *st)
 {
@@ -168,8 +174,38 @@ static ssize_t read_all(const struct local_object *file, int fd, uint64_t offset
 	return (ssize_t)got;
 }
 
-static ssize_t read_file(const struct local_object *file, const struct credentials *who, uint64_t offset,
-			 const struct destination *to)
+static bool is_older(const struct timespec *one, const struct timespec *other)
+{
+	return one->tv_sec < other->tv_sec || (one->tv_sec == other->tv_sec && one->tv_nsec < other->tv_nsec);
+}
+
+/* As the kernel sees it with the mount option relatime; relatime_need_update(). */
+static bool is_atime_due(const struct stat *st)
+{
+	return !is_older(&st->st_mtim, &st->st_atim) || !is_older(&st->st_ctim, &st->st_atim) ||
+	       time(NULL) - st->st_atim.tv_sec >= ATIME_DAY_S;
+}
+
+/*
+ * Reading changes the time of the last access now and then. For that ext4 waits until its journal is written, also if it is
+ * told not to wait for the data (RWF_NOWAIT). Source: tests/lab/test_stalled_disk.py, journal()
+ */
+static bool may_change_atime(const struct local_volume *local, const struct local_object *file)
+{
+	if (file->open && local_cache_keeps_atime(file->open))
+		return false;
+	return local->has_strict_atime || is_atime_due(&file->st);
+}
+
+/* It is due as before, and not because of a change just now. */
+static void note_atime(const struct local_volume *local, const struct local_object *file, const struct stat *after)
+{
+	if (file->open && !local->has_strict_atime && is_atime_due(after) && time(NULL) - after->st_atim.tv_sec >= ATIME_KEPT_S)
+		local_cache_note_atime_kept(file->open);
+}
+
+static ssize_t read_file(const struct local_volume *local, const struct local_object *file, const struct credentials *who,
+			 uint64_t offset, const struct destination *to)
 {
 	int fd, rc = local_object_need_regular(file);
 	ssize_t n;
@@ -177,7 +213,7 @@ static ssize_t read_file(const struct local_object *file, const struct credentia
 	if (rc)
 		return rc;
 	/* splice(2) can't be told not to wait. */
-	if (to->pages && !patience_may_wait())
+	if (!patience_may_wait() && (to->pages || may_change_atime(local, file)))
 		return -ERESTART;
 	fd = local_object_data(file, who, O_RDONLY);
 	if (fd < 0)
@@ -197,7 +233,10 @@ static int read_to(struct volume *volume, const struct credentials *who, const s
 	rc = local_begin(volume, who, object, &file, after);
 	if (rc)
 		return rc;
-	n = read_file(&file, who, offset, to);
+	n = read_file(volume->state, &file, who, offset, to);
+	local_attributes_get(file.fd, after);
+	if (n >= 0 && after->valid && patience_may_wait())
+		note_atime(volume->state, &file, &after->st);
 	rc = local_end(&file, after, n < 0 ? (int)n : 0);
 	if (rc)
 		return rc;

@@ -45,6 +45,7 @@ struct local_volume {
 	ino_t root_ino;
 	struct timespec time_delta; /* the least difference of two times of a file */
 	bool is_prompt; /* a file system of which memory alone answers what is in memory; the loop may ask it */
+	bool has_strict_atime; /* each reading of a file changes the time of its last access */
 	struct local_cache *cache;
 	pthread_mutex_t changing[LOCAL_LOCKS]; /* by inode number; local_change_lock() */
 	pthread_mutex_t syncing[LOCAL_LOCKS];  /* so, too; local_file_sync() */

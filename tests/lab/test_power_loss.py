@@ -19,6 +19,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,13 @@ class VolatileDisk:
         self.process.stdin.write(f"snapshot {seed} {path}\n")
         self.process.stdin.flush()
         return tuple(map(int, self.process.stdout.readline().split()[1].split("/")))
+
+    def stall(self):
+        """No request is answered from now on."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def close(self):
         if self.is_mounted:

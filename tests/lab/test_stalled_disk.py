@@ -9,18 +9,26 @@ sessions are not handed off, and the master takes the node for dead.
 disk1 serves a second volume from a file system that stops to answer (tests/client/hanging_files). Client 2 asks much of
 it, from many connections; client 1 works on the other volume, and the node is administered. Nothing here depends on
 time: the disk hangs until it is told to go on, and what must go on goes on before that.
+
+A third volume is an ext4, on a disk that stops: what ext4 has in memory is asked for in the loop, which must not be drawn
+into waiting for its journal.
 """
 
 import os
+import shutil
+import struct
 import subprocess
 import sys
+import tempfile
+import time
 
 import harness
 import raw_nfs
+import test_power_loss
 
 DISK1 = 2
 CONNECTIONS, CALLS = 8, 10    # many more than there are workers
-GETATTR, LOOKUP, ACCESS, READ, FSSTAT = 1, 3, 4, 6, 18
+GETATTR, SETATTR, LOOKUP, ACCESS, READ, FSSTAT = 1, 2, 3, 4, 6, 18
 HANGING_FILES = os.path.join(os.environ.get("CLIENTS") or os.path.join(harness.HERE, "..", "client"), "hanging_files")
 
 
@@ -78,6 +86,37 @@ def works(lab, disk0, file, handle_of_other):
     return None
 
 
+def send(client, xid, procedure, arguments):
+    client.send(raw_nfs.record(raw_nfs.call_body(xid, raw_nfs.NFS, 3, procedure, arguments)))
+
+
+def journal(test, lab, disk0, file):
+    """A file's mode is changed, which waits for the journal. Then it is read: that is to change the time of its last access."""
+    directory = tempfile.mkdtemp(prefix="vnas-stalled-", dir="/var/tmp")
+    test.after_labs(lambda: shutil.rmtree(directory, ignore_errors=True))
+    disk = test_power_loss.VolatileDisk("ext4", directory)
+    test.after_labs(disk.close)
+    lab.nasctl("volume", "add", str(DISK1), disk.mounted, "/stopping")
+    with lab.client("client2", timeout_s=60) as client:
+        root = client.mount("/")
+        test.within(10, "the third volume is in the tree", lambda: "stopping" in client.names(root))
+        changed = client.create(client.walk(root, "/stopping"), "changed")
+        client.write(changed, 0, b"y" * 4096)
+        client.read(changed, 0, 4096)
+        disk.stall()
+        try:
+            send(client, 1, SETATTR, raw_nfs.opaque(changed) + struct.pack(">II", 1, 0o600) + bytes(5 * 4) + bytes(4))
+            time.sleep(1)    # until the journal is being written
+            send(client, 2, READ, raw_nfs.opaque(changed) + bytes(8) + (4096).to_bytes(4, "big"))
+            wrong = works(lab, disk0, file, "stopping")
+        finally:
+            disk.go_on()
+        test.check("ext4 waits for its journal: another one's clients go on", wrong is None, wrong)
+        test.check("... and it answers afterwards", all(client.receive_record() for _ in range(2)))
+    volume = next(row["id"] for row in lab.nasctl("volume", "list") if row["path"] == disk.mounted)
+    lab.nasctl("volume", "remove", str(volume))
+
+
 def run(test):
     lab = test.lab("--slaves", "1", "--clients", "2")
     directory = os.path.join(lab.hosts["disk1"]["directory"], "hanging")
@@ -108,10 +147,11 @@ def run(test):
         client.close()
     wrong = works(lab, disk0, file, "disk0")
     test.check("and all is as before", wrong is None, wrong)
+    journal(test, lab, disk0, file)
 
 
 def also_missing():
-    return None if os.access(HANGING_FILES, os.X_OK) else f"{HANGING_FILES} (make clients)"
+    return test_power_loss.missing() if os.access(HANGING_FILES, os.X_OK) else f"{HANGING_FILES} (make clients)"
 
 
 if __name__ == "__main__":

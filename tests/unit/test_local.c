@@ -883,6 +883,44 @@ START_TEST(without_patience_only_memory_answers)
 }
 END_TEST
 
+static void set_atime(const char *name, time_t seconds)
+{
+	struct timespec times[2] = { { .tv_sec = seconds }, { .tv_nsec = UTIME_OMIT } };
+
+	ck_assert_int_eq(utimensat(AT_FDCWD, at(name), times, 0), 0);
+}
+
+/* A reader changes the time of the last access, for which some file systems wait. Where none is kept, nobody does. */
+START_TEST(without_patience_no_access_is_noted)
+{
+	struct handle file = make_file("file", &alice, 0644);
+	int fd, flags;
+
+	set_atime("file", 1000);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	ck_assert_int_gt(attributes(&file).st_atim.tv_sec, 1000);
+	set_atime("file", 1000);
+	patience_set(false);
+	ck_assert_int_eq(read_any(&alice, &file), -ERESTART);
+	ck_assert_int_eq(attributes(&file).st_atim.tv_sec, 1000);
+	set_atime("file", time(NULL) + 10);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	patience_set(true);
+
+	fd = open(at("file"), O_RDONLY);
+	ck_assert(!ioctl(fd, FS_IOC_GETFLAGS, &flags));
+	flags |= FS_NOATIME_FL;
+	ck_assert(!ioctl(fd, FS_IOC_SETFLAGS, &flags));
+	close(fd);
+	set_atime("file", 1000);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	patience_set(false);
+	ck_assert_int_eq(read_any(&alice, &file), 0);
+	patience_set(true);
+	ck_assert_int_eq(attributes(&file).st_atim.tv_sec, 1000);
+}
+END_TEST
+
 /*
  * An ACL may have to be read from the disk, once: the kernel keeps it as long as the object is open. It does not look at it for
  * the owner, nor if the group has no rights.
@@ -903,6 +941,7 @@ START_TEST(without_patience_no_acl_is_read)
 	ck_assert_int_eq(backend->access(volume, &bob, &file, R_OK, &allowed, &st), -ERESTART);
 	patience_set(true);
 	ck_assert_int_eq(read_any(&alice, &file), 0);
+	set_atime("file", time(NULL) + 10);
 	patience_set(false);
 	ck_assert_int_eq(read_any(&alice, &file), 0);
 	ck_assert_int_eq(read_any(&bob, &file), -ERESTART);
@@ -2416,6 +2455,7 @@ static void add_file(TCase *tc)
 	tcase_add_test(tc, rights_are_asked_for_each_time);
 	tcase_add_test(tc, without_patience_only_memory_answers);
 	tcase_add_test(tc, without_patience_no_acl_is_read);
+	tcase_add_test(tc, without_patience_no_access_is_noted);
 	tcase_add_test(tc, an_eighth_of_the_descriptors_stays_open);
 	tcase_add_test(tc, data_needs_a_regular_file);
 	tcase_add_loop_test(tc, who_may_use_a_file_may_lock_it, 0, sizeof(lock_cases) / sizeof(lock_cases[0]));
