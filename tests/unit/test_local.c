@@ -35,6 +35,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -883,6 +884,20 @@ START_TEST(without_patience_only_memory_answers)
 }
 END_TEST
 
+/* Whether the file system can be told not to wait for data; tmpfs can't, and without that the loop reads nothing. */
+static bool reads_from_memory(const char *name)
+{
+	char byte;
+	struct iovec part = { &byte, 1 };
+	int fd = open(at(name), O_RDONLY);
+	bool can = preadv2(fd, &part, 1, 0, RWF_NOWAIT) >= 0;
+
+	close(fd);
+	if (!can)
+		fprintf(stderr, "test_local: this file system does not know RWF_NOWAIT, a part is left out\n");
+	return can;
+}
+
 static void set_atime(const char *name, time_t seconds)
 {
 	struct timespec times[2] = { { .tv_sec = seconds }, { .tv_nsec = UTIME_OMIT } };
@@ -896,6 +911,8 @@ START_TEST(without_patience_no_access_is_noted)
 	struct handle file = make_file("file", &alice, 0644);
 	int fd, flags;
 
+	if (!reads_from_memory("file"))
+		return;
 	set_atime("file", 1000);
 	ck_assert_int_eq(read_any(&alice, &file), 0);
 	ck_assert_int_gt(attributes(&file).st_atim.tv_sec, 1000);
@@ -940,6 +957,8 @@ START_TEST(without_patience_no_acl_is_read)
 	ck_assert_int_eq(backend->access(volume, &bob, &private, R_OK, &allowed, &st), 0);
 	ck_assert_int_eq(backend->access(volume, &bob, &file, R_OK, &allowed, &st), -ERESTART);
 	patience_set(true);
+	if (!reads_from_memory("file"))
+		return;
 	ck_assert_int_eq(read_any(&alice, &file), 0);
 	set_atime("file", time(NULL) + 10);
 	patience_set(false);
