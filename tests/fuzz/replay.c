@@ -3,6 +3,8 @@
  * tests/fuzz/replay.c - main() of a fuzzer where there is no libFuzzer: runs the files of its saved corpus
  *
  * Usage: fuzz_NAME [FILE...]; without files those of tests/fuzz/corpus/NAME
+ *
+ * As libFuzzer does, calls LLVMFuzzerInitialize() first where there is one; it may exit with 77, "skipped".
  */
 #include "config.h"
 
@@ -15,6 +17,7 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak));
 
 static int replay(const char *path)
 {
@@ -72,6 +75,8 @@ int main(int argc, char **argv)
 {
 	int failed = 0;
 
+	if (LLVMFuzzerInitialize)
+		LLVMFuzzerInitialize(&argc, &argv);
 	if (argc == 1)
 		return replay_corpus(argv[0]);
 	for (int i = 1; i < argc; i++)
