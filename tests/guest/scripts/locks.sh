@@ -96,6 +96,14 @@ release
 host sees that nobody waits
 host gives it back
 
+hold /tmp/circle /job/file_lock try "$file" 0 1 1 1
+check "a program locks a byte" within 20 says_locked /tmp/circle
+host takes the next byte and waits for this one
+kill -USR1 "$holder"
+check "the program, which would wait for ever, is told that it would" within 20 grep -q "Resource deadlock" /tmp/circle
+host sees that nobody waits
+host gives both back
+
 hold /tmp/fourth flock --no-fork "$file" sh -c 'echo locked; exec sleep 1000'
 check "flock" within 20 says_locked /tmp/fourth
 host sees the lock of the whole file
