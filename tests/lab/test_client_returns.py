@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 
+import daemon
 import harness
 import raw_nfs
 
@@ -36,11 +37,20 @@ def session_of(lab):
     return lab.session(lab.hosts["client1"]["address"], PORT)
 
 
+def is_handed(lab, session, node):
+    try:
+        lab.nasctl("handoff", session, node)
+    except daemon.DaemonError:
+        return False
+    return True
+
+
 def hand_on(lab, test, count):
     test.within(5, "the session is in the list", lambda: session_of(lab))
     session = session_of(lab)["id"]
-    for i in range(count):
-        lab.nasctl("handoff", session, ("2", "3")[i % 2])
+    for i in range(count): # in a new lab, disk1 and disk2 may not know each other yet
+        node = ("2", "3")[i % 2]
+        test.within(5, f"node {node} takes it", lambda node=node: is_handed(lab, session, node))
     return session
 
 
