@@ -185,6 +185,18 @@ static void handoff_send(struct handoff *handoff, enum tch_kind kind, uint32_t f
 		log_debug("tch", "tch=%jx not sent: node=%u is away", (uintmax_t)handoff->tch.id, handoff->node);
 }
 
+/* Long before the other device speaks: it takes two more messages until it can. */
+static void handoff_open(struct handoff *handoff)
+{
+	const struct handoffs_options *options = &handoff->all->options;
+	struct conn *conn = handoff_conn(handoff);
+
+	if (conn && options->functions->announce_owner)
+		options->functions->announce_owner(conn_flow(conn), handoff->node,
+						   (uint16_t)(conn_facts(conn)->handoffs + 1), options->arg);
+	handoff_send(handoff, TCH_KIND_OPEN, 0, 0);
+}
+
 static void on_quiet(struct conn *conn, void *arg)
 {
 	(void)conn;
@@ -471,7 +483,7 @@ static void handoff_perform(struct handoff *handoff, const struct tch_out *out, 
 	unsigned int actions = out->actions;
 
 	if (actions & TCH_DO_SEND_OPEN)
-		handoff_send(handoff, TCH_KIND_OPEN, 0, 0);
+		handoff_open(handoff);
 	if (actions & TCH_DO_SEND_OPEN_RESPONSE)
 		handoff_send(handoff, TCH_KIND_OPEN_RESPONSE, 0, 0);
 	if (actions & TCH_DO_SEND_ACKNOWLEDGMENT)

@@ -45,6 +45,12 @@ struct handoff_functions {
 	 * never, through handoffs_confirmed().
 	 */
 	void (*change_owner)(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg);
+
+	/*
+	 * Tell the switch that @node may speak in the flow soon, before it is the owner. Not answered, nor waited for. May be
+	 * NULL.
+	 */
+	void (*announce_owner)(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg);
 };
 
 struct handoffs_options {

@@ -72,10 +72,10 @@ static void complain(const struct fabric_refusal *refusal, uint64_t more)
 	char address[INET6_ADDRSTRLEN];
 
 	inet_ntop(AF_INET6, refusal->address, address, sizeof(address));
-	log_warn("eap",
-		 "reason=%s datagrams=%ju refused; the last from address=%s mac=%02x:%02x:%02x:%02x:%02x:%02x as node=%u",
-		 refusal->reason, (uintmax_t)more, address, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5],
-		 refusal->device);
+	log_warn("fabric",
+		 "reason=%s packets=%ju refused; the last: mac=%02x:%02x:%02x:%02x:%02x:%02x node=%u address=%s",
+		 refusal->reason, (uintmax_t)more, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], refusal->device,
+		 address);
 }
 
 /* Counters that have grown since the last line about them; a table that was taken up begins with news. */

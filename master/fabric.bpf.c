@@ -12,7 +12,9 @@
  * packet to a VIP that carries a device's MAC was relayed to the switch as the new owner, and goes to its stack.
  *
  * The first packets of a new owner may come before its entry changes (design.md, TCH, between steps 3 and 5), so a
- * device need not own the flow it speaks for. It must be a member: what a removed device still sends is dropped.
+ * device need not own the flow it speaks for. It must be a member: what a removed device still sends is dropped. And it must not
+ * have had the flow before, unless the owner has announced that it comes back: this fences a device that was taken for
+ * dead, or has lost its mind.
  */
 #include "common/bpf_packet.h"
 #include "common/siphash.h"
@@ -97,12 +99,29 @@ static __always_inline int is_vip(const __u8 address[16])
 	return 0;
 }
 
-static __always_inline int is_member(const __u8 mac[ETH_ALEN])
+/* Return: the index of the device with this MAC; 0 if it is no member's */
+static __always_inline __u32 member_of(const __u8 mac[ETH_ALEN])
 {
 	struct fabric_mac key = {};
+	__u32 *device;
 
 	__builtin_memcpy(key.mac, mac, ETH_ALEN);
-	return bpf_map_lookup_elem(&FABRIC_MACS, &key) != NULL;
+	device = bpf_map_lookup_elem(&FABRIC_MACS, &key);
+	return device ? *device : 0;
+}
+
+/* For the log. Of two at once, one may spoil the other's note. */
+static __always_inline void note_refusal(struct __sk_buff *skb, __u32 reason, const __u8 mac[ETH_ALEN],
+					 const __u8 address[16], __u32 device)
+{
+	struct fabric_refusal_note *note = bpf_map_lookup_elem(&FABRIC_REFUSALS, &reason);
+
+	if (!note)
+		return;
+	__builtin_memcpy(note->mac, mac, ETH_ALEN);
+	__builtin_memcpy(note->address, address, sizeof(note->address));
+	note->device = device;
+	note->ifindex = skb->ifindex;
 }
 
 static __always_inline int same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
@@ -146,6 +165,46 @@ static __always_inline int send_to(struct __sk_buff *skb, const __u8 to[ETH_ALEN
 	return count(counter, bpf_redirect(ifindex, 0));
 }
 
+static __always_inline __u32 former_without(__u32 former, __u32 device)
+{
+	__u32 left = 0;
+
+	for (int shift = 24; shift >= 0; shift -= 8)
+		if ((former >> shift & 0xff) != device)
+			left = left << 8 | (former >> shift & 0xff);
+	return left;
+}
+
+static __always_inline int is_former_owner(const struct fabric_entry *entry, __u32 device)
+{
+	return former_without(entry->former, device) != entry->former;
+}
+
+/* The new owner may speak, the old one not any more. What the switch sends does not come by here. */
+static __always_inline void note_owners(struct fabric_entry *entry, __u32 old, __u32 new)
+{
+	__u32 former = former_without(entry->former, new);
+
+	if (old != new && old != FABRIC_MAP_SWITCH)
+		former = former_without(former, old) << 8 | old;
+	entry->former = former;
+}
+
+/*
+ * May the owner be relied on to announce the next one, who will speak before the owner changes? Then whoever had the flow
+ * before and was not announced has nothing to say. A device can do it if it ever sent a datagram with its key.
+ */
+static __always_inline int owner_announces(const struct fabric_entry *entry)
+{
+	__u32 device = entry->device;
+	struct fabric_key *key;
+
+	if (device == FABRIC_MAP_SWITCH)
+		return 1;
+	key = bpf_map_lookup_elem(&FABRIC_KEYS, &device);
+	return key && key->counter;
+}
+
 static __always_inline int on_client_packet(struct __sk_buff *skb, const struct packet *p, struct fabric_entry *entry,
 					    int behind)
 {
@@ -155,11 +214,12 @@ static __always_inline int on_client_packet(struct __sk_buff *skb, const struct 
 
 	if (packet_get_macs(skb, &macs))
 		return count(FABRIC_COUNT_short_packet, TC_ACT_UNSPEC);
-	if ((behind & DEVICES) && is_member(macs.from))
+	if ((behind & DEVICES) && member_of(macs.from))
 		return count(FABRIC_COUNT_relayed, TC_ACT_UNSPEC);
 	__sync_fetch_and_add(&entry->packets, 1);
 	learn_client(entry, skb, &macs);
 	if (packet_opens(p)) {
+		note_owners(entry, entry->device, FABRIC_MAP_SWITCH);
 		entry->device = FABRIC_MAP_SWITCH;
 		entry->state = FABRIC_ENTRY_FORWARD;
 		entry->has_transaction = 0;
@@ -190,8 +250,15 @@ static __always_inline int on_device_packet(struct __sk_buff *skb, const struct 
 		host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
 	}
 	if (!host || !same_mac(host->mac, macs.from)) {
-		if (!is_member(macs.from))
+		device = member_of(macs.from);
+		if (!device) {
+			note_refusal(skb, FABRIC_REFUSAL_device_fenced, macs.from, p->flow.client, 0);
 			return count(FABRIC_COUNT_device_fenced, TC_ACT_SHOT);
+		}
+		if (entry && is_former_owner(entry, device) && owner_announces(entry)) {
+			note_refusal(skb, FABRIC_REFUSAL_device_former_owner, macs.from, p->flow.client, device);
+			return count(FABRIC_COUNT_device_former_owner, TC_ACT_SHOT);
+		}
 		counter = FABRIC_COUNT_device_not_owner;
 	}
 	if (entry) {
@@ -269,10 +336,27 @@ static __always_inline long change_owner(struct fabric_entry *entry, struct fabr
 		entry->device = order->device;
 	else if (__sync_val_compare_and_swap(&entry->device, owner, order->device) != owner)
 		return -EPERM;
+	note_owners(entry, owner, order->device);
 	entry->transaction = order->transaction;
 	entry->has_transaction = order->has_transaction;
 	order->generation = __sync_fetch_and_add(&entry->generation, 1) + 1;
 	return 0;
+}
+
+/* The owner is about to hand the session to a device, which will speak before it is the owner. */
+static __always_inline long announce_owner(struct fabric_entry *entry, const struct fabric_order *order)
+{
+	if (order->has_transaction && is_late(entry, order->transaction))
+		return -ESTALE;
+	if (entry->device != order->old_device)
+		return -EPERM;
+	entry->former = former_without(entry->former, order->device);
+	return 0;
+}
+
+static __always_inline long obey(struct fabric_entry *entry, struct fabric_order *order)
+{
+	return order->announces ? announce_owner(entry, order) : change_owner(entry, order);
 }
 
 /* An EAP datagram on its way through here. */
@@ -295,18 +379,10 @@ static __always_inline int is_eap(const struct packet *p)
 	return words[0] == constants.eap_address[0] && words[1] == constants.eap_address[1];
 }
 
-/* Drops it. What is noted here is for the log: of two at once, one may spoil the other's note. */
 static __always_inline int refuse(struct __sk_buff *skb, const struct packet *p, const struct eap_ask *ask, __u32 reason,
 				  __u32 counter)
 {
-	struct fabric_refusal_note *note = bpf_map_lookup_elem(&FABRIC_REFUSALS, &reason);
-
-	if (note) {
-		__builtin_memcpy(note->mac, ask->macs.from, ETH_ALEN);
-		__builtin_memcpy(note->address, p->flow.client, sizeof(note->address));
-		note->device = ask->from;
-		note->ifindex = skb->ifindex;
-	}
+	note_refusal(skb, reason, ask->macs.from, p->flow.client, ask->from);
 	return count(counter, TC_ACT_SHOT);
 }
 
@@ -403,12 +479,13 @@ static __always_inline long perform_eap(const struct eap_ask *ask, struct fabric
 	order->old_device = ask->from;
 	order->transaction = bpf_ntohs(wire->transaction);
 	order->has_transaction = 1;
-	if ((wire->head & 0xf) != EAP_WIRE_CHANGE)
+	order->announces = (wire->head & 0xf) == EAP_WIRE_SET;
+	if ((wire->head & 0xf) != EAP_WIRE_CHANGE && !order->announces)
 		return -EOPNOTSUPP;
 	if (!is_device(order->device))
 		return -ENODEV;
 	entry = bpf_map_lookup_elem(&FABRIC_FLOWS, &order->flow);
-	return entry ? change_owner(entry, order) : -ENOENT;
+	return entry ? obey(entry, order) : -ENOENT;
 }
 
 /* Swaps @len bytes at @a with those at @b; sums over the packet stay what they are. */
@@ -461,11 +538,11 @@ static __always_inline int answer_eap(struct __sk_buff *skb, struct eap_ask *ask
 }
 
 static __always_inline void count_result(struct __sk_buff *skb, const struct packet *p, const struct eap_ask *ask,
-					 long error)
+					 const struct fabric_order *order, long error)
 {
 	switch (error) {
 	case 0:
-		count(FABRIC_COUNT_eap_performed, 0);
+		count(order->announces ? FABRIC_COUNT_eap_announced : FABRIC_COUNT_eap_performed, 0);
 		break;
 	case -ESTALE:
 		count(FABRIC_COUNT_eap_late, 0);
@@ -510,8 +587,8 @@ static __noinline int on_eap(struct __sk_buff *skb, const struct packet *p, int 
 	if (ask->wire.cluster != bpf_htonl(constants.cluster))
 		return REFUSE(eap_other_cluster);
 	error = perform_eap(ask, &order);
-	count_result(skb, p, ask, error);
-	if (!error)
+	count_result(skb, p, ask, &order, error);
+	if (!error && !order.announces)
 		tell_daemon(&order);
 	return answer_eap(skb, ask, key, &order, error);
 }
@@ -566,7 +643,7 @@ static __always_inline void make_entry(const struct flow_key *flow, struct fabri
 	order->error = (__s32)bpf_map_update_elem(&FABRIC_FLOWS, flow, &entry, BPF_NOEXIST);
 }
 
-/* A change of owner: in place, in the entry that the programs above use. */
+/* A change of owner, or the announcement of one: in place, in the entry that the programs above use. */
 SEC("syscall")
 int fabric_command(struct fabric_order *order)
 {
@@ -574,7 +651,7 @@ int fabric_command(struct fabric_order *order)
 	struct fabric_entry *entry = bpf_map_lookup_elem(&FABRIC_FLOWS, &flow);
 
 	if (entry)
-		order->error = (__s32)change_owner(entry, order);
+		order->error = (__s32)obey(entry, order);
 	else if (order->old_device)
 		order->error = -ENOENT;
 	else

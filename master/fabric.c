@@ -400,6 +400,13 @@ int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_
 	return err;
 }
 
+int fabric_flow_announce(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device)
+{
+	struct fabric_order order = { .flow = *flow, .device = device, .old_device = from, .announces = 1 };
+
+	return command(fabric, &order);
+}
+
 int fabric_moves_fd(struct fabric *fabric)
 {
 	return ring_buffer__epoll_fd(fabric->moves);

@@ -100,7 +100,7 @@ int fabric_key_set(struct fabric *fabric, uint32_t device, const uint8_t key[sta
 
 /*
  * The device is no member any more; its flows belong to the switch again. What it still sends to clients by a port of
- * the switch is dropped: this fences a device that is taken for dead (inline).
+ * the switch is dropped (inline).
  */
 void fabric_device_remove(struct fabric *fabric, uint32_t device);
 
@@ -127,6 +127,17 @@ int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t
 int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
 		     uint16_t transaction, uint32_t *generation);
 
+/**
+ * fabric_flow_announce() - the flow's owner is about to give it away
+ * @from:	the owner
+ * @device:	to whom, perhaps; it speaks before fabric_flow_give() is called
+ *
+ * Else what it sends would be dropped if it had the flow before: who gave a flow away, or lost it, has no say in it.
+ *
+ * Return: 0; -ENOENT; -EPERM: another device than @from has the flow
+ */
+int fabric_flow_announce(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device);
+
 /* A flow that was given away by a datagram. */
 struct fabric_move {
 	struct flow_key flow;
@@ -140,16 +151,16 @@ int fabric_moves_fd(struct fabric *fabric);
 /* Visit those since the last call, in their order; also those while no daemon ran, as far as there was room. */
 void fabric_moves_read(struct fabric *fabric, void (*visit)(const struct fabric_move *move, void *arg), void *arg);
 
-/* Datagrams that were refused. */
+/* Packets of devices that were refused, EAP datagrams and others. */
 struct fabric_refusal {
 	const char *reason; /* also the name of its counter */
 	uint64_t count;	    /* since the table was made */
-	uint8_t mac[6];	    /* of the last one: where it came from, ... */
-	uint8_t address[16];
-	uint32_t device; /* ... and who it said it was */
+	uint8_t mac[6];	    /* of the last one: where it came from */
+	uint8_t address[16]; /* a datagram's source; the client that it was for */
+	uint32_t device; /* who a datagram said it was; whose MAC it is, 0: no member's */
 };
 
-/* Visit each reason for which a datagram was ever refused. */
+/* Visit each reason for which a packet was ever refused. */
 void fabric_refusals(struct fabric *fabric, void (*visit)(const struct fabric_refusal *refusal, void *arg), void *arg);
 
 /* Return: 0; -ENOENT if the flow has no entry */

@@ -11,13 +11,13 @@
 
 #include "common/flow.h"
 
-#define FABRIC_FLOWS fabric_flows_4
+#define FABRIC_FLOWS fabric_flows_5
 #define FABRIC_HOSTS fabric_hosts_1
 #define FABRIC_MACS fabric_macs_1
 #define FABRIC_COUNTS fabric_count_3
 #define FABRIC_KEYS fabric_keys_1
 #define FABRIC_MOVES fabric_moves_1
-#define FABRIC_REFUSALS fabric_refuse_1
+#define FABRIC_REFUSALS fabric_refuse_2
 
 enum {
 	FABRIC_MAP_DEVICES = 256, /* FABRIC_DEVICES_MAX */
@@ -32,13 +32,13 @@ enum fabric_entry_state { FABRIC_ENTRY_FORWARD = 1, FABRIC_ENTRY_CLOSING = 2 };
 struct fabric_entry {
 	__u32 device; /* where packets go: index into FABRIC_HOSTS */
 	__u32 generation;
-	__u32 state;	      /* enum fabric_entry_state */
+	__u8 state; /* enum fabric_entry_state */
+	__u8 has_transaction;
+	__u16 transaction;    /* of the session's last handoff that the switch heard of */
 	__u32 client_ifindex; /* where the client's last packet came in; 0: not seen yet */
 	__u8 client_mac[6];   /* its source, a router's perhaps */
 	__u8 port_mac[6];     /* its destination, our own */
-	__u16 transaction; /* of the session's last handoff that the switch heard of */
-	__u8 has_transaction;
-	__u8 zero;
+	__u32 former;	      /* who had it before: up to four devices, a byte each, the last one lowest */
 	__u64 packets;	  /* both directions, as far as they pass here */
 	__u64 closing_ns; /* CLOSING: time of the last packet, CLOCK_MONOTONIC */
 };
@@ -73,12 +73,12 @@ struct fabric_move_record {
 	__u16 zero;
 };
 
-/* The value of FABRIC_REFUSALS, an array by enum fabric_map_refusal: the last datagram that was refused for this reason. */
+/* The value of FABRIC_REFUSALS, an array by enum fabric_map_refusal: the last packet that was refused for this reason. */
 struct fabric_refusal_note {
-	__u8 mac[6];	  /* who sent it, as far as a MAC tells */
+	__u8 mac[6]; /* who sent it, as far as a MAC tells */
 	__u8 zero[2];
-	__u8 address[16]; /* its IP source */
-	__u32 device;	  /* who it says it is */
+	__u8 address[16]; /* an EAP datagram's IP source; else the client's */
+	__u32 device;	  /* who an EAP datagram says it is; else whose MAC it is, 0: nobody's */
 	__u32 ifindex;
 };
 
@@ -101,11 +101,13 @@ struct fabric_order {
 	__s32 error;	  /* out: 0 or negative errno value */
 	__u16 transaction; /* of the session's handoff, if it is one */
 	__u16 has_transaction;
-	__u32 zero;
+	__u32 announces; /* the owner stays: @device is the next one, perhaps */
 };
 
-/* Why a datagram was refused, if that is worth a line in the log. Names of counters, too. */
+/* What was refused, and is worth a line in the log. Names of counters, too. */
 #define FABRIC_REFUSAL_REASONS(X)                                                          \
+	X(device_fenced)     /* dropped: to a client, from no member */                    \
+	X(device_former_owner) /* dropped: to a client, from a device that had the flow before */ \
 	X(eap_malformed)     /* dropped: length, version or kind */                        \
 	X(eap_stranger)	     /* dropped: not from the port and MAC of the device it names, or that has no key */ \
 	X(eap_forged)	     /* dropped: its hash is wrong */                              \
@@ -137,9 +139,9 @@ enum fabric_map_refusal { FABRIC_REFUSAL_REASONS(FABRIC_REFUSAL_ENUM) FABRIC_NRE
 	X(device_returned)    /* to the client */                                        \
 	X(device_not_owner)   /* to the client, by a device that is not the owner yet */ \
 	X(device_by_route)    /* to the client, by the switch's neighbour table */       \
-	X(device_fenced)      /* dropped: from no member */                              \
 	X(rewrite_failed)     /* dropped */                                              \
 	X(eap_performed)      /* a datagram changed an owner, or found it so */          \
+	X(eap_announced)      /* a datagram said who may be the next owner */            \
 	X(eap_late)	      /* answered ESTALE: a later handoff is known */            \
 	X(eap_no_flow)	      /* answered ENOENT: no entry; the daemon decides */        \
 	X(eap_no_device)      /* answered ENODEV: the new owner is no member */          \

@@ -124,6 +124,15 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 			 strerror(-rc));
 }
 
+static void announce_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	struct master *master = arg;
+
+	(void)transaction; /* nobody who knows of a later one is asked */
+	if (master->fabric)
+		fabric_flow_announce(master->fabric, flow, FABRIC_SWITCH, node);
+}
+
 static int perform_eap(struct master *master, uint32_t node, const struct eap *eap, uint32_t *generation)
 {
 	*generation = 0;
@@ -778,6 +787,7 @@ int master_new(struct event_base *base, const struct settings *settings, struct 
 	master->started_ms = clock_monotonic_ms();
 	master->role = (struct slave_role){
 		.change_owner = change_owner,
+		.announce_owner = announce_owner,
 		.on_accept = on_accept,
 		.may_join = may_join,
 		.on_up = on_up,

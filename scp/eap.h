@@ -42,7 +42,12 @@
 enum { EAP_VERSION = 1, EAP_BYTES = 52, EAP_DATAGRAM_BYTES = 76, EAP_KEY_BYTES = 16 };
 
 /* The source names them: query, change connection, set or redirect. */
-enum eap_operation { EAP_QUERY = 1, EAP_CHANGE = 2, EAP_SET = 3, EAP_REDIRECT = 4 };
+enum eap_operation {
+	EAP_QUERY = 1,
+	EAP_CHANGE = 2, /* the flow is @device's now */
+	EAP_SET = 3,	/* the flow's owner is about to hand it to @device, which may speak from now on */
+	EAP_REDIRECT = 4,
+};
 
 struct eap {
 	enum eap_operation operation;

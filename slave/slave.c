@@ -206,10 +206,19 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 	role->change_owner(flow, node, transaction, role->arg);
 }
 
+static void announce_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	struct slave *slave = arg;
+	const struct slave_role *role = slave->options.role;
+
+	role->announce_owner(flow, node, transaction, role->arg);
+}
+
 static const struct handoff_functions handoff_functions = {
 	.send = send_tch,
 	.find_node = find_node,
 	.change_owner = change_owner,
+	.announce_owner = announce_owner,
 };
 
 void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node, uint16_t transaction)

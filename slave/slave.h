@@ -30,6 +30,9 @@ struct slave_role {
 	/* Ask the switch to give a flow to a node; answered through slave_owner_changed(). */
 	void (*change_owner)(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg);
 
+	/* Tell the switch that a node may speak in a flow of this device's soon. */
+	void (*announce_owner)(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg);
+
 	/* A client's connection was accepted here. May be NULL. */
 	void (*on_accept)(int fd, void *arg);
 

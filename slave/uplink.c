@@ -63,31 +63,50 @@ static bool is_settled(int error)
 	return error == 0 || error == ESTALE;
 }
 
-/* What the program refuses, the daemon may still know how to do. */
+/*
+ * What the program refuses, the daemon may still know how to do. Announcements don't go over SCP: they would be late, and the
+ * program expects none of a device that sends no datagrams.
+ */
 static void on_eap_end(const struct eap *eap, int result, void *arg)
 {
 	struct uplink *uplink = arg;
 
+	if (eap->operation != EAP_CHANGE)
+		return;
 	if (is_settled(-result))
 		slave_owner_changed(uplink->slave, &eap->flow, eap->device, eap->transaction);
 	else
 		ask_over_scp(uplink, eap);
 }
 
-static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+static struct eap make_eap(struct uplink *uplink, enum eap_operation operation, const struct flow_key *flow,
+			   uint32_t node, uint16_t transaction)
 {
-	struct uplink *uplink = arg;
-	struct eap eap = {
-		.operation = EAP_CHANGE,
+	return (struct eap){
+		.operation = operation,
 		.nonce = slave_self(uplink->slave),
 		.transaction = transaction,
 		.cluster = namespace_cluster(uplink->ns)->id,
 		.device = node,
 		.flow = *flow,
 	};
+}
+
+static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	struct uplink *uplink = arg;
+	struct eap eap = make_eap(uplink, EAP_CHANGE, flow, node, transaction);
 
 	if (eap_client_ask(uplink->eap, &eap) < 0)
 		ask_over_scp(uplink, &eap);
+}
+
+static void announce_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	struct uplink *uplink = arg;
+	struct eap eap = make_eap(uplink, EAP_SET, flow, node, transaction);
+
+	eap_client_ask(uplink->eap, &eap);
 }
 
 static void count_eap_reply(struct uplink *uplink, uint32_t request)
@@ -376,6 +395,7 @@ int uplink_new(struct event_base *base, const struct settings *settings, struct 
 	uplink->ns = ns;
 	uplink->role = (struct slave_role){
 		.change_owner = change_owner,
+		.announce_owner = announce_owner,
 		.may_join = may_join,
 		.on_up = on_up,
 		.on_down = on_down,

@@ -227,6 +227,7 @@ unsigned int cluster_move(struct cluster *cluster, struct cluster_connection *c,
 	struct kernel_helper_state state;
 	int fd;
 
+	fabric_flow_announce(cluster->fabric, &c->flow, from->index, to->index);
 	CHECK_OK(kernel_helper_hold(from->helper, &c->flow));
 	CHECK_OK(kernel_helper_freeze(from->helper, c->server.fd, &c->flow, &c->fixed, &state));
 	netns_enter(to->netns);

@@ -228,7 +228,7 @@ static void test_answered_with_no(struct cluster *c, int family)
 	for (int operation = EAP_QUERY; operation <= EAP_REDIRECT; operation++) {
 		other = request(&a, second->index, 2);
 		other.eap.operation = (enum eap_operation)operation;
-		if (operation != EAP_CHANGE)
+		if (operation != EAP_CHANGE && operation != EAP_SET)
 			CHECK(answer_to(&a, &other, &generation) == EOPNOTSUPP);
 	}
 	CHECK(look(&a).device == first->index && look(&a).generation == 1);
@@ -342,6 +342,61 @@ static void test_changed_bits(struct cluster *c, int family)
 	printf("ok: changed bits, %s\n", cluster_families[family].name);
 }
 
+static int announce(struct asker *a, uint32_t device, uint16_t transaction)
+{
+	struct eap_datagram datagram = request(a, device, transaction);
+	uint32_t generation;
+
+	datagram.eap.operation = EAP_SET;
+	return answer_to(a, &datagram, &generation);
+}
+
+/* A packet of the flow from a device to the client: does the switch send it on? */
+static bool is_sent_on(struct asker *a, int family)
+{
+	uint64_t fenced = cluster_fabric_counter(a->c, "device_former_owner");
+	const struct cluster_family *f = &cluster_families[family];
+	struct sockaddr_storage client, vip;
+	socklen_t len = netns_address(f->client, 5100, &client);
+	int fd;
+
+	netns_enter(a->device->netns);
+	fd = socket(client.ss_family, SOCK_DGRAM, 0);
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&vip, netns_address(f->vip, CLUSTER_PORT, &vip)) == 0);
+	CHECK(sendto(fd, "reply", 5, 0, (struct sockaddr *)&client, len) == 5);
+	usleep(SILENCE_MS * 1000);
+	close(fd);
+	return cluster_fabric_counter(a->c, "device_former_owner") == fenced;
+}
+
+/* There and back: who has given the flow away is silent until its owner says that it may come back. */
+static void test_announced(struct cluster *c, int family)
+{
+	struct asker a = asker_of(c, family, &c->devices[1]), b = asker_of(c, family, &c->devices[2]);
+
+	a.flow.protocol = IPPROTO_UDP;
+	b.flow.protocol = IPPROTO_UDP;
+	give_to(&a, a.device->index);
+	CHECK(announce(&a, b.device->index, 1) == 0);
+	CHECK(look(&a).device == a.device->index && look(&a).generation == 1);
+	CHECK(ask(&a, b.device->index, 1) == 0);
+	CHECK(is_sent_on(&a, family)); /* node-b has not shown yet that it can announce */
+	CHECK(announce(&b, FABRIC_SWITCH, 2) == 0);
+	CHECK(!is_sent_on(&a, family) && is_sent_on(&b, family));
+	CHECK(announce(&a, a.device->index, 2) == EPERM);
+	CHECK(announce(&b, a.device->index, 0) == ESTALE);
+	CHECK(!is_sent_on(&a, family));
+	CHECK(announce(&b, a.device->index, 2) == 0);
+	CHECK(is_sent_on(&a, family) && is_sent_on(&b, family));
+	CHECK(ask(&b, a.device->index, 2) == 0);
+	CHECK(is_sent_on(&a, family) && !is_sent_on(&b, family));
+	CHECK(read_moves(c).count == 2); /* announcements are none */
+	fabric_flow_remove(c->fabric, &a.flow);
+	close(a.fd);
+	close(b.fd);
+	printf("ok: announced, %s\n", cluster_families[family].name);
+}
+
 struct named {
 	const char *reason;
 	struct fabric_refusal found;
@@ -425,6 +480,8 @@ static void test_topology(bool is_one_arm)
 		test_answered_with_no(&c, family);
 		test_dropped(&c, family);
 		test_changed_bits(&c, family);
+		if (!is_one_arm)
+			test_announced(&c, family);
 	}
 	test_who_it_was(&c);
 	test_other_addresses(&c);

@@ -269,6 +269,55 @@ static void test_removal(struct cluster *c)
 	printf("ok: removal of a device\n");
 }
 
+/*
+ * Who had a flow has no say in it any more: a device that comes back when it was taken for dead, or that does not know what it
+ * did. But who gets it back may speak before the switch knows.
+ */
+static void test_fencing(struct cluster *c, int family)
+{
+	const struct cluster_family *f = &cluster_families[family];
+	const struct cluster_device *a = &c->devices[1], *b = &c->devices[2];
+	int client = udp_socket(c->client, f->client, 5004);
+	int at_a = udp_socket(a->netns, f->vip, ECHO_PORT), at_b = udp_socket(b->netns, f->vip, ECHO_PORT);
+	struct flow_key flow = flow_of(f, 5004, IPPROTO_UDP), unknown = flow_of(f, 5005, IPPROTO_UDP);
+	uint64_t fenced = cluster_fabric_counter(c, "device_former_owner");
+	uint32_t generation;
+
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, a->index, &generation));
+	send_to(at_b, f->client, 5004);
+	CHECK(arrives(client));
+	fabric_device_orphan(c->fabric, a->index, NULL, NULL);
+	send_to(at_a, f->client, 5004);
+	CHECK(!arrives(client));
+	CHECK(cluster_fabric_counter(c, "device_former_owner") == fenced + 1);
+	send_to(at_b, f->client, 5004);
+	CHECK(arrives(client));
+	CHECK(fabric_flow_announce(c->fabric, &flow, b->index, a->index) == -EPERM);
+	send_to(at_a, f->client, 5004);
+	CHECK(!arrives(client));
+	CHECK_OK(fabric_flow_announce(c->fabric, &flow, FABRIC_SWITCH, a->index));
+	send_to(at_a, f->client, 5004);
+	CHECK(arrives(client));
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, FABRIC_SWITCH, a->index, 3, &generation));
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, a->index, b->index, 4, &generation));
+
+	/* node-b has sent no datagram with a key: it can't announce, so nobody is fenced. */
+	send_to(at_a, f->client, 5004);
+	CHECK(arrives(client));
+	CHECK_OK(fabric_flow_give(c->fabric, &flow, b->index, FABRIC_SWITCH, 5, &generation));
+	send_to(at_a, f->client, 5004);
+	CHECK(!arrives(client));
+	send_to(at_b, f->client, 5004);
+	CHECK(!arrives(client));
+	CHECK(cluster_fabric_counter(c, "device_former_owner") == fenced + 4);
+	CHECK(fabric_flow_announce(c->fabric, &unknown, FABRIC_SWITCH, a->index) == -ENOENT);
+	fabric_flow_remove(c->fabric, &flow);
+	close(client);
+	close(at_a);
+	close(at_b);
+	printf("ok: fencing, %s\n", f->name);
+}
+
 /* After an upgrade: a table that we would misread is replaced. */
 static void test_layout(struct cluster *c)
 {
@@ -296,6 +345,8 @@ static void test_topology(bool is_one_arm)
 		test_forwarding(&c, family);
 		test_reopening(&c, family);
 		test_restart(&c, family);
+		if (!is_one_arm)
+			test_fencing(&c, family);
 	}
 	test_giving(&c);
 	test_table(&c);
