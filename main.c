@@ -35,6 +35,7 @@
  *   tcp_repair		reading and restoring sockets
  *   lock_table		who holds which bytes of which file, and who waits
  *   log		lines for people
+ *   loop		event loops: the control loop, and one per core for connections
  *   machine		what is changed on this machine, and undone
  *   mount3		the MOUNT protocol
  *   mount_table		who has mounted what

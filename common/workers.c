@@ -4,16 +4,14 @@
 #include "common/workers.h"
 
 #include "common/log.h"
+#include "common/loop.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
+#include <stddef.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 STAILQ_HEAD(work_list, work);
 
@@ -44,15 +42,13 @@ struct workers {
 	unsigned int running;
 	struct thread_list idle; /* who became idle last is first: what it needs is still in the caches */
 	unsigned int woken;	 /* threads that are not idle any more, and have not yet looked for work */
-	struct work_list finished;
 	bool stopping;
 	unsigned int threads_max; /* never changes */
 
-	/* The loop's. */
+	/* The control loop's. */
 	struct thread *threads;
 	unsigned int thread_count; /* started */
-	int wakeup; /* eventfd: there is something in `finished` */
-	struct event *on_wakeup;
+	struct loop *home;	   /* of work that names none */
 };
 
 static struct lane *lane_get(struct workers *workers, const void *key)
@@ -111,19 +107,28 @@ static struct work *take_work(struct workers *workers, struct lane *lane)
 	return work;
 }
 
-/* The work of a lane is done. Return: whether the loop must be woken, which it is without the mutex */
-static bool finish(struct workers *workers, struct lane *lane, struct work *work)
+static void finish(struct workers *workers, struct lane *lane)
 {
-	bool first = STAILQ_EMPTY(&workers->finished);
-
-	STAILQ_INSERT_TAIL(&workers->finished, work, link);
 	lane->running--;
 	workers->running--;
 	if (!lane->running && STAILQ_EMPTY(&lane->waiting) && !lane->last) {
 		TAILQ_REMOVE(&workers->lanes, lane, link);
 		free(lane);
 	}
-	return first;
+}
+
+static void letter_open(struct letter *letter)
+{
+	struct work *work = (struct work *)((char *)letter - offsetof(struct work, letter));
+
+	work->done(work);
+}
+
+/* The work may be gone when this returns. */
+void workers_send_home(struct workers *workers, struct work *work)
+{
+	work->letter.open = letter_open;
+	loop_post(work->home ? work->home : workers->home, &work->letter);
 }
 
 static void thread_call(struct thread *thread)
@@ -185,19 +190,15 @@ static void run(struct thread *self, struct lane *lane)
 	struct workers *workers = self->workers;
 	struct work *work = take_work(workers, lane);
 	struct thread *next = call_thread(workers); /* what ended may have made room for more than one */
-	bool must_tell;
 
 	pthread_mutex_unlock(&workers->mutex);
 	wake(next);
 	work->run(work);
+	workers_send_home(workers, work);
 	pthread_mutex_lock(&workers->mutex);
-	must_tell = finish(workers, lane, work);
+	finish(workers, lane);
 	if (workers->stopping)
 		wake_all(workers);
-	pthread_mutex_unlock(&workers->mutex);
-	if (must_tell)
-		eventfd_write(workers->wakeup, 1);
-	pthread_mutex_lock(&workers->mutex);
 }
 
 static void *worker(void *arg)
@@ -210,29 +211,6 @@ static void *worker(void *arg)
 		run(self, lane);
 	pthread_mutex_unlock(&self->workers->mutex);
 	return NULL;
-}
-
-static void finish_all(struct workers *workers)
-{
-	struct work_list finished = STAILQ_HEAD_INITIALIZER(finished);
-	struct work *work;
-
-	pthread_mutex_lock(&workers->mutex);
-	STAILQ_CONCAT(&finished, &workers->finished);
-	pthread_mutex_unlock(&workers->mutex);
-	while ((work = STAILQ_FIRST(&finished))) {
-		STAILQ_REMOVE_HEAD(&finished, link);
-		work->done(work);
-	}
-}
-
-static void on_wakeup(evutil_socket_t fd, short what, void *arg)
-{
-	eventfd_t count;
-
-	(void)what;
-	eventfd_read(fd, &count);
-	finish_all(arg);
 }
 
 /* Signals are the loop's business. */
@@ -266,12 +244,10 @@ int workers_new(struct event_base *base, unsigned int threads, struct workers **
 	TAILQ_INIT(&workers->lanes);
 	LIST_INIT(&workers->idle);
 	workers->threads_max = threads;
-	STAILQ_INIT(&workers->finished);
-	workers->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	workers->threads = calloc(threads, sizeof(*workers->threads));
-	if (workers->wakeup >= 0)
-		workers->on_wakeup = event_new(base, workers->wakeup, EV_READ | EV_PERSIST, on_wakeup, workers);
-	if (workers->threads && workers->on_wakeup && event_add(workers->on_wakeup, NULL) == 0)
+	if (workers->threads)
+		rc = loop_new(base, &workers->home);
+	if (rc == 0)
 		rc = start_threads(workers, threads);
 	if (rc < 0) {
 		workers_free(workers);
@@ -293,11 +269,7 @@ void workers_free(struct workers *workers)
 		pthread_join(workers->threads[i].id, NULL);
 	for (unsigned int i = 0; i < workers->thread_count; i++)
 		pthread_cond_destroy(&workers->threads[i].wake);
-	finish_all(workers);
-	if (workers->on_wakeup)
-		event_free(workers->on_wakeup);
-	if (workers->wakeup >= 0)
-		close(workers->wakeup);
+	loop_free(workers->home);
 	pthread_mutex_destroy(&workers->mutex);
 	free(workers->threads);
 	free(workers);

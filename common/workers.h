@@ -2,17 +2,20 @@
 /*
  * common/workers.h - threads for work that may wait for a disk
  *
- * The loop submits; a worker runs; the loop is told. Nothing else is shared between the two: while `run` runs the
+ * A loop submits; a worker runs; the loop is told. Nothing else is shared between the two: while `run` runs the
  * work belongs to the worker, before and after to the loop.
  *
  * Work has a lane: the volume it is about. A lane may have as many threads as are left for others: a disk that does not
  * answer keeps its own clients waiting and nobody else's. With 32 threads that holds for five such disks at a time.
  *
  * Ownership: the submitter embeds and owns the work; it must live until `done`.
- * Threads: all calls but workers_submit_next() from the loop's thread; `run` is called on a worker's, `done` on the loop's.
+ * Threads: work is submitted from any loop's; workers_new() and workers_free() are called from the control loop's. `run` is called
+ * on a worker's, `done` on that of the work's home (common/loop.h).
  */
 #ifndef VNAS_COMMON_WORKERS_H
 #define VNAS_COMMON_WORKERS_H
+
+#include "common/loop.h"
 
 #include <sys/queue.h>
 
@@ -23,7 +26,9 @@ struct workers;
 
 struct work {
 	STAILQ_ENTRY(work) link;
-	const void *lane; /* only compared; NULL is one, too */
+	struct letter letter;
+	struct loop *home; /* NULL: the control loop */
+	const void *lane;  /* only compared; NULL is one, too */
 	void (*run)(struct work *work);
 	void (*done)(struct work *work);
 };
@@ -31,7 +36,7 @@ struct work {
 /* 0; -ENOMEM, -EAGAIN (no threads) */
 int workers_new(struct event_base *base, unsigned int threads, struct workers **out);
 
-/* Waits for all work, calls what `done` is outstanding, ends the threads. NULL is allowed. */
+/* Waits for all work, calls what `done` is outstanding in the control loop, ends the threads. NULL is allowed. */
 void workers_free(struct workers *workers);
 
 /* 0; -ENOMEM */
@@ -44,8 +49,14 @@ int workers_submit(struct workers *workers, struct work *work);
 void workers_submit_next(struct workers *workers, struct work *work);
 
 /*
+ * From `run`, on the worker's thread: other work has been done with this one, and was never submitted, or not taken. Its `done` is
+ * called.
+ */
+void workers_send_home(struct workers *workers, struct work *work);
+
+/*
  * Submit work that runs alone in its lane, when everything else that was submitted there has run, and what followed
- * from it: what ends a lane, so nothing is submitted there by the loop afterwards. 0; -ENOMEM
+ * from it: what ends a lane, so nothing is submitted there by any loop afterwards. 0; -ENOMEM
  */
 int workers_submit_last(struct workers *workers, struct work *work);
 

@@ -44,7 +44,7 @@ UNIT_TESTS = \
 	tests/unit/test_admin tests/unit/test_certificates tests/unit/test_conn tests/unit/test_conn_memory \
 	tests/unit/test_duplicate_requests tests/unit/test_eap \
 	tests/unit/test_exports tests/unit/test_flow tests/unit/test_handle tests/unit/test_identity \
-	tests/unit/test_local tests/unit/test_log tests/unit/test_machine tests/unit/test_mount_table \
+	tests/unit/test_local tests/unit/test_log tests/unit/test_loop tests/unit/test_machine tests/unit/test_mount_table \
 	tests/unit/test_name_service tests/unit/test_namespace tests/unit/test_nasctl tests/unit/test_nfs3 tests/unit/test_nfs_acl \
 	tests/unit/test_output tests/unit/test_workers \
 	tests/unit/test_client_caller tests/unit/test_lock_table tests/unit/test_nlm tests/unit/test_nsm \
