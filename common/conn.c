@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/conn_memory.h"
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/output.h"
 #include "common/record.h"
 
@@ -13,6 +14,7 @@
 #include <event2/event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -38,7 +40,7 @@ struct conn_call {
 	struct rpc_call rpc;
 	struct output_piece reply;
 	LIST_ENTRY(conn_call) link; /* of those in progress, or of the spare ones */
-	struct conn_server *server; /* NULL if the connection is gone, as the next */
+	struct conn_part *part; /* NULL if the connection is gone, as the next */
 	struct conn *conn;
 	struct conn_memory *orphaned; /* ... which counts what this call holds then */
 	size_t expected; /* bytes of data in the answer to come */
@@ -48,7 +50,8 @@ struct conn_call {
 
 struct conn {
 	TAILQ_ENTRY(conn) link;
-	struct conn_server *server;
+	struct letter joining; /* on its way from the control loop to its own */
+	struct conn_part *part;
 	enum conn_phase phase;
 	int fd;
 	bool movable, parsing;
@@ -78,21 +81,46 @@ struct conn_listener {
 	struct event *on_accept, *on_resume;
 };
 
-struct conn_server {
-	struct conn_server_options options;
-	LIST_HEAD(, conn_listener) listeners;
+/* The connections of a server that are in one loop. */
+struct conn_part {
+	struct conn_server *server;
+	struct conn_part_options options;
 	struct conn_list conns, graveyard;
-	size_t count;
+	atomic_size_t count; /* with those that are on their way here */
 	struct event *on_bury;
-	uint32_t next_session;
 	LIST_HEAD(, conn_call) spare_calls; /* so that a call needs no allocation */
 	size_t spare_count;
 	uint8_t scratch[RECORD_READ_MIN]; /* what comes is read here, and copied if it is not whole */
 };
 
+struct conn_server {
+	struct conn_server_options options;
+	LIST_HEAD(, conn_listener) listeners;
+	uint32_t next_session;
+	struct loop *control; /* notes go there */
+	struct conn_part *parts;
+};
+
+/* What the control loop is told of a connection. */
+struct note {
+	struct letter letter;
+	struct conn_server *server;
+	uint64_t session;
+};
+
 static void conn_parse(struct conn *conn);
 
 /* Life and death */
+
+static void part_enter(struct conn_part *part)
+{
+	atomic_fetch_add_explicit(&part->count, 1, memory_order_relaxed);
+}
+
+static void part_leave(struct conn_part *part)
+{
+	atomic_fetch_sub_explicit(&part->count, 1, memory_order_relaxed);
+}
 
 static void conn_free(struct conn *conn)
 {
@@ -107,51 +135,99 @@ static void conn_free(struct conn *conn)
 	free(conn);
 }
 
-static void server_bury(evutil_socket_t fd, short what, void *arg)
+static void part_bury(struct conn_part *part)
 {
-	struct conn_server *server = arg;
 	struct conn *conn;
 
-	(void)fd, (void)what;
-	while ((conn = TAILQ_FIRST(&server->graveyard))) {
-		TAILQ_REMOVE(&server->graveyard, conn, link);
+	while ((conn = TAILQ_FIRST(&part->graveyard))) {
+		TAILQ_REMOVE(&part->graveyard, conn, link);
 		conn_free(conn);
 	}
 }
 
-/* Out of the server's list, freed at the end of the loop turn; calls in progress will find no connection. */
+static void part_on_bury(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn_part *part = arg;
+
+	(void)fd, (void)what;
+	loop_enter(part->options.loop);
+	part_bury(part);
+	loop_leave(part->options.loop);
+}
+
+/* Out of its part's list, freed at the end of the loop turn; calls in progress will find no connection. */
 static void conn_retire(struct conn *conn)
 {
-	struct conn_server *server = conn->server;
+	struct conn_part *part = conn->part;
 	struct conn_call *call;
 
-	event_del(conn->on_read);
-	event_del(conn->on_write);
-	event_del(conn->on_kick);
+	event_del_noblock(conn->on_read);
+	event_del_noblock(conn->on_write);
+	event_del_noblock(conn->on_kick);
 	conn_memory_leave(&conn->holder);
 	while ((call = LIST_FIRST(&conn->calls))) {
 		LIST_REMOVE(call, link);
 		call->conn = NULL;
-		call->server = NULL;
-		call->orphaned = server->options.memory;
+		call->part = NULL;
+		call->orphaned = part->options.memory;
 		conn_memory_orphan(call->orphaned, call->held);
 	}
 	conn->phase = CONN_CLOSED;
 	conn->fd = -1;
-	TAILQ_REMOVE(&server->conns, conn, link);
-	TAILQ_INSERT_TAIL(&server->graveyard, conn, link);
-	server->count--;
-	event_active(server->on_bury, 0, 0);
+	TAILQ_REMOVE(&part->conns, conn, link);
+	TAILQ_INSERT_TAIL(&part->graveyard, conn, link);
+	part_leave(part);
+	event_active(part->on_bury, 0, 0);
+}
+
+/*
+ * Tell the control loop, in its own time. Without memory it learns nothing: a handoff that waits for that runs into its own time
+ * limit.
+ */
+static void conn_note(const struct conn *conn, void (*open)(struct letter *letter))
+{
+	struct conn_server *server = conn->part->server;
+	struct note *note = malloc(sizeof(*note));
+
+	if (!note)
+		return;
+	*note = (struct note){ .letter.open = open, .server = server, .session = conn->facts.session };
+	loop_post(server->control, &note->letter);
+}
+
+static struct note note_take(struct letter *letter)
+{
+	struct note note = *(struct note *)letter;
+
+	free(letter);
+	return note;
+}
+
+static void closed_open(struct letter *letter)
+{
+	struct note note = note_take(letter);
+	const struct conn_server_options *options = &note.server->options;
+
+	options->handlers->on_closed(note.session, options->arg);
+}
+
+static void conn_tell_closed(const struct conn *conn)
+{
+	const struct conn_server *server = conn->part->server;
+
+	if (loop_is_here(server->control))
+		server->options.handlers->on_closed(conn->facts.session, server->options.arg);
+	else
+		conn_note(conn, closed_open);
 }
 
 void conn_close(struct conn *conn, bool reset)
 {
-	const struct conn_server_options *options = &conn->server->options;
 	int fd = conn->fd;
 
 	if (conn->phase == CONN_CLOSED)
 		return;
-	options->handlers->on_closed(conn, options->arg);
+	conn_tell_closed(conn);
 	conn_retire(conn);
 	if (reset)
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger));
@@ -231,48 +307,90 @@ static void conn_continue(struct conn *conn)
 		event_add(conn->on_read, NULL);
 }
 
+/*
+ * A callback begins. Return: whether it is to go on, and end with conn_leave(): not if the control loop has closed or
+ * quieted the connection while the callback was on its way
+ */
+static bool conn_enter(struct conn *conn)
+{
+	loop_enter(conn->part->options.loop);
+	if (conn->phase == CONN_SERVING || conn->phase == CONN_QUIESCING)
+		return true;
+	loop_leave(conn->part->options.loop);
+	return false;
+}
+
+static void conn_leave(struct conn *conn)
+{
+	loop_leave(conn->part->options.loop);
+}
+
 static void conn_on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *conn = arg;
 
 	(void)fd, (void)what;
+	if (!conn_enter(conn))
+		return;
 	conn_flush(conn);
 	if (conn->phase == CONN_SERVING)
 		conn_continue(conn);
 	conn_rest(conn);
+	conn_leave(conn);
 }
 
-static void conn_became_quiet(struct conn *conn)
+static void tell_quiet(struct conn *conn)
 {
 	void (*on_quiet)(struct conn *, void *) = conn->on_quiet;
 
-	conn->phase = CONN_QUIET;
 	conn->on_quiet = NULL;
-	event_del(conn->on_write);
 	if (on_quiet)
 		on_quiet(conn, conn->on_quiet_arg);
 }
 
+static void quiet_open(struct letter *letter)
+{
+	struct note note = note_take(letter);
+	struct loops *loops = note.server->options.loops;
+	struct conn *conn;
+
+	loops_pause(loops);
+	conn = conn_find(note.server, note.session);
+	if (conn && conn->phase == CONN_QUIET)
+		tell_quiet(conn);
+	loops_continue(loops);
+}
+
+static void conn_became_quiet(struct conn *conn)
+{
+	conn->phase = CONN_QUIET;
+	event_del_noblock(conn->on_write);
+	if (loop_is_here(conn->part->server->control))
+		tell_quiet(conn);
+	else if (conn->on_quiet)
+		conn_note(conn, quiet_open);
+}
+
 /* Calls */
 
-static struct conn_call *call_new(struct conn_server *server)
+static struct conn_call *call_new(struct conn_part *part)
 {
-	struct conn_call *call = LIST_FIRST(&server->spare_calls);
+	struct conn_call *call = LIST_FIRST(&part->spare_calls);
 
 	if (!call)
 		return calloc(1, sizeof(*call));
 	LIST_REMOVE(call, link);
-	server->spare_count--;
+	part->spare_count--;
 	return call;
 }
 
 /* What is kept is the memory of the reply, if it is an ordinary one. */
-static void call_free(struct conn_server *server, struct conn_call *call)
+static void call_free(struct conn_part *part, struct conn_call *call)
 {
 	uint8_t *reply = call->rpc.reply;
 	size_t room = call->rpc.reply_room;
 
-	if (!server || server->spare_count >= SPARE_CALLS_MAX || room > SPARE_REPLY_MAX) {
+	if (!part || part->spare_count >= SPARE_CALLS_MAX || room > SPARE_REPLY_MAX) {
 		rpc_call_fini(&call->rpc);
 		free(call);
 		return;
@@ -280,15 +398,15 @@ static void call_free(struct conn_server *server, struct conn_call *call)
 	call->rpc.reply = NULL;
 	rpc_call_fini(&call->rpc);
 	*call = (struct conn_call){ .rpc = { .reply = reply, .reply_room = room } };
-	LIST_INSERT_HEAD(&server->spare_calls, call, link);
-	server->spare_count++;
+	LIST_INSERT_HEAD(&part->spare_calls, call, link);
+	part->spare_count++;
 }
 
 static void reply_release(struct output_piece *piece)
 {
 	struct conn_call *call = (struct conn_call *)((char *)piece - offsetof(struct conn_call, reply));
 
-	call_free(call->server, call);
+	call_free(call->part, call);
 }
 
 /* The call goes to the output with its reply. */
@@ -342,7 +460,7 @@ static void conn_account(struct conn *conn, const struct rpc_call *rpc)
 static void call_answered(struct conn_call *call)
 {
 	struct conn *conn = call->conn;
-	const struct conn_server_options *options = &conn->server->options;
+	const struct conn_server_options *options = &conn->part->server->options;
 
 	LIST_REMOVE(call, link);
 	conn->call_count--;
@@ -379,7 +497,7 @@ static void conn_on_reply(struct rpc_call *rpc)
 		call_answered(call);
 	}
 	if (is_alone && !dispatching)
-		call_free(call->server, call);
+		call_free(call->part, call);
 }
 
 /* Only while the record is the reader's. The transport's state may be somebody else's for a while; the struct is ours. */
@@ -390,16 +508,29 @@ static uint8_t *conn_give_record(struct rpc_call *rpc)
 	return call->conn && call->dispatching ? record_give(&call->conn->input) : NULL;
 }
 
+/* It is not answered yet, and holds something meanwhile, unless its connection is gone already. */
+static void call_outstanding(struct conn_call *call)
+{
+	struct conn *conn = call->conn;
+
+	if (!conn)
+		return;
+	call->expected = call->rpc.reply_bytes;
+	call->held = CALL_BYTES + call->expected + (call->rpc.kept ? call->rpc.record_len : 0);
+	conn->expected += call->expected;
+	conn->calls_held += call->held;
+}
+
 static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 {
-	struct conn_call *call = call_new(conn->server);
+	struct conn_call *call = call_new(conn->part);
 
 	if (!call) {
 		conn_close(conn, false);
 		return;
 	}
 	call->conn = conn;
-	call->server = conn->server;
+	call->part = conn->part;
 	call->rpc.record = record;
 	call->rpc.record_len = len;
 	call->rpc.transport = RPC_TCP;
@@ -411,16 +542,15 @@ static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 	call->rpc.transport_state = call;
 	LIST_INSERT_HEAD(&conn->calls, call, link);
 	conn->call_count++;
+	call->rpc.is_passing = true;
 	call->dispatching = true;
-	rpc_dispatch(conn->server->options.rpc, &call->rpc);
+	rpc_dispatch(conn->part->options.rpc, &call->rpc);
 	call->dispatching = false;
-	if (call->answered && !call->is_queued) {
-		call_free(call->server, call);
-	} else if (call->conn) {
-		call->expected = call->rpc.reply_bytes;
-		call->held = CALL_BYTES + call->expected + (call->rpc.kept ? call->rpc.record_len : 0);
-		conn->expected += call->expected;
-		conn->calls_held += call->held;
+	if (!call->answered) {
+		call_outstanding(call);
+		rpc_send_on(&call->rpc);
+	} else if (!call->is_queued) {
+		call_free(call->part, call);
 	}
 }
 
@@ -435,7 +565,7 @@ static bool conn_may_begin(struct conn *conn)
 	more += raw_len < RECORD_READ_MIN ? raw_len : 0;
 	conn_hold(conn);
 	if (!conn_memory_has(&conn->holder, more + RPC_DATA_MAX) &&
-	    rpc_answers_long(conn->server->options.rpc, record, len))
+	    rpc_answers_long(conn->part->options.rpc, record, len))
 		more += RPC_DATA_MAX;
 	return conn_memory_ask(&conn->holder, more, conn_is_idle(conn));
 }
@@ -527,7 +657,7 @@ static void conn_read(struct conn *conn)
 		size_t room;
 		ssize_t got;
 
-		record_lend(&conn->input, conn->server->scratch, sizeof(conn->server->scratch));
+		record_lend(&conn->input, conn->part->scratch, sizeof(conn->part->scratch));
 		got = conn_fill(conn, &room);
 		if (got <= 0)
 			return;
@@ -537,11 +667,8 @@ static void conn_read(struct conn *conn)
 	}
 }
 
-static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
+static void conn_take_in(struct conn *conn)
 {
-	struct conn *conn = arg;
-
-	(void)fd, (void)what;
 	conn_read(conn);
 	if (record_settle(&conn->input) < 0)
 		conn_close(conn, false);
@@ -550,15 +677,29 @@ static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
 	conn_rest(conn);
 }
 
+static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *conn = arg;
+
+	(void)fd, (void)what;
+	if (!conn_enter(conn))
+		return;
+	conn_take_in(conn);
+	conn_leave(conn);
+}
+
 static void conn_on_kick(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *conn = arg;
 
 	(void)fd, (void)what;
+	if (!conn_enter(conn))
+		return;
 	conn_flush(conn);
 	if (conn->phase == CONN_SERVING)
 		conn_continue(conn);
 	conn_rest(conn);
+	conn_leave(conn);
 }
 
 /* Taking turns */
@@ -575,7 +716,7 @@ static void holder_on_turn(struct conn_holder *holder)
 
 	conn_continue(conn);
 	if (conn_may_read(conn))
-		conn_on_readable(conn->fd, EV_READ, conn);
+		conn_take_in(conn);
 	conn_rest(conn);
 }
 
@@ -597,14 +738,19 @@ static const struct conn_holder_functions holder_functions = {
 
 /* Making */
 
-static struct conn *conn_new(struct conn_server *server, int fd)
+static struct event_base *part_base(struct conn_part *part)
 {
-	struct event_base *base = server->options.base;
+	return part->options.loop ? loop_base(part->options.loop) : part->server->options.base;
+}
+
+static struct conn *conn_new(struct conn_part *part, int fd)
+{
+	struct event_base *base = part_base(part);
 	struct conn *conn = calloc(1, sizeof(*conn));
 
 	if (!conn)
 		return NULL;
-	conn->server = server;
+	conn->part = part;
 	conn->fd = fd;
 	LIST_INIT(&conn->calls);
 	output_init(&conn->output);
@@ -620,9 +766,10 @@ static struct conn *conn_new(struct conn_server *server, int fd)
 
 static void conn_join(struct conn *conn)
 {
-	TAILQ_INSERT_TAIL(&conn->server->conns, conn, link);
-	conn->server->count++;
-	conn_memory_join(conn->server->options.memory, &conn->holder, &holder_functions);
+	struct conn_part *part = conn->part;
+
+	TAILQ_INSERT_TAIL(&part->conns, conn, link);
+	conn_memory_join(part->options.memory, &conn->holder, &holder_functions);
 	conn_hold(conn);
 	conn->phase = CONN_SERVING;
 	conn->placement.moved_ms = clock_monotonic_ms();
@@ -639,10 +786,39 @@ static int conn_name(struct conn *conn)
 	return flow_from_sockets(&conn->client, &conn->local, IPPROTO_TCP, &conn->flow);
 }
 
+static size_t part_count(const struct conn_part *part)
+{
+	return atomic_load_explicit(&part->count, memory_order_relaxed);
+}
+
+/* Where the next connection goes. */
+static struct conn_part *least_part(struct conn_server *server)
+{
+	struct conn_part *least = server->parts;
+
+	for (size_t i = 1; i < server->options.part_count; i++)
+		if (part_count(&server->parts[i]) < part_count(least))
+			least = &server->parts[i];
+	return least;
+}
+
+static void joining_open(struct letter *letter)
+{
+	struct conn *conn = (struct conn *)((char *)letter - offsetof(struct conn, joining));
+
+	if (conn_memory_admits(conn->part->options.memory)) {
+		conn_join(conn);
+		return;
+	}
+	part_leave(conn->part);
+	close(conn->fd);
+	conn_free(conn);
+}
+
 static void server_accepted(struct conn_server *server, int fd)
 {
 	const struct conn_server_options *options = &server->options;
-	struct conn *conn = conn_memory_admits(options->memory) ? conn_new(server, fd) : NULL;
+	struct conn *conn = conn_new(least_part(server), fd);
 
 	if (!conn || conn_name(conn) < 0) {
 		if (conn)
@@ -655,7 +831,12 @@ static void server_accepted(struct conn_server *server, int fd)
 	conn->facts.session = (uint64_t)options->self << 32 | server->next_session++;
 	conn->facts.since_ns = clock_wall_ns();
 	conn->movable = options->handlers->on_accept(fd, &conn->fixed, options->arg);
-	conn_join(conn);
+	part_enter(conn->part);
+	conn->joining.open = joining_open;
+	if (conn->part->options.loop)
+		loop_post(conn->part->options.loop, &conn->joining);
+	else
+		joining_open(&conn->joining);
 }
 
 static void listener_on_acceptable(evutil_socket_t fd, short what, void *arg)
@@ -737,6 +918,29 @@ fail:
 	return rc;
 }
 
+static int part_init(struct conn_part *part, struct conn_server *server, const struct conn_part_options *options)
+{
+	part->server = server;
+	part->options = *options;
+	LIST_INIT(&part->spare_calls);
+	TAILQ_INIT(&part->conns);
+	TAILQ_INIT(&part->graveyard);
+	part->on_bury = event_new(part_base(part), -1, 0, part_on_bury, part);
+	return part->on_bury ? 0 : -ENOMEM;
+}
+
+static int make_parts(struct conn_server *server, const struct conn_part_options *options, size_t count)
+{
+	int rc = 0;
+
+	server->parts = calloc(count, sizeof(*server->parts));
+	if (!server->parts)
+		return -ENOMEM;
+	for (server->options.part_count = 0; rc == 0 && server->options.part_count < count; server->options.part_count++)
+		rc = part_init(&server->parts[server->options.part_count], server, &options[server->options.part_count]);
+	return rc;
+}
+
 struct conn_server *conn_server_new(const struct conn_server_options *options)
 {
 	struct conn_server *server = calloc(1, sizeof(*server));
@@ -744,13 +948,10 @@ struct conn_server *conn_server_new(const struct conn_server_options *options)
 	if (!server)
 		return NULL;
 	server->options = *options;
+	server->options.parts = NULL;
 	LIST_INIT(&server->listeners);
-	LIST_INIT(&server->spare_calls);
-	TAILQ_INIT(&server->conns);
-	TAILQ_INIT(&server->graveyard);
-	server->on_bury = event_new(options->base, -1, 0, server_bury, server);
-	if (!server->on_bury) {
-		free(server);
+	if (make_parts(server, options->parts, options->part_count) < 0 || loop_new(options->base, &server->control) < 0) {
+		conn_server_free(server);
 		return NULL;
 	}
 	/* A restarted daemon must not give out the ids of sessions that live on elsewhere. */
@@ -759,11 +960,26 @@ struct conn_server *conn_server_new(const struct conn_server_options *options)
 	return server;
 }
 
+static void part_fini(struct conn_part *part)
+{
+	struct conn_call *call;
+	struct conn *conn;
+
+	while ((conn = TAILQ_FIRST(&part->conns)))
+		conn_close(conn, false);
+	part_bury(part);
+	while ((call = LIST_FIRST(&part->spare_calls))) {
+		LIST_REMOVE(call, link);
+		rpc_call_fini(&call->rpc);
+		free(call);
+	}
+	if (part->on_bury)
+		event_free(part->on_bury);
+}
+
 void conn_server_free(struct conn_server *server)
 {
 	struct conn_listener *listener;
-	struct conn_call *call;
-	struct conn *conn;
 
 	if (!server)
 		return;
@@ -771,48 +987,52 @@ void conn_server_free(struct conn_server *server)
 		LIST_REMOVE(listener, link);
 		listener_free(listener);
 	}
-	while ((conn = TAILQ_FIRST(&server->conns)))
-		conn_close(conn, false);
-	server_bury(-1, 0, server);
-	while ((call = LIST_FIRST(&server->spare_calls))) {
-		LIST_REMOVE(call, link);
-		rpc_call_fini(&call->rpc);
-		free(call);
-	}
-	event_free(server->on_bury);
+	for (size_t i = 0; server->parts && i < server->options.part_count; i++)
+		part_fini(&server->parts[i]);
+	loop_free(server->control); /* opens notes, which want the parts */
+	free(server->parts);
 	free(server);
 }
 
 /* Looking */
 
+struct conn *conn_next(struct conn_server *server, struct conn *conn)
+{
+	struct conn_part *part = conn ? conn->part : server->parts;
+	struct conn *next = conn ? TAILQ_NEXT(conn, link) : TAILQ_FIRST(&part->conns);
+
+	while (!next && ++part < server->parts + server->options.part_count)
+		next = TAILQ_FIRST(&part->conns);
+	return next;
+}
+
 struct conn *conn_find(struct conn_server *server, uint64_t session)
 {
-	struct conn *conn;
+	struct conn *conn = NULL;
 
-	TAILQ_FOREACH(conn, &server->conns, link)
+	while ((conn = conn_next(server, conn)))
 		if (conn->facts.session == session)
-			return conn;
-	return NULL;
+			break;
+	return conn;
 }
 
 struct conn *conn_find_flow(struct conn_server *server, const struct flow_key *flow)
 {
-	struct conn *conn;
+	struct conn *conn = NULL;
 
-	TAILQ_FOREACH(conn, &server->conns, link)
+	while ((conn = conn_next(server, conn)))
 		if (memcmp(&conn->flow, flow, sizeof(*flow)) == 0)
-			return conn;
-	return NULL;
-}
-
-struct conn *conn_next(struct conn_server *server, struct conn *conn)
-{
-	return conn ? TAILQ_NEXT(conn, link) : TAILQ_FIRST(&server->conns);
+			break;
+	return conn;
 }
 
 size_t conn_count(const struct conn_server *server)
 {
-	return server->count;
+	size_t count = 0;
+
+	for (size_t i = 0; i < server->options.part_count; i++)
+		count += part_count(&server->parts[i]);
+	return count;
 }
 
 struct conn_facts *conn_facts(struct conn *conn)
@@ -861,8 +1081,8 @@ int conn_quiesce(struct conn *conn, void (*on_quiet)(struct conn *conn, void *ar
 {
 	if (conn->phase != CONN_SERVING)
 		return -EALREADY;
-	event_del(conn->on_read);
-	event_del(conn->on_kick);
+	event_del_noblock(conn->on_read);
+	event_del_noblock(conn->on_kick);
 	conn_memory_pause(&conn->holder);
 	conn->phase = CONN_QUIESCING;
 	conn->on_quiet = on_quiet;
@@ -943,7 +1163,7 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 
 	if (conn_find(server, state->facts.session))
 		return -EEXIST;
-	conn = conn_new(server, fd);
+	conn = conn_new(least_part(server), fd);
 	if (!conn)
 		return -ENOMEM;
 	conn->flow = *flow;
@@ -958,6 +1178,7 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 		return -ENOMEM;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	part_enter(conn->part);
 	conn_join(conn);
 	event_active(conn->on_kick, 0, 0);
 	*out = conn;

@@ -15,9 +15,12 @@
  *
  * In QUIESCING and QUIET nothing is read, parsed or written: the sender waits in the kernel's buffers.
  *
- * Ownership: a conn_server owns its connections; a `struct conn *` is valid until the end of the loop turn in which
- * on_closed is called for it. Across loop turns keep the session id and look it up again.
- * Threads: the control loop's.
+ * Connections are accepted in the control loop. Each then belongs to the part of the server that has fewest, and each part is in
+ * a data loop of its own; without data loops the only one is in the control loop (common/loop.h).
+ *
+ * Ownership: a conn_server owns its connections. In the control loop a `struct conn *` is valid while the data loops are
+ * paused, or until it is closed there. Keep the session id and look it up again.
+ * Threads: the control loop's, for all functions. What is said of connections or takes one needs their loops paused.
  */
 #ifndef VNAS_COMMON_CONN_H
 #define VNAS_COMMON_CONN_H
@@ -42,6 +45,8 @@ struct event_base;
 struct conn;
 struct conn_memory;
 struct conn_server;
+struct loop;
+struct loops;
 
 /* What a session did with one volume. */
 struct conn_share {
@@ -64,23 +69,33 @@ struct conn_handlers {
 	/* A connection was accepted. May fill @fixed; returns whether it can be moved. */
 	bool (*on_accept)(int fd, struct kernel_helper_static *fixed, void *arg);
 
-	/* A call was answered. For the placement of the session. */
+	/* A call was answered. For the placement of the session. On the thread of the connection's loop. */
 	void (*on_work)(struct conn *conn, const struct rpc_call *call, void *arg);
 
-	/* The connection is gone (not after conn_surrender()). */
-	void (*on_closed)(struct conn *conn, void *arg);
+	/* A connection is gone (not after conn_surrender()), perhaps for a while. In the control loop. */
+	void (*on_closed)(uint64_t session, void *arg);
+};
+
+/* What a part of a server needs; all is borrowed for life. */
+struct conn_part_options {
+	struct loop *loop; /* a data loop; NULL: the control loop */
+	struct rpc_server *rpc;
+	struct conn_memory *memory; /* several servers may share it, if they are in the same loop */
 };
 
 struct conn_server_options {
-	struct event_base *base;
-	struct rpc_server *rpc; /* borrowed for life */
-	uint32_t self;		/* node id, for session ids */
+	struct event_base *base; /* the control loop's */
+	uint32_t self;		 /* node id, for session ids */
 	const struct conn_handlers *handlers;
 	void *arg;
-	struct conn_memory *memory; /* borrowed for life; several servers may share it */
+	struct loops *loops; /* all data loops, borrowed for life; NULL: there are none */
+	const struct conn_part_options *parts; /* at least one; copied */
+	size_t part_count;
 };
 
 struct conn_server *conn_server_new(const struct conn_server_options *options);
+
+/* The data loops are stopped. NULL is allowed. */
 void conn_server_free(struct conn_server *server);
 
 /**
@@ -95,6 +110,8 @@ struct conn *conn_find_flow(struct conn_server *server, const struct flow_key *f
 
 /* The connection after @conn, or the first one if it is NULL. */
 struct conn *conn_next(struct conn_server *server, struct conn *conn);
+
+/* At any time. */
 size_t conn_count(const struct conn_server *server);
 
 struct conn_facts *conn_facts(struct conn *conn);
@@ -112,7 +129,8 @@ size_t conn_output_len(const struct conn *conn);
 
 /**
  * conn_quiesce() - stop reading and wait until no call is in progress
- * @on_quiet:	called later unless 0 was returned; not called if the connection closes or is resumed first
+ * @on_quiet:	called later, with the data loops paused, unless 0 was returned; not called if the connection closes or is resumed
+ *		first
  *
  * Return: 0 if it is quiet now; -EINPROGRESS; -EALREADY if it is not SERVING
  */

@@ -4,6 +4,7 @@
 #include "common/conn_memory.h"
 
 #include "common/log.h"
+#include "common/loop.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -14,14 +15,15 @@ enum {
 	PART = 4,		 /* a connection may hold one part in so many of what is left */
 	IDLE_LOOKS = 16,	 /* connections among which one that was idle for long is looked for */
 	TICKS_BETWEEN_LINES = 240, /* a minute */
-	TURNS_BYTES = CONN_MEMORY_TURNS * CONN_MEMORY_TURN,
 	NEWCOMERS_BYTES = CONN_MEMORY_TURN,
 };
 
 TAILQ_HEAD(conn_holder_list, conn_holder);
 
 struct conn_memory {
+	struct loop *loop;
 	size_t bound; /* but for turns and newcomers */
+	unsigned int turns_max;
 	struct conn_memory_counters counters;
 	struct conn_holder_list all, turns;
 	struct conn_holder_list known, strangers; /* who wait */
@@ -33,6 +35,11 @@ struct conn_memory {
 	unsigned int ticks_since_line;
 	uint64_t closed_in_line; /* counters.closed, as the last line said */
 };
+
+static size_t turns_bytes(const struct conn_memory *memory)
+{
+	return (size_t)memory->turns_max * CONN_MEMORY_TURN;
+}
 
 static size_t set_aside(size_t held)
 {
@@ -72,7 +79,7 @@ static bool has_turn_to_give(const struct conn_memory *memory)
 		return false;
 	if (memory->turn_count == 0 && memory->orphans == 0)
 		return true;
-	return memory->counters.held + promised(memory) + CONN_MEMORY_TURN <= memory->bound + TURNS_BYTES;
+	return memory->counters.held + promised(memory) + CONN_MEMORY_TURN <= memory->bound + turns_bytes(memory);
 }
 
 /* Not at once: whoever has given room is in the middle of something. */
@@ -147,9 +154,11 @@ static void on_room(evutil_socket_t fd, short what, void *arg)
 	struct conn_memory *memory = arg;
 
 	(void)fd, (void)what;
-	for (int i = 0; i < CONN_MEMORY_TURNS && has_turn_to_give(memory); i++)
+	loop_enter(memory->loop);
+	for (unsigned int i = 0; i < memory->turns_max && has_turn_to_give(memory); i++)
 		give_turn(next_in_turn(memory));
 	give_turns_soon(memory);
+	loop_leave(memory->loop);
 }
 
 static size_t limit_without_turn(const struct conn_holder *holder)
@@ -331,9 +340,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	struct conn_memory *memory = arg;
 
 	(void)fd, (void)what;
+	loop_enter(memory->loop);
 	conn_memory_tick(memory);
 	if (is_tight(memory) || memory->turn_count || !TAILQ_EMPTY(&memory->known) || !TAILQ_EMPTY(&memory->strangers))
 		watch(memory);
+	loop_leave(memory->loop);
 }
 
 /* Coming and going */
@@ -359,7 +370,7 @@ bool conn_memory_admits(struct conn_memory *memory)
 	struct conn_holder *idle;
 
 	if (memory->count * set_aside(0) <= memory->bound - memory->bound / 4 &&
-	    memory->counters.held + set_aside(0) <= memory->bound + TURNS_BYTES + NEWCOMERS_BYTES)
+	    memory->counters.held + set_aside(0) <= memory->bound + turns_bytes(memory) + NEWCOMERS_BYTES)
 		return true;
 	idle = longest_idle(memory);
 	if (idle && close_stalled(idle))
@@ -387,18 +398,20 @@ void conn_memory_leave(struct conn_holder *holder)
 	charge(memory, 0, set_aside(holder->held));
 }
 
-struct conn_memory *conn_memory_new(struct event_base *base, size_t bound)
+struct conn_memory *conn_memory_new(struct event_base *base, struct loop *loop, size_t bound, unsigned int turns)
 {
 	struct conn_memory *memory = calloc(1, sizeof(*memory));
+	size_t least = conn_memory_min(turns);
 
 	if (!memory)
 		return NULL;
+	memory->loop = loop;
+	memory->turns_max = turns;
 	TAILQ_INIT(&memory->all);
 	TAILQ_INIT(&memory->known);
 	TAILQ_INIT(&memory->strangers);
 	TAILQ_INIT(&memory->turns);
-	memory->bound = bound < CONN_MEMORY_MIN ? CONN_MEMORY_MIN : bound;
-	memory->bound -= TURNS_BYTES + NEWCOMERS_BYTES;
+	memory->bound = (bound < least ? least : bound) - turns_bytes(memory) - NEWCOMERS_BYTES;
 	memory->ticks_since_line = TICKS_BETWEEN_LINES;
 	memory->on_tick = evtimer_new(base, on_tick, memory);
 	memory->on_room = evtimer_new(base, on_room, memory);

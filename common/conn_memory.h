@@ -7,7 +7,7 @@
  * part of what is left: the more are held by all, the less by each, and something is always left for the next.
  *
  * Who may not go on is not read, so that its client waits in the kernel's buffers, and gets a *turn*: for one request with its
- * answer, however long, beyond its part. CONN_MEMORY_TURNS of them are set aside, too; there are as many as there is room
+ * answer, however long, beyond its part. Room for so many turns is set aside, too; there are as many as there is room
  * for. A client that does not use its turn is closed, and so are, while much is held, those who have taken no answer for
  * long and hold most. A client that is closed comes again and repeats what was not answered.
  *
@@ -20,7 +20,8 @@
  *
  * Ownership: a holder is embedded by its owner, who leaves before it goes. Calls whose connection has gone keep the memory
  * alive (conn_memory_orphan()).
- * Threads: the control loop's. Knows no clock: it counts in ticks of CONN_MEMORY_TICK_MS, and only while much is held.
+ * Threads: each loop has its own, for its connections. Knows no clock: it counts in ticks of CONN_MEMORY_TICK_MS, and only
+ * while much is held.
  */
 #ifndef VNAS_COMMON_CONN_MEMORY_H
 #define VNAS_COMMON_CONN_MEMORY_H
@@ -43,6 +44,7 @@ enum {
 };
 
 struct event_base;
+struct loop;
 struct conn_holder;
 struct conn_holder_list;
 struct conn_memory;
@@ -84,13 +86,24 @@ struct conn_holder {
 	bool is_known;		/* ... or ever */
 };
 
-/* @bound: bytes; a smaller one than CONN_MEMORY_MIN is taken as that. NULL: no memory */
-struct conn_memory *conn_memory_new(struct event_base *base, size_t bound);
+/**
+ * conn_memory_new() - for the connections of one loop
+ * @loop:	a data loop, whose base it is; or NULL
+ * @bound:	bytes; a smaller one than conn_memory_min() is taken as that
+ * @turns:	CONN_MEMORY_TURNS at most
+ *
+ * Return: NULL: no memory
+ */
+struct conn_memory *conn_memory_new(struct event_base *base, struct loop *loop, size_t bound, unsigned int turns);
 
 /* No holder is left. NULL is allowed. */
 void conn_memory_free(struct conn_memory *memory);
 
-enum { CONN_MEMORY_MIN = 2 * (CONN_MEMORY_TURNS + 1) * CONN_MEMORY_TURN };
+/* Bytes, with which half is left when all turns are given. */
+static inline size_t conn_memory_min(unsigned int turns)
+{
+	return 2 * (size_t)(turns + 1) * CONN_MEMORY_TURN;
+}
 
 const struct conn_memory_counters *conn_memory_counters(const struct conn_memory *memory);
 

@@ -8,6 +8,7 @@
 #include "common/siphash.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -44,6 +45,7 @@ struct share {
 
 struct duplicate_requests {
 	struct duplicate_requests_options options;
+	pthread_mutex_t mutex; /* for all that follows, but the secret */
 	struct duplicate_requests_counters counters;
 	uint8_t secret[SIPHASH_KEY_BYTES]; /* no client can make two of its calls look the same, or a list long */
 	struct share shares[SHARES];	   /* by a hash of the client's address */
@@ -66,6 +68,7 @@ struct duplicate_requests *duplicate_requests_new(const struct duplicate_request
 		return NULL;
 	}
 	requests->options = *options;
+	pthread_mutex_init(&requests->mutex, NULL);
 	requests->list_count = list_count;
 	for (size_t i = 0; i < SHARES; i++) {
 		requests->shares[i].requests = requests;
@@ -104,6 +107,7 @@ void duplicate_requests_free(struct duplicate_requests *requests)
 		while ((request = TAILQ_FIRST(&requests->shares[i].answered)))
 			request_free(request);
 	BUG_IF(requests->counters.entries != 0);
+	pthread_mutex_destroy(&requests->mutex);
 	free(requests);
 }
 
@@ -234,13 +238,18 @@ static void remember(struct request *request, const struct rpc_call *call)
 	TAILQ_INSERT_TAIL(&share->answered, request, older);
 }
 
+/* The calls of others are answered without the mutex: that may lead anywhere. */
 static void on_reply(struct rpc_call *call, void *arg)
 {
 	struct request *request = arg;
-	struct rpc_call *waiting = request->waiting, *next;
+	struct duplicate_requests *requests = request->share->requests;
+	struct rpc_call *waiting, *next;
 
+	pthread_mutex_lock(&requests->mutex);
+	waiting = request->waiting;
 	request->waiting = NULL;
 	remember(request, call);
+	pthread_mutex_unlock(&requests->mutex);
 	for (; waiting; waiting = next) {
 		next = waiting->next_duplicate; /* the call may be gone when it is answered */
 		if (call->reply_len)
@@ -250,18 +259,19 @@ static void on_reply(struct rpc_call *call, void *arg)
 	}
 }
 
-static void answer_duplicate(struct request *request, struct rpc_call *call)
+static bool is_answered(struct request *request, struct rpc_call *call)
 {
 	struct duplicate_requests_counters *counters = &request->share->requests->counters;
 
 	if (request->reply) {
 		counters->answered++;
-		rpc_reply_whole(call, request->reply, request->reply_len);
-		return;
+		rpc_reply_copy(call, request->reply, request->reply_len);
+		return true;
 	}
 	counters->waited++;
 	call->next_duplicate = request->waiting;
 	request->waiting = call;
+	return false;
 }
 
 static int begin_new(struct share *share, struct request_list *list, const struct request_key *key, struct rpc_call *call)
@@ -286,27 +296,43 @@ static int begin_new(struct share *share, struct request_list *list, const struc
 	return 0;
 }
 
+/* With the mutex. @copied: out: it has the answer, and is to be told so */
+static int begin(struct duplicate_requests *requests, const struct request_key *key, struct rpc_call *call, bool *copied)
+{
+	struct request_list *list = list_of(requests, key);
+	struct share *share = share_of(requests, key);
+	struct request *request;
+
+	forget_old(share);
+	request = find(list, key);
+	if (!request)
+		return begin_new(share, list, key, call);
+	*copied = is_answered(request, call);
+	return -EALREADY;
+}
+
 int duplicate_requests_begin(struct duplicate_requests *requests, struct rpc_call *call, size_t checked)
 {
-	struct request_list *list;
-	struct request *request;
 	struct request_key key;
-	struct share *share;
+	bool copied = false;
 	int rc = key_make(requests, call, checked, &key);
 
 	if (rc < 0)
 		return rc;
-	share = share_of(requests, &key);
-	forget_old(share);
-	list = list_of(requests, &key);
-	request = find(list, &key);
-	if (!request)
-		return begin_new(share, list, &key, call);
-	answer_duplicate(request, call);
-	return -EALREADY;
+	pthread_mutex_lock(&requests->mutex);
+	rc = begin(requests, &key, call, &copied);
+	pthread_mutex_unlock(&requests->mutex);
+	if (copied)
+		rpc_reply_copied(call);
+	return rc;
 }
 
-const struct duplicate_requests_counters *duplicate_requests_counters(const struct duplicate_requests *requests)
+struct duplicate_requests_counters duplicate_requests_counters(struct duplicate_requests *requests)
 {
-	return &requests->counters;
+	struct duplicate_requests_counters counters;
+
+	pthread_mutex_lock(&requests->mutex);
+	counters = requests->counters;
+	pthread_mutex_unlock(&requests->mutex);
+	return counters;
 }

@@ -27,7 +27,7 @@
  * Source: RFC 1813, 4.5; Juszczak, "Improving the Performance and Correctness of an NFS Server" (1989)
  *
  * Ownership: calls are their transports'; a call is borrowed until it is done. Remembered answers are copies.
- * Threads: the control loop's.
+ * Threads: calls come from any loop's; one that waits is answered by whoever answers the first.
  */
 #ifndef VNAS_COMMON_DUPLICATE_REQUESTS_H
 #define VNAS_COMMON_DUPLICATE_REQUESTS_H
@@ -73,6 +73,6 @@ void duplicate_requests_free(struct duplicate_requests *requests);
  */
 int duplicate_requests_begin(struct duplicate_requests *requests, struct rpc_call *call, size_t checked);
 
-const struct duplicate_requests_counters *duplicate_requests_counters(const struct duplicate_requests *requests);
+struct duplicate_requests_counters duplicate_requests_counters(struct duplicate_requests *requests);
 
 #endif

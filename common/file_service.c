@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/duplicate_requests.h"
 #include "common/file_service_internal.h"
+#include "common/log.h"
 #include "common/mount_table.h"
 #include "common/name_service.h"
 #include "common/nfs3_internal.h"
@@ -46,6 +47,29 @@ static const struct duplicate_requests_options writes_options = {
 	.now_ms = clock_monotonic_ms,
 };
 
+/* 0; -ENOMEM, -EAGAIN */
+static int make_shared(struct file_service *service)
+{
+	struct event_base *base = service->options.base;
+	int rc = base ? name_service_new(base, &service->names) : 0;
+
+	if (rc < 0)
+		return rc;
+	service->mounts = mount_table_new();
+	service->changes = duplicate_requests_new(&changes_options);
+	service->writes = duplicate_requests_new(&writes_options);
+	return service->mounts && service->changes && service->writes ? 0 : -ENOMEM;
+}
+
+static int make_own(struct file_service *service)
+{
+	service->exports = exports_new(service->options.ns, service->names);
+	memcpy(service->programs, programs, sizeof(programs));
+	for (size_t i = 0; i < FILE_SERVICE_PROGRAMS; i++)
+		service->programs[i].state = service;
+	return service->exports ? 0 : -ENOMEM;
+}
+
 struct file_service *file_service_new(const struct file_service_options *options)
 {
 	struct file_service *service = calloc(1, sizeof(*service));
@@ -53,29 +77,54 @@ struct file_service *file_service_new(const struct file_service_options *options
 	if (!service)
 		return NULL;
 	service->options = *options;
-	if (options->base && name_service_new(options->base, &service->names) < 0) {
+	LIST_INIT(&service->parts);
+	if (make_shared(service) < 0 || make_own(service) < 0) {
 		file_service_free(service);
 		return NULL;
 	}
-	service->exports = exports_new(options->ns, service->names);
-	service->mounts = mount_table_new();
-	service->changes = duplicate_requests_new(&changes_options);
-	service->writes = duplicate_requests_new(&writes_options);
-	if (!service->exports || !service->mounts || !service->changes || !service->writes) {
+	return service;
+}
+
+struct file_service *file_service_new_part(struct file_service *whole, struct rpc_server *control)
+{
+	struct file_service *service = calloc(1, sizeof(*service));
+
+	if (!service)
+		return NULL;
+	service->options = whole->options;
+	service->whole = whole;
+	service->control = control;
+	LIST_INIT(&service->parts);
+	LIST_INSERT_HEAD(&whole->parts, service, link);
+	service->names = whole->names;
+	service->mounts = whole->mounts;
+	service->changes = whole->changes;
+	service->writes = whole->writes;
+	if (make_own(service) < 0) {
 		file_service_free(service);
 		return NULL;
 	}
-	memcpy(service->programs, programs, sizeof(programs));
-	for (size_t i = 0; i < FILE_SERVICE_PROGRAMS; i++)
-		service->programs[i].state = service;
 	return service;
 }
 
 void file_service_stop(struct file_service *service)
 {
+	struct file_service *part;
+
 	service->stopping = true;
-	if (service->names)
+	LIST_FOREACH(part, &service->parts, link)
+		part->stopping = true;
+	if (service->names && !service->whole)
 		name_service_stop(service->names);
+}
+
+static void free_shared(struct file_service *service)
+{
+	BUG_IF(!LIST_EMPTY(&service->parts));
+	name_service_free(service->names);
+	mount_table_free(service->mounts);
+	duplicate_requests_free(service->changes);
+	duplicate_requests_free(service->writes);
 }
 
 void file_service_free(struct file_service *service)
@@ -84,10 +133,10 @@ void file_service_free(struct file_service *service)
 		return;
 	file_service_stop(service);
 	exports_free(service->exports);
-	name_service_free(service->names);
-	mount_table_free(service->mounts);
-	duplicate_requests_free(service->changes);
-	duplicate_requests_free(service->writes);
+	if (service->whole)
+		LIST_REMOVE(service, link);
+	else
+		free_shared(service);
 	free(service);
 }
 
@@ -97,9 +146,28 @@ const struct rpc_program *file_service_programs(struct file_service *service, si
 	return service->programs;
 }
 
-const struct file_service_counters *file_service_counters(const struct file_service *service)
+static void add_counters(struct file_service_counters *sum, const struct file_service_counters *more)
 {
-	return &service->counters;
+	for (size_t i = 0; i < NFS3_PROCEDURES; i++)
+		sum->nfs3[i] += more->nfs3[i];
+	for (size_t i = 0; i < NFS_ACL_PROCEDURES; i++)
+		sum->nfs_acl[i] += more->nfs_acl[i];
+	sum->relayed += more->relayed;
+	sum->bad_handle += more->bad_handle;
+	sum->stale_handle += more->stale_handle;
+	sum->access_denied += more->access_denied;
+	sum->read_bytes += more->read_bytes;
+	sum->written_bytes += more->written_bytes;
+}
+
+struct file_service_counters file_service_counters(const struct file_service *service)
+{
+	struct file_service_counters sum = service->counters;
+	const struct file_service *part;
+
+	LIST_FOREACH(part, &service->parts, link)
+		add_counters(&sum, &part->counters);
+	return sum;
 }
 
 bool file_service_runs_once(const struct rpc_call *call)
@@ -107,8 +175,8 @@ bool file_service_runs_once(const struct rpc_call *call)
 	return (call->program == NFS_PROGRAM || call->program == NFS_ACL_PROGRAM) && nfs3_runs_once(call);
 }
 
-const struct duplicate_requests_counters *file_service_duplicates(const struct file_service *service,
-								  enum file_service_cache cache)
+struct duplicate_requests_counters file_service_duplicates(const struct file_service *service,
+							   enum file_service_cache cache)
 {
 	return duplicate_requests_counters(cache == FILE_SERVICE_WRITES ? service->writes : service->changes);
 }
@@ -152,8 +220,8 @@ int file_service_groups(struct file_service *service, const struct rpc_call *cal
 		return -EINPROGRESS;
 	switch (name_service_groups(service->names, who->uid, rights->root_squash, &set)) {
 	case NAME_YES:
-		*out = group_set_get(set);
-		who->group_set = *out;
+		*out = set;
+		who->group_set = set;
 		return 0;
 	case NAME_ASKED:
 		return EXPORTS_UNKNOWN;

@@ -8,7 +8,11 @@
  *
  * Programs: NFS v3 (100003), MOUNT v1 and v3 (100005), NFSACL v3 (100227), RQUOTA v1 and v2 (100011).
  *
- * Threads: the control loop's; what may wait for a disk runs on workers meanwhile.
+ * Each loop has its own, so that none waits for another: that of the control loop answers everything, those of data loops what
+ * is of volumes here, and share with it what must be one (the caches of duplicate requests, names).
+ *
+ * Threads: its loop's; what may wait for a disk runs on workers meanwhile. The name space and the volumes change only while
+ * no data loop runs (common/loop.h).
  */
 #ifndef VNAS_COMMON_FILE_SERVICE_H
 #define VNAS_COMMON_FILE_SERVICE_H
@@ -63,10 +67,20 @@ struct file_service_counters {
 	uint64_t relayed, bad_handle, stale_handle, access_denied, read_bytes, written_bytes;
 };
 
+/* NULL: no memory, or no threads */
 struct file_service *file_service_new(const struct file_service_options *options);
 
+/**
+ * file_service_new_part() - for a data loop
+ * @whole:	the control loop's, for which there are no calls yet; freed after all of its parts
+ * @control:	what passes on what a data loop does not answer; borrowed
+ *
+ * Return: NULL: no memory
+ */
+struct file_service *file_service_new_part(struct file_service *whole, struct rpc_server *control);
+
 /*
- * Calls that wait for a name get no answer, nor do those whose objects' places are being sought. There must come no more calls, and
+ * With all parts. Calls that wait for a name get no answer, nor do those whose objects' places are being sought. There must come no more calls, and
  * the workers must still be there: their work is called done later.
  */
 void file_service_stop(struct file_service *service);
@@ -91,12 +105,13 @@ void file_service_unreachable(struct rpc_call *call);
  */
 bool file_service_runs_once(const struct rpc_call *call);
 
-const struct file_service_counters *file_service_counters(const struct file_service *service);
+/* Of the service and of those that name it as theirs: from the control loop, while data loops are paused. */
+struct file_service_counters file_service_counters(const struct file_service *service);
 
 /* The caches of duplicate requests: changes of names and attributes, and writes. */
 enum file_service_cache { FILE_SERVICE_CHANGES, FILE_SERVICE_WRITES };
 
-const struct duplicate_requests_counters *file_service_duplicates(const struct file_service *service,
-								  enum file_service_cache cache);
+struct duplicate_requests_counters file_service_duplicates(const struct file_service *service,
+							   enum file_service_cache cache);
 
 #endif

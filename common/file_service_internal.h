@@ -9,17 +9,26 @@
 #include "common/exports.h"
 #include "common/file_service.h"
 
+#include <sys/queue.h>
+
 enum { FILE_SERVICE_PROGRAMS = 4 };
 
 struct file_service {
 	struct file_service_options options;
+	struct file_service *whole; /* NULL: this is the control loop's */
+	struct rpc_server *control; /* of a part: answers what it does not */
+	LIST_HEAD(, file_service) parts;
+	LIST_ENTRY(file_service) link; /* in `parts` */
 	struct exports *exports;
-	struct name_service *names; /* NULL without an event_base */
 	bool stopping;
 	struct file_service_counters counters;
+
+	/* Of the whole one; a data loop's borrows them. */
+	struct name_service *names; /* NULL without an event_base */
 	struct mount_table *mounts;
 	struct duplicate_requests *changes; /* of names and attributes */
 	struct duplicate_requests *writes;  /* apart, so that many writes do not have those forgotten */
+
 	struct volume root; /* the virtual root, as of the last file_service_find() */
 	struct rpc_program programs[FILE_SERVICE_PROGRAMS];
 };

@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/loop.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -573,12 +574,15 @@ static void handoff_begin(struct handoff *handoff)
 static void handoff_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct handoff *handoff = arg;
+	struct loops *loops = handoff->all->options.loops;
 
 	(void)fd, (void)what;
+	loops_pause(loops);
 	if (handoff->tch.state == TCH_IDLE)
 		handoff_begin(handoff);
 	else
 		handoff_event(handoff, TCH_EV_TIMEOUT, 0);
+	loops_continue(loops);
 }
 
 /* Starting and receiving */
@@ -603,7 +607,7 @@ static struct handoff *handoff_new(struct handoffs *handoffs, enum tch_role role
 	return handoff;
 }
 
-int handoff_start(struct handoffs *handoffs, uint64_t session, uint32_t node, handoff_done_fn on_done, void *arg)
+static int start(struct handoffs *handoffs, uint64_t session, uint32_t node, handoff_done_fn on_done, void *arg)
 {
 	const struct handoffs_options *options = &handoffs->options;
 	struct conn *conn = conn_find(options->conns, session);
@@ -633,6 +637,16 @@ int handoff_start(struct handoffs *handoffs, uint64_t session, uint32_t node, ha
 	handoff->settle_by_ms = clock_monotonic_ms() + HANDOFF_SETTLE_MS;
 	handoff_begin(handoff);
 	return 0;
+}
+
+int handoff_start(struct handoffs *handoffs, uint64_t session, uint32_t node, handoff_done_fn on_done, void *arg)
+{
+	int rc;
+
+	loops_pause(handoffs->options.loops);
+	rc = start(handoffs, session, node, on_done, arg);
+	loops_continue(handoffs->options.loops);
+	return rc;
 }
 
 static struct handoff *handoff_find(struct handoffs *handoffs, uint64_t id, uint32_t node)
@@ -667,7 +681,7 @@ static void handoffs_opened(struct handoffs *handoffs, uint32_t node, const stru
 		options->functions->send(node, &refusal, options->arg);
 }
 
-void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tch_message *message)
+static void received(struct handoffs *handoffs, uint32_t node, const struct tch_message *message)
 {
 	static const enum tch_event events[TCH_KIND_COUNT] = {
 		[TCH_KIND_OPEN_RESPONSE] = TCH_EV_OPEN_RESPONSE,
@@ -699,26 +713,37 @@ void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tc
 		handoff_free(handoff);
 }
 
+void handoffs_received(struct handoffs *handoffs, uint32_t node, const struct tch_message *message)
+{
+	loops_pause(handoffs->options.loops);
+	received(handoffs, node, message);
+	loops_continue(handoffs->options.loops);
+}
+
 void handoffs_node_lost(struct handoffs *handoffs, uint32_t node)
 {
 	struct handoff *handoff, *next;
 
+	loops_pause(handoffs->options.loops);
 	for (handoff = LIST_FIRST(&handoffs->list); handoff; handoff = next) {
 		next = LIST_NEXT(handoff, link);
 		if (handoff->node == node)
 			handoff_event(handoff, TCH_EV_PEER_LOST, 0);
 	}
+	loops_continue(handoffs->options.loops);
 }
 
 void handoffs_conn_closed(struct handoffs *handoffs, uint64_t session)
 {
 	struct handoff *handoff, *next;
 
+	loops_pause(handoffs->options.loops);
 	for (handoff = LIST_FIRST(&handoffs->list); handoff; handoff = next) {
 		next = LIST_NEXT(handoff, link);
 		if (handoff->session == session && handoff->tch.role == TCH_FIRST_DEVICE)
 			handoff_event(handoff, TCH_EV_CLOSED, 0);
 	}
+	loops_continue(handoffs->options.loops);
 }
 
 const struct handoff_counters *handoffs_counters(const struct handoffs *handoffs)
@@ -747,10 +772,12 @@ void handoffs_free(struct handoffs *handoffs)
 
 	if (!handoffs)
 		return;
+	loops_pause(handoffs->options.loops);
 	while ((handoff = LIST_FIRST(&handoffs->list))) {
 		handoff_unfreeze(handoff);
 		handoff_free(handoff);
 	}
+	loops_continue(handoffs->options.loops);
 	while ((relayed = LIST_FIRST(&handoffs->relayed)))
 		relayed_free(relayed);
 	free(handoffs);

@@ -58,6 +58,7 @@ struct handoffs_options {
 	uint32_t self;
 	struct kernel_helper *helper; /* NULL: this device makes and takes no handoffs */
 	struct conn_server *conns;
+	struct loops *loops; /* of the connections: paused by all that looks at one; NULL: there are none */
 	const struct handoff_functions *functions;
 	void *arg;
 };

@@ -67,12 +67,14 @@ struct kind {
 
 struct name_service {
 	struct workers *workers;
+	pthread_t thread;		   /* the loop's that it was made for */
 	uint8_t secret[SIPHASH_KEY_BYTES]; /* clients choose uids, and many may choose addresses: not to make a bucket long */
-	LIST_HEAD(, entry) buckets[BUCKETS];
-	struct kind kinds[ASK_KINDS];
-	uint64_t said_ms; /* when a failure was logged last, or 0 */
-	struct entry *asked_last; /* for which NAME_ASKED was the answer */
-	bool stopping; /* read by the threads, too */
+	pthread_mutex_t mutex;
+	LIST_HEAD(, entry) buckets[BUCKETS]; /* with all that is in them under the mutex */
+	struct kind kinds[ASK_KINDS];	     /* under the mutex */
+	struct entry *asked_last; /* for which NAME_ASKED was the loop's answer; under the mutex */
+	uint64_t said_ms;	  /* when a failure was logged last, or 0; the loop's */
+	bool stopping;		  /* read by others, too */
 };
 
 /* --- on a thread --- */
@@ -292,15 +294,19 @@ static int look_up(const struct question *question, struct answer *answer)
 	return -EINVAL;
 }
 
+static bool is_stopping(const struct name_service *names)
+{
+	return __atomic_load_n(&names->stopping, __ATOMIC_RELAXED);
+}
+
 static void lookup_run(struct work *work)
 {
 	struct lookup *lookup = (struct lookup *)work;
-	bool stopping = __atomic_load_n(&lookup->names->stopping, __ATOMIC_RELAXED);
 
-	lookup->answer->rc = stopping ? -ECANCELED : look_up(&lookup->question, lookup->answer);
+	lookup->answer->rc = is_stopping(lookup->names) ? -ECANCELED : look_up(&lookup->question, lookup->answer);
 }
 
-/* --- in the loop --- */
+/* --- in a loop, with the mutex, but for what is said of others --- */
 
 static void answer_free(struct answer *answer)
 {
@@ -325,7 +331,7 @@ static void entry_free(struct kind *kind, struct entry *entry)
 	free(entry);
 }
 
-/* Those who ask again may have to wait again. */
+/* Without the mutex. Those who ask again may have to wait again. */
 static void tell(struct waiters *waiters)
 {
 	struct name_waiter *waiter;
@@ -353,13 +359,13 @@ static void question_text(const struct question *question, char *text, size_t si
 		snprintf(text, size, "groups of uid=%u", question->uid);
 }
 
-/* Clients see a server that has them wait; what for is to be found here. */
+/* Without the mutex. Clients see a server that has them wait; what for is to be found here. */
 static void say_failed(struct name_service *names, const struct question *question, int rc)
 {
 	char text[2 * NAME_SERVICE_NAME_MAX];
 	uint64_t now_ms = clock_monotonic_ms();
 
-	if (names->stopping || (names->said_ms && now_ms - names->said_ms < SAY_AGAIN_MS))
+	if (is_stopping(names) || (names->said_ms && now_ms - names->said_ms < SAY_AGAIN_MS))
 		return;
 	names->said_ms = now_ms;
 	question_text(question, text, sizeof(text));
@@ -380,23 +386,33 @@ static void answer_take(struct entry *entry, struct answer *answer)
 	entry->answered_ms = entry->tried_ms;
 }
 
-static void lookup_done(struct work *work)
+static void lookup_end(struct lookup *lookup, struct waiters *waiters)
 {
-	struct lookup *lookup = (struct lookup *)work;
-	struct waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct name_service *names = lookup->names;
 	struct entry *entry = lookup->entry;
 
 	entry->is_asked = false;
 	kind_of(names, &entry->question)->asked_count--;
-	if (lookup->answer->rc)
-		say_failed(names, &entry->question, lookup->answer->rc);
 	answer_take(entry, lookup->answer);
-	free(lookup);
 	if (names->asked_last == entry)
 		names->asked_last = NULL;
-	TAILQ_CONCAT(&waiters, &entry->waiters, link);
-	tell(&waiters); /* the entry may be gone */
+	TAILQ_CONCAT(waiters, &entry->waiters, link);
+}
+
+/* Without the mutex. */
+static void lookup_done(struct work *work)
+{
+	struct lookup *lookup = (struct lookup *)work;
+	struct waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
+	struct name_service *names = lookup->names;
+
+	if (lookup->answer->rc)
+		say_failed(names, &lookup->question, lookup->answer->rc);
+	pthread_mutex_lock(&names->mutex);
+	lookup_end(lookup, &waiters);
+	pthread_mutex_unlock(&names->mutex);
+	free(lookup);
+	tell(&waiters);
 }
 
 /* A name server that does not answer holds up those who ask it, not those whose groups are in a file. */
@@ -481,7 +497,7 @@ static bool may_ask(struct name_service *names, const struct entry *entry, bool 
 {
 	uint64_t pause_ms = has_answer ? NAME_SERVICE_FRESH_MS : NAME_SERVICE_RETRY_MS;
 
-	if (entry->is_asked || names->stopping || kind_of(names, &entry->question)->asked_count >= NAME_SERVICE_ASKED_MAX)
+	if (entry->is_asked || is_stopping(names) || kind_of(names, &entry->question)->asked_count >= NAME_SERVICE_ASKED_MAX)
 		return false;
 	return !entry->tried_ms || now_ms - entry->tried_ms >= pause_ms;
 }
@@ -504,7 +520,8 @@ static enum name_answer find(struct name_service *names, const struct question *
 	}
 	if (!entry->is_asked)
 		return NAME_FAILED;
-	names->asked_last = entry;
+	if (pthread_equal(names->thread, pthread_self()))
+		names->asked_last = entry;
 	return NAME_ASKED;
 }
 
@@ -522,8 +539,12 @@ enum name_answer name_service_is_host(struct name_service *names, const char *ho
 	enum name_answer found;
 
 	name_note(&question, host);
+	pthread_mutex_lock(&names->mutex);
 	found = find(names, &question, &answer);
-	return found != NAME_YES ? found : has_address(answer, address) ? NAME_YES : NAME_NO;
+	if (found == NAME_YES && !has_address(answer, address))
+		found = NAME_NO;
+	pthread_mutex_unlock(&names->mutex);
+	return found;
 }
 
 enum name_answer name_service_matches(struct name_service *names, const uint8_t address[static 16],
@@ -534,12 +555,13 @@ enum name_answer name_service_matches(struct name_service *names, const uint8_t 
 	enum name_answer found;
 
 	memcpy(question.address, address, 16);
+	pthread_mutex_lock(&names->mutex);
 	found = find(names, &question, &answer);
-	if (found != NAME_YES)
-		return found;
-	if (!answer->name[0] || fnmatch(wildcard, answer->name, FNM_CASEFOLD | FNM_NOESCAPE) != 0)
-		return NAME_NO;
-	return NAME_YES;
+	if (found == NAME_YES &&
+	    (!answer->name[0] || fnmatch(wildcard, answer->name, FNM_CASEFOLD | FNM_NOESCAPE) != 0))
+		found = NAME_NO;
+	pthread_mutex_unlock(&names->mutex);
+	return found;
 }
 
 enum name_answer name_service_is_in_netgroup(struct name_service *names, const uint8_t address[static 16],
@@ -551,8 +573,12 @@ enum name_answer name_service_is_in_netgroup(struct name_service *names, const u
 
 	memcpy(question.address, address, 16);
 	name_note(&question, netgroup);
+	pthread_mutex_lock(&names->mutex);
 	found = find(names, &question, &answer);
-	return found != NAME_YES ? found : answer->is_member ? NAME_YES : NAME_NO;
+	if (found == NAME_YES && !answer->is_member)
+		found = NAME_NO;
+	pthread_mutex_unlock(&names->mutex);
+	return found;
 }
 
 enum name_answer name_service_groups(struct name_service *names, uint32_t uid, bool without_root,
@@ -560,19 +586,27 @@ enum name_answer name_service_groups(struct name_service *names, uint32_t uid, b
 {
 	struct question question = { .kind = ASK_GROUPS, .uid = uid };
 	const struct answer *answer;
-	enum name_answer found = find(names, &question, &answer);
+	enum name_answer found;
 
+	pthread_mutex_lock(&names->mutex);
+	found = find(names, &question, &answer);
 	if (found == NAME_YES)
-		*out = without_root ? answer->groups_without_root : answer->groups;
+		*out = group_set_get(without_root ? answer->groups_without_root : answer->groups);
+	pthread_mutex_unlock(&names->mutex);
 	return found;
 }
 
 void name_service_wait(struct name_service *names, struct name_waiter *waiter)
 {
-	if (BUG_IF(!names->asked_last))
+	struct entry *entry;
+
+	pthread_mutex_lock(&names->mutex);
+	entry = names->asked_last;
+	if (entry)
+		TAILQ_INSERT_TAIL(&entry->waiters, waiter, link);
+	pthread_mutex_unlock(&names->mutex);
+	if (BUG_IF(!entry))
 		waiter->told(waiter);
-	else
-		TAILQ_INSERT_TAIL(&names->asked_last->waiters, waiter, link);
 }
 
 int name_service_new(struct event_base *base, struct name_service **out)
@@ -582,6 +616,8 @@ int name_service_new(struct event_base *base, struct name_service **out)
 
 	if (!names)
 		return -ENOMEM;
+	names->thread = pthread_self();
+	pthread_mutex_init(&names->mutex, NULL);
 	for (size_t i = 0; i < ASK_KINDS; i++)
 		TAILQ_INIT(&names->kinds[i].entries);
 	rc = getrandom(names->secret, sizeof(names->secret), 0) == sizeof(names->secret) ? 0 : -EAGAIN;
@@ -614,5 +650,6 @@ void name_service_free(struct name_service *names)
 	for (struct kind *kind = names->kinds; kind < names->kinds + ASK_KINDS; kind++)
 		while ((entry = TAILQ_FIRST(&kind->entries)))
 			entry_free(kind, entry);
+	pthread_mutex_destroy(&names->mutex);
 	free(names);
 }

@@ -11,7 +11,7 @@
  *
  * A client's own name is believed only if it leads back to its address.
  *
- * Threads: the control loop's.
+ * Threads: questions come from any; who waits does so in the loop that it was made for.
  */
 #ifndef VNAS_COMMON_NAME_SERVICE_H
 #define VNAS_COMMON_NAME_SERVICE_H
@@ -71,7 +71,7 @@ enum name_answer name_service_is_in_netgroup(struct name_service *names, const u
 /**
  * name_service_groups() - the groups that a user is in
  * @without_root:	leave group 0 out
- * @out:		out: on NAME_YES, borrowed until the loop's next turn. A user that is not known is in no group
+ * @out:		out: on NAME_YES, a reference, the caller's. A user that is not known is in no group
  *
  * Return: NAME_YES, NAME_ASKED, NAME_FAILED
  */
@@ -79,8 +79,8 @@ enum name_answer name_service_groups(struct name_service *names, uint32_t uid, b
 				     struct group_set **out);
 
 /*
- * Be told when that has been looked up of which NAME_ASKED was said last: in this turn of the loop. There may be as many who wait as
- * there are calls, and each begins anew when told, so nobody is told of what another asked.
+ * Be told when that has been looked up of which NAME_ASKED was said last to the loop: in this turn of it. There may be as many who
+ * wait as there are calls, and each begins anew when told, so nobody is told of what another asked.
  */
 void name_service_wait(struct name_service *names, struct name_waiter *waiter);
 

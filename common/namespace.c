@@ -24,7 +24,25 @@ struct namespace {
 	uint64_t revision;
 	struct item_list kinds[KIND_COUNT];
 	struct handle_key key;
+	struct namespace_guard guard; /* without functions: there is nobody else */
 };
+
+void namespace_set_guard(struct namespace *ns, const struct namespace_guard *guard)
+{
+	ns->guard = guard ? *guard : (struct namespace_guard){ 0 };
+}
+
+static void before_change(struct namespace *ns)
+{
+	if (ns->guard.before)
+		ns->guard.before(ns->guard.arg);
+}
+
+static void after_change(struct namespace *ns)
+{
+	if (ns->guard.after)
+		ns->guard.after(ns->guard.arg);
+}
 
 static uint64_t item_id(const ns_item *item)
 {
@@ -318,8 +336,11 @@ int namespace_load(struct namespace *ns, const void *bytes, size_t len)
 		namespace_clear(&fresh);
 		return rc;
 	}
+	before_change(ns);
+	fresh.guard = ns->guard;
 	namespace_clear(ns);
 	*ns = fresh;
+	after_change(ns);
 	return 0;
 }
 
@@ -351,7 +372,7 @@ out:
 	return rc;
 }
 
-int namespace_apply(struct namespace *ns, const ns_change *change)
+static int apply(struct namespace *ns, const ns_change *change)
 {
 	struct item_list *list;
 	ns_item item;
@@ -386,6 +407,16 @@ int namespace_apply(struct namespace *ns, const ns_change *change)
 	ns->revision = change->revision;
 	namespace_note_key(ns);
 	return 0;
+}
+
+int namespace_apply(struct namespace *ns, const ns_change *change)
+{
+	int rc;
+
+	before_change(ns);
+	rc = apply(ns, change);
+	after_change(ns);
+	return rc;
 }
 
 int namespace_snapshot(const struct namespace *ns, uint8_t **bytes, size_t *len)

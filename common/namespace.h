@@ -10,7 +10,7 @@
  * no two volumes have one UUID, no two exports one path.
  *
  * Ownership: what a look-up returns is borrowed until the next load or apply.
- * Threads: the control loop's.
+ * Threads: the control loop's; what takes a const one also that of others, between changes (namespace_set_guard()).
  */
 #ifndef VNAS_COMMON_NAMESPACE_H
 #define VNAS_COMMON_NAMESPACE_H
@@ -40,6 +40,16 @@ void namespace_free(struct namespace *ns);
  * Return: 0; -EBADMSG if it can't be decoded or contradicts itself (the old content stays); -ENOMEM
  */
 int namespace_load(struct namespace *ns, const void *bytes, size_t len);
+
+/* What is called around every change, so that those who read on other threads don't do so meanwhile. */
+struct namespace_guard {
+	void (*before)(void *arg);
+	void (*after)(void *arg);
+	void *arg;
+};
+
+/* @guard: copied; NULL: none any more */
+void namespace_set_guard(struct namespace *ns, const struct namespace_guard *guard);
 
 /* A copy of an item with all it owns; free with namespace_item_fini(). 0; -ENOMEM; -EBADMSG. @out untouched on failure. */
 int namespace_item_copy(const ns_item *item, ns_item *out);

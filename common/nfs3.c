@@ -12,6 +12,8 @@
  *	                          |          |    know is tried here first
  *	                          |                     unless it is a duplicate: that gets the first one's answer
  *	                          +--> relay: the owner answers
+ *
+ * In a data loop, what is not of a volume here, and what must wait for names, is passed on to the control loop instead.
  */
 #include "config.h"
 
@@ -390,7 +392,12 @@ static int search_begin(struct nfs3_op *op)
 		free(search);
 		return -ENOMEM;
 	}
-	search->work = (struct work){ .lane = op->volume, .run = search_run, .done = search_done };
+	search->work = (struct work){
+		.home = op->call->home,
+		.lane = op->volume,
+		.run = search_run,
+		.done = search_done,
+	};
 	search->op = *op;
 	search->op.args = (union nfs3_args){ 0 };
 	if (workers && workers_submit(workers, &search->work) < 0) {
@@ -404,11 +411,38 @@ static int search_begin(struct nfs3_op *op)
 	return 0;
 }
 
+static uint64_t *counter_of(struct file_service *service, const struct rpc_call *call)
+{
+	if (call->program == NFS_ACL_PROGRAM)
+		return &service->counters.nfs_acl[call->procedure];
+	return &service->counters.nfs3[call->procedure];
+}
+
+static bool must_pass_on(const struct nfs3_op *op, int err)
+{
+	if (!op->service->control)
+		return false;
+	if (err)
+		return err == EXPORTS_UNKNOWN;
+	return !op->volume || op->object.volume == NAMESPACE_ROOT_VOLUME;
+}
+
+/* Who answers it counts it. */
+static void pass_on(struct nfs3_op *op)
+{
+	--*counter_of(op->service, op->call);
+	rpc_pass_on(op->call, op->service->control);
+}
+
 static void answer(struct nfs3_op *op, const struct nfs3_places *places)
 {
 	uint32_t node = 0;
 	int err = admit(op, places, &node);
 
+	if (must_pass_on(op, err)) {
+		pass_on(op);
+		return;
+	}
 	if (!err && !op->volume) {
 		file_service_relay(op->service, node, op->call);
 		return;
@@ -435,14 +469,6 @@ static void reply_null(struct rpc_call *call)
 		rpc_reply_end(call, &out);
 }
 
-static void count(struct file_service *service, const struct rpc_call *call)
-{
-	if (call->program == NFS_ACL_PROGRAM)
-		service->counters.nfs_acl[call->procedure]++;
-	else
-		service->counters.nfs3[call->procedure]++;
-}
-
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 {
 	struct nfs3_op op = { .service = program->state, .call = call, .procedure = find_procedure(call) };
@@ -451,7 +477,7 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 		rpc_reply_error(call, RPC_ACCEPT_PROC_UNAVAIL, 0, 0);
 		return;
 	}
-	count(op.service, call);
+	++*counter_of(op.service, call);
 	if (!op.procedure->run) {
 		reply_null(call);
 		return;

@@ -7,7 +7,7 @@
  * out with the first, or after it, one after the other, and made durable at once:
  *
  *	worker:		WRITE a, fsync		WRITE b, c, d, fsync		WRITE e ...
- *	loop:		b, c, d come		answers a; e comes		answers b, c, d
+ *	loops:		b, c, d come		answer a; e comes		answer b, c, d
  *
  * On threads of their own they would wait for each other, for the object's lock and for the same commit of the journal, and each
  * wait costs more than most operations. Nothing waits to be joined: an operation alone runs at once, and as without all this.
@@ -71,22 +71,24 @@ static bool is_same_object(const struct nfs3_op *a, const struct nfs3_op *b)
 	       memcmp(a->object.backend, b->object.backend, a->object.backend_len) == 0;
 }
 
-/* Return: whether it is carried out after another; else it is one that others may wait for */
-static bool join(struct nfs3_work *own)
+/* With the mutex. Who joins waits; else it is one that others may wait for, if it can be submitted. 0; -ENOMEM */
+static int join(struct nfs3_work *own)
 {
 	struct bucket *bucket = bucket_of(&own->op.object);
 	struct nfs3_work *first;
+	int rc;
 
-	pthread_mutex_lock(&mutex);
 	LIST_FOREACH(first, bucket, in_bucket)
 		if (is_same_object(&first->op, &own->op))
 			break;
-	if (first)
+	if (first) {
 		STAILQ_INSERT_TAIL(&first->waiting, own, link);
-	else
+		return 0;
+	}
+	rc = workers_submit(own->op.service->options.workers, &own->work);
+	if (rc == 0)
 		LIST_INSERT_HEAD(bucket, own, in_bucket);
-	pthread_mutex_unlock(&mutex);
-	return first != NULL;
+	return rc;
 }
 
 /* Who has come while the worker was on its way is carried out with @first, too. */
@@ -157,6 +159,18 @@ static void carry_out(struct nfs3_work *first)
 	}
 }
 
+/* @first is in the workers' hands. */
+static void send_home_others(struct nfs3_work *first)
+{
+	struct nfs3_work *one;
+
+	while ((one = STAILQ_FIRST(&first->together))) {
+		STAILQ_REMOVE_HEAD(&first->together, link);
+		if (one != first)
+			workers_send_home(one->op.service->options.workers, &one->work);
+	}
+}
+
 static void together_run(struct work *work)
 {
 	struct nfs3_work *first = (struct nfs3_work *)work, *next;
@@ -169,6 +183,7 @@ static void together_run(struct work *work)
 	next = next_after(first);
 	if (next)
 		workers_submit_next(next->op.service->options.workers, &next->work);
+	send_home_others(first);
 }
 
 static void alone_run(struct work *work)
@@ -180,39 +195,46 @@ static void alone_run(struct work *work)
 
 static void work_done(struct work *work)
 {
-	struct nfs3_works done = STAILQ_HEAD_INITIALIZER(done);
-	struct nfs3_work *one;
+	struct nfs3_work *own = (struct nfs3_work *)work;
 
-	STAILQ_CONCAT(&done, &((struct nfs3_work *)work)->together);
-	while ((one = STAILQ_FIRST(&done))) {
-		STAILQ_REMOVE_HEAD(&done, link);
-		nfs3_reply_end(&one->op, one->err);
-		nfs3_args_free(one->op.procedure, &one->op.args);
-		free(one);
-	}
+	nfs3_reply_end(&own->op, own->err);
+	nfs3_args_free(own->op.procedure, &own->op.args);
+	free(own);
+}
+
+static int submit(struct nfs3_work *own)
+{
+	int rc;
+
+	if (!may_join(&own->op))
+		return workers_submit(own->op.service->options.workers, &own->work);
+	pthread_mutex_lock(&mutex);
+	rc = join(own);
+	pthread_mutex_unlock(&mutex);
+	return rc;
 }
 
 int nfs3_work_submit(const struct nfs3_op *op)
 {
 	struct nfs3_work *own = malloc(sizeof(*own));
-	bool joins = may_join(op);
 
 	if (!own)
 		return -ENOMEM;
 	*own = (struct nfs3_work){
-		.work = { .lane = op->volume, .run = joins ? together_run : alone_run, .done = work_done },
+		.work = {
+			.home = op->call->home,
+			.lane = op->volume,
+			.run = may_join(op) ? together_run : alone_run,
+			.done = work_done,
+		},
 		.op = *op,
 		.start = op->out,
 	};
 	STAILQ_INIT(&own->together);
 	STAILQ_INIT(&own->waiting);
 	STAILQ_INSERT_HEAD(&own->together, own, link);
-	if (joins && join(own))
+	if (submit(own) == 0)
 		return 0;
-	if (workers_submit(op->service->options.workers, &own->work) == 0)
-		return 0;
-	if (joins)
-		next_after(own); /* nobody: only the loop submits */
 	free(own);
 	return -ENOMEM;
 }

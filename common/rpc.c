@@ -7,7 +7,9 @@
 #include "common/page_pipe.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* RFC 5531, 8.2, 9 and appendix A */
 enum { MESSAGE_CALL = 0, MESSAGE_REPLY = 1, RPC_MESSAGE_VERSION = 2 };
@@ -21,6 +23,18 @@ enum {
 	ERROR_BYTES = 2 * 4,	/* the two versions of a mismatch */
 };
 
+static struct rpc_call *letter_call(struct letter *letter)
+{
+	return (struct rpc_call *)((char *)letter - offsetof(struct rpc_call, letter));
+}
+
+static void done_open(struct letter *letter)
+{
+	struct rpc_call *call = letter_call(letter);
+
+	call->done(call);
+}
+
 static void rpc_done(struct rpc_call *call, size_t message_len)
 {
 	void (*on_reply)(struct rpc_call *, void *) = call->on_reply;
@@ -29,7 +43,12 @@ static void rpc_done(struct rpc_call *call, size_t message_len)
 	call->on_reply = NULL; /* the transport may use the struct for another call */
 	if (on_reply)
 		on_reply(call, call->on_reply_arg);
-	call->done(call); /* the call may be gone now */
+	if (call->home && !loop_is_here(call->home)) {
+		call->letter.open = done_open;
+		loop_post(call->home, &call->letter);
+	} else {
+		call->done(call); /* the call may be gone now */
+	}
 }
 
 static uint8_t *padded(struct bytes_reader *r, size_t len)
@@ -138,14 +157,27 @@ static void deny_credentials(struct rpc_call *call, uint32_t why)
 	rpc_done(call, out.written);
 }
 
+void rpc_reply_copy(struct rpc_call *call, const void *message, size_t len)
+{
+	call->reply_len = 0;
+	if (reply_reserve(call, len))
+		return;
+	memcpy(call->reply + RPC_REPLY_HEADROOM, message, len);
+	call->reply_len = len;
+}
+
+void rpc_reply_copied(struct rpc_call *call)
+{
+	if (call->reply_len)
+		rpc_done(call, call->reply_len);
+	else
+		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
+}
+
 void rpc_reply_whole(struct rpc_call *call, const void *message, size_t len)
 {
-	if (reply_reserve(call, len)) {
-		rpc_reply_error(call, RPC_ACCEPT_SYSTEM_ERR, 0, 0);
-		return;
-	}
-	memcpy(call->reply + RPC_REPLY_HEADROOM, message, len);
-	rpc_done(call, len);
+	rpc_reply_copy(call, message, len);
+	rpc_reply_copied(call);
 }
 
 void rpc_reply_nothing(struct rpc_call *call)
@@ -285,7 +317,8 @@ void rpc_dispatch(struct rpc_server *server, struct rpc_call *call)
 	uint32_t type, rpc_version;
 	int denied;
 
-	server->calls++;
+	if (!call->home)
+		call->home = server->loop;
 	call->xid = bytes_get_be32(&r);
 	type = bytes_get_be32(&r);
 	rpc_version = bytes_get_be32(&r);
@@ -298,7 +331,6 @@ void rpc_dispatch(struct rpc_server *server, struct rpc_call *call)
 	call->procedure = bytes_get_be32(&r);
 	denied = authenticate(call, &r);
 	if (r.failed || type != MESSAGE_CALL) {
-		server->garbage++;
 		rpc_reply_nothing(call);
 		return;
 	}
@@ -308,4 +340,33 @@ void rpc_dispatch(struct rpc_server *server, struct rpc_call *call)
 	}
 	call->args = r;
 	route(server, call);
+}
+
+/* Passing on */
+
+static void passed_open(struct letter *letter)
+{
+	struct rpc_call *call = letter_call(letter);
+
+	rpc_dispatch(call->passed_to, call);
+}
+
+void rpc_send_on(struct rpc_call *call)
+{
+	call->is_passing = false;
+	if (!call->passed_to)
+		return;
+	call->letter.open = passed_open;
+	loop_post(call->passed_to->loop, &call->letter);
+}
+
+void rpc_pass_on(struct rpc_call *call, struct rpc_server *to)
+{
+	if (rpc_call_keep(call) < 0) {
+		rpc_reply_nothing(call);
+		return;
+	}
+	call->passed_to = to;
+	if (!call->is_passing)
+		rpc_send_on(call);
 }

@@ -10,13 +10,15 @@
  * before rpc_dispatch() returns. `record` stays valid until
  * rpc_dispatch() returns, or longer after rpc_call_keep(). The reply belongs to the call; rpc_call_fini()
  * frees it.
- * Threads: a call is used by one thread at a time.
+ * Threads: a call is used by one thread at a time. Whoever answers it may be on another than the transport: `done` is called
+ * in the call's home, the loop in which it was dispatched first.
  */
 #ifndef VNAS_COMMON_RPC_H
 #define VNAS_COMMON_RPC_H
 
 #include "common/backend.h"
 #include "common/bytes.h"
+#include "common/loop.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -55,8 +57,10 @@ struct rpc_call {
 	void (*done)(struct rpc_call *call); /* a reply is there; or reply_len is 0: answer nothing */
 	uint8_t *(*give_record)(struct rpc_call *call); /* the memory that `record` is in, to be freed; or NULL */
 	void *transport_state;
+	bool is_passing; /* true: rpc_pass_on() waits for rpc_send_on() */
 
 	/* Filled by rpc_dispatch(). */
+	struct loop *home; /* or NULL: there are no others */
 	uint32_t xid, program, version, procedure;
 	enum rpc_flavor flavor;
 	struct credentials who; /* as the client says, before squashing; AUTH_NONE: 65534 */
@@ -81,6 +85,10 @@ struct rpc_call {
 	uint32_t data_bytes;  /* bytes of file data read or written */
 	uint32_t reply_bytes; /* of data or entries that were asked for: what is outstanding is limited by it */
 	bool moved_data;      /* READ, WRITE or COMMIT: such work may move a session, metadata never */
+
+	/* This module's. */
+	struct letter letter;
+	struct rpc_server *passed_to;
 };
 
 struct rpc_program {
@@ -92,10 +100,10 @@ struct rpc_program {
 	void *state; /* the program's own */
 };
 
-/* The programs of this device; the last has number 0. */
+/* The programs of this device, as one of its loops answers them; the last has number 0. */
 struct rpc_server {
 	const struct rpc_program *programs;
-	uint64_t calls, garbage;
+	struct loop *loop; /* where they are dispatched; NULL: there is no other */
 };
 
 /**
@@ -107,6 +115,18 @@ struct rpc_server {
  * is no call at all is not answered: `done` is called with reply_len 0, and a stream transport closes.
  */
 void rpc_dispatch(struct rpc_server *server, struct rpc_call *call);
+
+/**
+ * rpc_pass_on() - have a call answered in another loop, from the beginning
+ * @to:	whose loop it is
+ *
+ * For a program's `dispatch`, or later. While the transport has set `is_passing`, the call stays its own until it says
+ * rpc_send_on(). Without memory to keep the record (rpc_call_keep()) it is not answered.
+ */
+void rpc_pass_on(struct rpc_call *call, struct rpc_server *to);
+
+/* The transport has done with the call what is to be done after rpc_dispatch(). */
+void rpc_send_on(struct rpc_call *call);
 
 /* May the call whose record begins with these bytes have a long answer? Looks at nothing else. */
 bool rpc_answers_long(const struct rpc_server *server, const uint8_t *record, size_t len);
@@ -128,6 +148,10 @@ void rpc_reply_error(struct rpc_call *call, enum rpc_accept status, uint32_t low
 
 /* Answer with a reply message made elsewhere (a relay's), copied. */
 void rpc_reply_whole(struct rpc_call *call, const void *message, size_t len);
+
+/* The same in two steps: copy it, under whose lock it may be, and then answer with what was copied, or could not be. */
+void rpc_reply_copy(struct rpc_call *call, const void *message, size_t len);
+void rpc_reply_copied(struct rpc_call *call);
 
 /* Do not answer at all; a stream transport closes its connection so that the client tries again. */
 void rpc_reply_nothing(struct rpc_call *call);

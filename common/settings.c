@@ -241,6 +241,7 @@ static const struct kind port = { "a port number", port_parse, port_print };
 static const struct kind milliseconds = { "a number of milliseconds", number_parse, number_print };
 static const struct kind percent = { "a number of percent", number_parse, number_print };
 static const struct kind per_second = { "a number of handoffs per second", number_parse, number_print };
+static const struct kind threads = { "a number of threads", number_parse, number_print };
 static const struct kind size = { "a number of bytes such as 4096, 64K, 1M or 2G", size_parse, size_print };
 
 /* Values of choices, indexed as their enum */
@@ -286,6 +287,7 @@ static const struct option options[] = {
 	{ "nfs", "port", &port, FIELD(nfs_port), .min = 1, .max = UINT16_MAX },
 	{ "nfs", "portmapper", &choice, FIELD(portmapper), .choices = portmappers },
 	{ "nfs", "memory", &size, FIELD(memory), .min = 128 << 20, .max = 1ULL << 40 },
+	{ "nfs", "data_loops", &threads, FIELD(data_loops), .max = 256 },
 	{ "placement", "bytes", &size, FIELD(placement.bytes) },
 	{ "placement", "elsewhere", &size, FIELD(placement.elsewhere) },
 	{ "placement", "ratio", &percent, FIELD(placement.ratio), .max = 1000000 },

@@ -63,6 +63,7 @@ struct settings {
 	uint16_t nfs_port;			  /* port = 2049 */
 	enum settings_portmapper portmapper;	  /* portmapper = auto | builtin | rpcbind | none */
 	uint64_t memory;			  /* memory = 256M, of all connections together */
+	unsigned int data_loops;		  /* data_loops = 0: one per core */
 
 	/* [placement] */
 	struct placement_policy placement;

@@ -99,25 +99,25 @@ void device_counter(json_t *table, const char *group, const char *name, uint64_t
 
 static void count_files(struct slave *slave, json_t *table)
 {
-	const struct file_service_counters *counters = file_service_counters(slave_files(slave));
+	const struct file_service_counters counters = slave_file_counters(slave);
 	char name[16];
 
 	for (size_t i = 0; i < NFS3_PROCEDURES; i++) {
 		snprintf(name, sizeof(name), "procedure_%zu", i);
-		if (counters->nfs3[i])
-			device_counter(table, "nfs3", name, counters->nfs3[i]);
+		if (counters.nfs3[i])
+			device_counter(table, "nfs3", name, counters.nfs3[i]);
 	}
 	for (size_t i = 0; i < NFS_ACL_PROCEDURES; i++) {
 		snprintf(name, sizeof(name), "procedure_%zu", i);
-		if (counters->nfs_acl[i])
-			device_counter(table, "nfs_acl", name, counters->nfs_acl[i]);
+		if (counters.nfs_acl[i])
+			device_counter(table, "nfs_acl", name, counters.nfs_acl[i]);
 	}
-	device_counter(table, "files", "relayed", counters->relayed);
-	device_counter(table, "files", "bad_handle", counters->bad_handle);
-	device_counter(table, "files", "stale_handle", counters->stale_handle);
-	device_counter(table, "files", "access_denied", counters->access_denied);
-	device_counter(table, "files", "read_bytes", counters->read_bytes);
-	device_counter(table, "files", "written_bytes", counters->written_bytes);
+	device_counter(table, "files", "relayed", counters.relayed);
+	device_counter(table, "files", "bad_handle", counters.bad_handle);
+	device_counter(table, "files", "stale_handle", counters.stale_handle);
+	device_counter(table, "files", "access_denied", counters.access_denied);
+	device_counter(table, "files", "read_bytes", counters.read_bytes);
+	device_counter(table, "files", "written_bytes", counters.written_bytes);
 }
 
 static void count_duplicates(struct slave *slave, json_t *table)
@@ -128,29 +128,26 @@ static void count_duplicates(struct slave *slave, json_t *table)
 	};
 
 	for (enum file_service_cache cache = FILE_SERVICE_CHANGES; cache <= FILE_SERVICE_WRITES; cache++) {
-		const struct duplicate_requests_counters *counters =
-			file_service_duplicates(slave_files(slave), cache);
+		const struct duplicate_requests_counters counters = file_service_duplicates(slave_files(slave), cache);
 
-		device_counter(table, groups[cache], "answered", counters->answered);
-		device_counter(table, groups[cache], "waited", counters->waited);
-		device_counter(table, groups[cache], "refused", counters->refused);
-		device_counter(table, groups[cache], "entries", counters->entries);
-		device_counter(table, groups[cache], "bytes", counters->bytes);
+		device_counter(table, groups[cache], "answered", counters.answered);
+		device_counter(table, groups[cache], "waited", counters.waited);
+		device_counter(table, groups[cache], "refused", counters.refused);
+		device_counter(table, groups[cache], "entries", counters.entries);
+		device_counter(table, groups[cache], "bytes", counters.bytes);
 	}
 }
 
 static void count_memory(struct slave *slave, json_t *table)
 {
-	const struct conn_memory_counters *counters = slave_memory(slave);
+	const struct conn_memory_counters counters = slave_memory(slave);
 
-	if (!counters)
-		return;
-	device_counter(table, "memory", "held_bytes", counters->held);
-	device_counter(table, "memory", "most_bytes", counters->most);
-	device_counter(table, "memory", "waited", counters->waited);
-	device_counter(table, "memory", "turns", counters->turns);
-	device_counter(table, "memory", "closed", counters->closed);
-	device_counter(table, "memory", "refused", counters->refused);
+	device_counter(table, "memory", "held_bytes", counters.held);
+	device_counter(table, "memory", "most_bytes", counters.most);
+	device_counter(table, "memory", "waited", counters.waited);
+	device_counter(table, "memory", "turns", counters.turns);
+	device_counter(table, "memory", "closed", counters.closed);
+	device_counter(table, "memory", "refused", counters.refused);
 }
 
 static void count_handoffs(struct slave *slave, json_t *table)

@@ -4,8 +4,8 @@
 #include "slave/placing.h"
 
 #include "common/clock.h"
-#include "common/handoff.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 enum { CLIENTS_MAX = 4096, NODES_MAX = 256 };
@@ -13,6 +13,7 @@ enum { CLIENTS_MAX = 4096, NODES_MAX = 256 };
 struct placing {
 	const struct placement_policy *policy;
 	uint32_t self;
+	pthread_mutex_t mutex; /* for what follows */
 	struct placement_budget budget;
 	struct placement_clients *clients;
 	uint32_t permille[NODES_MAX];
@@ -26,6 +27,7 @@ struct placing *placing_new(const struct placement_policy *policy, uint32_t self
 		return NULL;
 	placing->policy = policy;
 	placing->self = self;
+	pthread_mutex_init(&placing->mutex, NULL);
 	placing->clients = placement_clients_new(CLIENTS_MAX);
 	if (!placing->clients) {
 		free(placing);
@@ -39,13 +41,17 @@ void placing_free(struct placing *placing)
 	if (!placing)
 		return;
 	placement_clients_free(placing->clients);
+	pthread_mutex_destroy(&placing->mutex);
 	free(placing);
 }
 
 void placing_note_workload(struct placing *placing, uint32_t node, uint32_t permille)
 {
-	if (node < NODES_MAX)
-		placing->permille[node] = permille;
+	if (node >= NODES_MAX)
+		return;
+	pthread_mutex_lock(&placing->mutex);
+	placing->permille[node] = permille;
+	pthread_mutex_unlock(&placing->mutex);
 }
 
 const struct placement_policy *placing_policy(const struct placing *placing)
@@ -53,7 +59,7 @@ const struct placement_policy *placing_policy(const struct placing *placing)
 	return placing->policy;
 }
 
-/* What counts for this session: its own work, or its client's. Without memory its own. */
+/* With the mutex, as all that asks it. What counts for this session: its own work, or its client's. Without memory its own. */
 static struct placement *counts_of(struct placing *placing, struct conn *conn)
 {
 	struct placement *counts = NULL;
@@ -80,21 +86,33 @@ static void judge_at(struct placing *placing, struct conn *conn, uint64_t now_ms
 
 void placing_judge(struct placing *placing, struct conn *conn, struct placement_verdict *verdict)
 {
+	pthread_mutex_lock(&placing->mutex);
 	judge_at(placing, conn, clock_monotonic_ms(), verdict);
+	pthread_mutex_unlock(&placing->mutex);
 }
 
-void placing_work(struct placing *placing, struct handoffs *handoffs, struct conn *conn, uint32_t node, uint64_t bytes)
+static uint32_t work(struct placing *placing, struct conn *conn, uint32_t node, uint64_t bytes)
 {
 	struct placement_verdict verdict;
 	uint64_t now_ms = clock_monotonic_ms();
 
 	placement_note(counts_of(placing, conn), placing->policy, node, bytes, now_ms);
 	if (node == placing->self)
-		return;
+		return 0;
 	judge_at(placing, conn, now_ms, &verdict);
 	if (!verdict.moves)
-		return;
+		return 0;
 	conn_placement(conn)->moved_ms = now_ms; /* also when it fails: not again at once */
 	placement_spend(&placing->budget, now_ms);
-	handoff_start(handoffs, conn_facts(conn)->session, verdict.node, NULL, NULL);
+	return verdict.node;
+}
+
+uint32_t placing_work(struct placing *placing, struct conn *conn, uint32_t node, uint64_t bytes)
+{
+	uint32_t to;
+
+	pthread_mutex_lock(&placing->mutex);
+	to = work(placing, conn, node, bytes);
+	pthread_mutex_unlock(&placing->mutex);
+	return to;
 }

@@ -2,9 +2,9 @@
 /*
  * slave/placing.h - this device's sessions follow their data
  *
- * Feeds the policy (common/placement.h) with what sessions do and how busy devices are, and begins handoffs.
+ * Feeds the policy (common/placement.h) with what sessions do and how busy devices are, and says when one is to be handed off.
  *
- * Threads: the control loop's.
+ * Threads: those of connections' loops.
  */
 #ifndef VNAS_SLAVE_PLACING_H
 #define VNAS_SLAVE_PLACING_H
@@ -14,7 +14,6 @@
 
 #include <stdint.h>
 
-struct handoffs;
 struct placing;
 
 /* @policy: borrowed for its life. NULL: no memory */
@@ -24,8 +23,8 @@ void placing_free(struct placing *placing);
 /* A device, or this one, said how busy it is: permille of one core. */
 void placing_note_workload(struct placing *placing, uint32_t node, uint32_t permille);
 
-/* A call of the session moved @bytes of @node's data: hands the session off, if it is time to. */
-void placing_work(struct placing *placing, struct handoffs *handoffs, struct conn *conn, uint32_t node, uint64_t bytes);
+/* A call of the session moved @bytes of @node's data. Return: the device that it is to be handed off to now; 0: none */
+uint32_t placing_work(struct placing *placing, struct conn *conn, uint32_t node, uint64_t bytes);
 
 /* What placing_work() would make of the session now. */
 void placing_judge(struct placing *placing, struct conn *conn, struct placement_verdict *verdict);

@@ -5,6 +5,9 @@
  * The listeners at the VIPs (or, without any, at every address): NFS, MOUNT, NLM and NSM over TCP and UDP, and the port mapper, our
  * own or the system's. On a disk node only NFS over TCP: everything else is sent to the switch by the fabric.
  *
+ * NFS connections are in data loops, one per core. Those answer what is about files of this device, and pass the rest on to the
+ * control loop.
+ *
  * Threads: the control loop's.
  */
 #ifndef VNAS_SLAVE_SERVING_H
@@ -19,8 +22,6 @@ struct locks;
 struct serving;
 
 struct serving_options {
-	struct event_base *base;
-	const struct settings *settings; /* borrowed for life */
 	uint32_t self;
 	const struct conn_handlers *handlers;
 	const char *const *vips; /* textual; borrowed for serving_prepare() */
@@ -28,9 +29,17 @@ struct serving_options {
 	void *arg; /* of the handlers */
 };
 
-/* @locks: NLM and NSM; NULL: without. Both are borrowed for life. */
-struct serving *serving_new(struct file_service *files, struct locks *locks);
+/*
+ * @files, @locks (NLM and NSM; NULL: without), @settings: borrowed for life. NULL: no memory, or no descriptors
+ *
+ * serving_free() also opens what workers, which have ended before, have posted to data loops.
+ */
+struct serving *serving_new(struct event_base *base, const struct settings *settings, struct file_service *files,
+			    struct locks *locks);
 void serving_free(struct serving *serving);
+
+/* The data loops, which run while there are connections. */
+struct loops *serving_loops(struct serving *serving);
 
 /* The programs, for relayed calls too. */
 struct rpc_server *serving_rpc(struct serving *serving);
@@ -41,13 +50,13 @@ int serving_prepare(struct serving *serving, const struct serving_options *optio
 /* Listen. Logs what can't be had and why. 0 or a negative errno value; then nothing listens. */
 int serving_listen(struct serving *serving);
 
-/* Close all listeners and connections. */
+/* Close all listeners and connections. The data loops are not paused; they have ended then. */
 void serving_stop(struct serving *serving);
 
 /* The NFS connections; NULL before serving_prepare(). */
 struct conn_server *serving_conns(struct serving *serving);
 
-/* What all connections hold; NULL before serving_prepare(). */
-const struct conn_memory_counters *serving_memory(const struct serving *serving);
+/* What all connections hold. */
+struct conn_memory_counters serving_memory(struct serving *serving);
 
 #endif

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/file_service.h"
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/machine.h"
 #include "common/stored_file.h"
 #include "common/workers.h"
@@ -33,7 +34,8 @@ struct slave {
 	struct placing *placing;
 	struct volumes *volumes;
 	struct workers *workers;
-	struct event *tidy; /* each second */
+	struct loop *control; /* for letters of data loops */
+	struct event *tidy;   /* each second */
 	struct file_service *files;
 	struct locks *locks;
 	struct relay *relay;
@@ -93,25 +95,60 @@ static bool on_accept(int fd, struct kernel_helper_static *fixed, void *arg)
 	return slave->helper && kernel_helper_adopt(slave->helper, fd, fixed) == 0;
 }
 
-/* By location: the session follows its file data. */
+/* A session that its data loop wants handed off. */
+struct move {
+	struct letter letter;
+	struct slave *slave;
+	uint64_t session;
+	uint32_t node;
+};
+
+static void move_open(struct letter *letter)
+{
+	struct move *move = (struct move *)letter;
+
+	if (move->slave->handoffs)
+		handoff_start(move->slave->handoffs, move->session, move->node, NULL, NULL);
+	free(move);
+}
+
+/* Without memory it stays, until its next try. */
+static void ask_to_move(struct slave *slave, struct conn *conn, uint32_t node)
+{
+	struct move *move = malloc(sizeof(*move));
+
+	if (!move)
+		return;
+	*move = (struct move){
+		.letter.open = move_open,
+		.slave = slave,
+		.session = conn_facts(conn)->session,
+		.node = node,
+	};
+	loop_post(slave->control, &move->letter);
+}
+
+/* By location: the session follows its file data. In a data loop: `handoffs` is there before there are connections. */
 static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
 {
 	struct slave *slave = arg;
 	const ns_volume *volume;
+	uint32_t node;
 
 	if (!call->moved_data || !slave->handoffs || !conn_is_movable(conn))
 		return;
 	volume = namespace_volume(slave->options.ns, call->volume);
-	if (volume)
-		placing_work(slave->placing, slave->handoffs, conn, volume->node, call->data_bytes);
+	node = volume ? placing_work(slave->placing, conn, volume->node, call->data_bytes) : 0;
+	if (node)
+		ask_to_move(slave, conn, node);
 }
 
-static void on_closed(struct conn *conn, void *arg)
+static void on_closed(uint64_t session, void *arg)
 {
 	struct slave *slave = arg;
 
 	if (slave->handoffs)
-		handoffs_conn_closed(slave->handoffs, conn_facts(conn)->session);
+		handoffs_conn_closed(slave->handoffs, session);
 }
 
 static const struct conn_handlers conn_handlers = {
@@ -265,16 +302,28 @@ static void received_order(struct slave *slave, uint32_t node, uint32_t request,
 		order_answer(order, wire->session, rc, 0);
 }
 
+/* 0; -ENOENT */
+static int judge(struct slave *slave, uint64_t session, struct placement_verdict *verdict)
+{
+	struct loops *loops = serving_loops(slave->serving);
+	struct conn *conn;
+
+	loops_pause(loops);
+	conn = slave_conns(slave) ? conn_find(slave_conns(slave), session) : NULL;
+	if (conn)
+		placing_judge(slave->placing, conn, verdict);
+	loops_continue(loops);
+	return conn ? 0 : -ENOENT;
+}
+
 void slave_why(struct slave *slave, uint64_t session, struct slave_why *out)
 {
-	struct conn *conn = slave_conns(slave) ? conn_find(slave_conns(slave), session) : NULL;
 	struct placement_verdict verdict = { 0 };
+	int rc = judge(slave, session, &verdict);
 
-	if (conn)
-		placing_judge(slave->placing, conn, &verdict);
 	out->result = (scp_why_result){
 		.session = session,
-		.result = conn ? 0 : ENOENT,
+		.result = -rc,
 		.node = verdict.node,
 		.moves = verdict.moves,
 		.findings = { PLACEMENT_NCRITERIA, out->findings },
@@ -355,7 +404,7 @@ void slave_flow_from_wire(const scp_flow *wire, struct flow_key *flow)
 	flow->protocol = (__u8)wire->protocol;
 }
 
-void slave_describe_session(struct conn *conn, scp_session *out)
+static void describe_session(struct conn *conn, scp_session *out)
 {
 	const struct conn_facts *facts = conn_facts(conn);
 
@@ -377,9 +426,8 @@ void slave_describe_session(struct conn *conn, scp_session *out)
 	}
 }
 
-int slave_describe_sessions(struct slave *slave, scp_sessions *out)
+static int describe_sessions(struct conn_server *conns, scp_sessions *out)
 {
-	struct conn_server *conns = slave_conns(slave);
 	size_t count = conns ? conn_count(conns) : 0;
 
 	memset(out, 0, sizeof(*out));
@@ -389,25 +437,44 @@ int slave_describe_sessions(struct slave *slave, scp_sessions *out)
 	for (struct conn *conn = conns ? conn_next(conns, NULL) : NULL;
 	     conn && out->sessions.sessions_len < count && out->sessions.sessions_len < SCP_LIST_MAX;
 	     conn = conn_next(conns, conn))
-		slave_describe_session(conn, &out->sessions.sessions_val[out->sessions.sessions_len++]);
+		describe_session(conn, &out->sessions.sessions_val[out->sessions.sessions_len++]);
 	return 0;
+}
+
+int slave_describe_sessions(struct slave *slave, scp_sessions *out)
+{
+	struct loops *loops = serving_loops(slave->serving);
+	int rc;
+
+	loops_pause(loops);
+	rc = describe_sessions(slave_conns(slave), out);
+	loops_continue(loops);
+	return rc;
+}
+
+static void drop_flow(struct slave *slave, const scp_flow *wire)
+{
+	struct flow_key flow;
+	struct conn *conn;
+	char text[FLOW_TEXT_MAX];
+
+	slave_flow_from_wire(wire, &flow);
+	conn = conn_find_flow(slave_conns(slave), &flow);
+	if (!conn)
+		return;
+	log_warn("session", "session=%jx flow=\"%s\" dropped: the switch has given the flow to another device",
+		 (uintmax_t)conn_facts(conn)->session, flow_text(&flow, text));
+	conn_close(conn, true);
 }
 
 void slave_drop_flows(struct slave *slave, const scp_drop_flows *drop)
 {
-	for (u_int i = 0; i < drop->flows.flows_len; i++) {
-		struct flow_key flow;
-		struct conn *conn;
-		char text[FLOW_TEXT_MAX];
+	struct loops *loops = serving_loops(slave->serving);
 
-		slave_flow_from_wire(&drop->flows.flows_val[i], &flow);
-		conn = conn_find_flow(slave_conns(slave), &flow);
-		if (!conn)
-			continue;
-		log_warn("session", "session=%jx flow=\"%s\" dropped: the switch has given the flow to another device",
-			 (uintmax_t)conn_facts(conn)->session, flow_text(&flow, text));
-		conn_close(conn, true);
-	}
+	loops_pause(loops);
+	for (u_int i = 0; i < drop->flows.flows_len; i++)
+		drop_flow(slave, &drop->flows.flows_val[i]);
+	loops_continue(loops);
 }
 
 /* SCP */
@@ -447,17 +514,17 @@ static uint32_t cpu_permille(struct slave *slave)
 static void fill_heartbeat(scp_heartbeat *beat, void *arg)
 {
 	struct slave *slave = arg;
-	const struct file_service_counters *counters = file_service_counters(slave->files);
+	struct file_service_counters counters = slave_file_counters(slave);
 
 	beat->revision = namespace_revision(slave->options.ns);
 	beat->time_ns = clock_wall_ns();
 	beat->cpu_permille = cpu_permille(slave);
 	placing_note_workload(slave->placing, slave->options.self, beat->cpu_permille);
 	beat->sessions = slave_conns(slave) ? (u_int)conn_count(slave_conns(slave)) : 0;
-	beat->read_bytes = counters->read_bytes;
-	beat->written_bytes = counters->written_bytes;
+	beat->read_bytes = counters.read_bytes;
+	beat->written_bytes = counters.written_bytes;
 	for (size_t i = 0; i < NFS3_PROCEDURES; i++)
-		beat->operations += counters->nfs3[i];
+		beat->operations += counters.nfs3[i];
 }
 
 static int may_join(uint32_t node, const scp_hello *hello, char *reason, size_t size, void *arg)
@@ -692,6 +759,7 @@ static void start_handoffs(struct slave *slave)
 		.base = slave->options.base,
 		.self = slave->options.self,
 		.conns = slave_conns(slave),
+		.loops = serving_loops(slave->serving),
 		.functions = &handoff_functions,
 		.arg = slave,
 	};
@@ -719,13 +787,10 @@ static void stop_handoffs(struct slave *slave)
 
 static int start_serving(struct slave *slave)
 {
-	const struct settings *settings = slave->options.settings;
 	const ns_cluster *cluster = namespace_cluster(slave->options.ns);
 	const char *vips[VIPS_MAX];
 	char *text = strdup(cluster->vips);
 	struct serving_options options = {
-		.base = slave->options.base,
-		.settings = settings,
 		.self = slave->options.self,
 		.handlers = &conn_handlers,
 		.vips = vips,
@@ -824,6 +889,26 @@ static int start_locks(struct slave *slave)
 	return locks_new(&locks, &slave->locks);
 }
 
+static void before_change(void *arg)
+{
+	loops_pause(arg);
+}
+
+static void after_change(void *arg)
+{
+	loops_continue(arg);
+}
+
+/* What they read changes while they are paused. */
+static void share_with_data_loops(struct slave *slave)
+{
+	struct loops *loops = serving_loops(slave->serving);
+	const struct namespace_guard guard = { .before = before_change, .after = after_change, .arg = loops };
+
+	volumes_use(slave->volumes, slave->workers, loops);
+	namespace_set_guard(slave->options.ns, &guard);
+}
+
 int slave_new(const struct slave_options *options, struct slave **out)
 {
 	const struct settings *settings = options->settings;
@@ -853,8 +938,10 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	rc = workers_new(options->base, WORKERS_DEFAULT, &slave->workers);
 	if (rc < 0)
 		goto fail;
-	volumes_use_workers(slave->volumes, slave->workers);
 	files.workers = slave->workers;
+	rc = loop_new(options->base, &slave->control);
+	if (rc < 0)
+		goto fail;
 	rc = -ENOMEM;
 	slave->tidy = event_new(options->base, -1, EV_PERSIST, on_tidy, slave);
 	if (!slave->tidy || event_add(slave->tidy, &(struct timeval){ .tv_sec = 1 }))
@@ -869,9 +956,10 @@ int slave_new(const struct slave_options *options, struct slave **out)
 	if (rc < 0)
 		goto fail;
 	rc = -ENOMEM;
-	slave->serving = serving_new(slave->files, slave->locks);
+	slave->serving = serving_new(options->base, settings, slave->files, slave->locks);
 	if (!slave->serving)
 		goto fail;
+	share_with_data_loops(slave);
 	slave->relay = relay_new(options->base, serving_rpc(slave->serving));
 	if (!slave->relay)
 		goto fail;
@@ -886,11 +974,15 @@ void slave_free(struct slave *slave, bool for_good)
 {
 	if (!slave)
 		return;
+	loops_pause(serving_loops(slave->serving));
 	handoffs_free(slave->handoffs);
 	slave->handoffs = NULL;
+	loops_continue(serving_loops(slave->serving));
 	serving_stop(slave->serving);
+	namespace_set_guard(slave->options.ns, NULL);
 	if (slave->volumes)
-		volumes_use_workers(slave->volumes, NULL);
+		volumes_use(slave->volumes, NULL, NULL);
+	loop_free(slave->control);
 	if (slave->tidy)
 		event_free(slave->tidy);
 	/* First, or what the workers have found would begin work that nobody does any more. */
@@ -939,9 +1031,20 @@ struct conn_server *slave_conns(struct slave *slave)
 	return serving_conns(slave->serving);
 }
 
-const struct conn_memory_counters *slave_memory(const struct slave *slave)
+struct conn_memory_counters slave_memory(struct slave *slave)
 {
 	return serving_memory(slave->serving);
+}
+
+struct file_service_counters slave_file_counters(struct slave *slave)
+{
+	struct loops *loops = serving_loops(slave->serving);
+	struct file_service_counters counters;
+
+	loops_pause(loops);
+	counters = file_service_counters(slave->files);
+	loops_continue(loops);
+	return counters;
 }
 
 struct file_service *slave_files(struct slave *slave)

@@ -80,10 +80,7 @@ int slave_follow(struct slave *slave);
 
 void slave_owner_changed(struct slave *slave, const struct flow_key *flow, uint32_t node, uint16_t transaction);
 
-/* Fill a session as it is reported. @out: freed with xdr_free() or by freeing shares_val. */
-void slave_describe_session(struct conn *conn, scp_session *out);
-
-/* All sessions, for a report. 0; -ENOMEM */
+/* All sessions, for a report. @out: freed with xdr_free(). 0; -ENOMEM */
 int slave_describe_sessions(struct slave *slave, scp_sessions *out);
 
 /* Close those sessions: somebody else owns their flows. */
@@ -102,7 +99,8 @@ struct slave_why {
 void slave_why(struct slave *slave, uint64_t session, struct slave_why *out);
 const struct placement_policy *slave_policy(const struct slave *slave);
 struct conn_server *slave_conns(struct slave *slave);
-const struct conn_memory_counters *slave_memory(const struct slave *slave); /* NULL until it serves */
+struct conn_memory_counters slave_memory(struct slave *slave);
+struct file_service_counters slave_file_counters(struct slave *slave);
 struct file_service *slave_files(struct slave *slave);
 struct locks *slave_locks(struct slave *slave);
 struct kernel_helper *slave_kernel_helper(struct slave *slave);

@@ -4,6 +4,7 @@
 #include "slave/volumes.h"
 
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/stored_file.h"
 #include "common/uuid.h"
 #include "common/workers.h"
@@ -32,6 +33,7 @@ struct volumes {
 	char state_file[PATH_MAX];
 	TAILQ_HEAD(, offered) list;
 	struct workers *workers;
+	struct loops *loops; /* which call volumes_find(): the list changes while they are paused */
 };
 
 static struct offered *find_uuid(const struct volumes *volumes, const uint8_t *uuid)
@@ -139,9 +141,31 @@ int volumes_open(const char *state_file, struct volumes **out)
 	return 0;
 }
 
-void volumes_use_workers(struct volumes *volumes, struct workers *workers)
+void volumes_use(struct volumes *volumes, struct workers *workers, struct loops *loops)
 {
 	volumes->workers = workers;
+	volumes->loops = loops;
+}
+
+static void list_add(struct volumes *volumes, struct offered *offered)
+{
+	loops_pause(volumes->loops);
+	TAILQ_INSERT_TAIL(&volumes->list, offered, link);
+	loops_continue(volumes->loops);
+}
+
+static void list_remove(struct volumes *volumes, struct offered *offered)
+{
+	loops_pause(volumes->loops);
+	TAILQ_REMOVE(&volumes->list, offered, link);
+	loops_continue(volumes->loops);
+}
+
+static void offered_set(struct volumes *volumes, struct offered *offered, struct serving *open)
+{
+	loops_pause(volumes->loops);
+	offered->open = open;
+	loops_continue(volumes->loops);
 }
 
 static struct serving *serving_of(struct work *work, size_t offset)
@@ -169,7 +193,7 @@ static void offered_shut(struct volumes *volumes, struct offered *offered)
 
 	if (!open)
 		return;
-	offered->open = NULL;
+	offered_set(volumes, offered, NULL);
 	open->close = (struct work){ .lane = open->volume, .run = close_run, .done = close_done };
 	if (volumes->workers) {
 		if (workers_submit_last(volumes->workers, &open->close) < 0)
@@ -211,7 +235,7 @@ void volumes_close(struct volumes *volumes)
 	if (!volumes)
 		return;
 	while ((offered = TAILQ_FIRST(&volumes->list))) {
-		TAILQ_REMOVE(&volumes->list, offered, link);
+		list_remove(volumes, offered);
 		offered_shut(volumes, offered);
 		free(offered);
 	}
@@ -245,12 +269,12 @@ int volumes_add(struct volumes *volumes, const char *path, const char *place, ch
 	snprintf(offered->offer.path, sizeof(offered->offer.path), "%s", path);
 	snprintf(offered->offer.place, sizeof(offered->offer.place), "%s", place);
 	offered->offer.root = root;
-	TAILQ_INSERT_TAIL(&volumes->list, offered, link);
+	list_add(volumes, offered);
 	rc = uuid_make(offered->offer.uuid);
 	if (rc == 0)
 		rc = volumes_save(volumes);
 	if (rc < 0) {
-		TAILQ_REMOVE(&volumes->list, offered, link);
+		list_remove(volumes, offered);
 		free(offered);
 		snprintf(why, why_size, "%s: can't be written: %s", volumes->state_file, strerror(-rc));
 	}
@@ -263,7 +287,7 @@ int volumes_forget(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BY
 
 	if (!offered)
 		return -ENOENT;
-	TAILQ_REMOVE(&volumes->list, offered, link);
+	list_remove(volumes, offered);
 	offered_shut(volumes, offered);
 	free(offered);
 	return volumes_save(volumes);
@@ -292,10 +316,12 @@ static int serving_open(const char *path, const ns_volume *volume, struct servin
 	return 0;
 }
 
-static void offered_open(struct offered *offered, const ns_volume *volume)
+static void offered_open(struct volumes *volumes, struct offered *offered, const ns_volume *volume)
 {
-	int rc = serving_open(offered->offer.path, volume, &offered->open);
+	struct serving *open = NULL;
+	int rc = serving_open(offered->offer.path, volume, &open);
 
+	offered_set(volumes, offered, open);
 	if (rc < 0)
 		log_err("volumes", "volume=%u path=%s can't be served: %s; it is tried again when the name space changes",
 			volume->id, offered->offer.path, strerror(-rc));
@@ -317,7 +343,7 @@ void volumes_follow(struct volumes *volumes, const struct namespace *ns, uint32_
 			offered_shut(volumes, offered);
 		}
 		if (ours && !offered->open)
-			offered_open(offered, volume);
+			offered_open(volumes, offered, volume);
 	}
 }
 

@@ -6,7 +6,7 @@
  * UUID, place, path), and those that the master has given an id and that are open and served.
  *
  * Ownership: a `struct volume *` is borrowed until the next volumes_follow() or volumes_forget().
- * Threads: the control loop's.
+ * Threads: the control loop's; volumes_find() also that of data loops.
  */
 #ifndef VNAS_SLAVE_VOLUMES_H
 #define VNAS_SLAVE_VOLUMES_H
@@ -16,6 +16,7 @@
 
 #include <limits.h>
 
+struct loops;
 struct volumes;
 struct workers;
 
@@ -31,10 +32,10 @@ int volumes_open(const char *state_file, struct volumes **out);
 void volumes_close(struct volumes *volumes);
 
 /*
- * Where volumes are used: one that is not served any more is closed there, when nothing uses it, and not waited for. NULL, as
- * at first: nothing uses it any more.
+ * Who uses volumes. One that is not served any more is closed by a worker, when nothing uses it, and not waited for. NULL, as
+ * at first: nothing uses it any more. @loops: which find volumes beside the control loop; or NULL
  */
-void volumes_use_workers(struct volumes *volumes, struct workers *workers);
+void volumes_use(struct volumes *volumes, struct workers *workers, struct loops *loops);
 
 /* Have the workers close what was not used for some seconds; to be called each second. */
 void volumes_tidy(struct volumes *volumes);

@@ -113,19 +113,26 @@ static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
 	(void)conn, (void)call, (void)arg;
 }
 
-static void on_closed(struct conn *conn, void *arg)
+static void on_closed(uint64_t session, void *arg)
 {
-	(void)conn, (void)arg;
+	(void)session, (void)arg;
 }
 
 /* From now on the client's program listens on TCP only. */
 static void turn_to_tcp(void)
 {
 	static const struct conn_handlers handlers = { .on_accept = on_accept, .on_work = on_work, .on_closed = on_closed };
-	struct conn_server_options options = { .base = base, .rpc = &server, .self = 1, .handlers = &handlers };
+	struct conn_part_options part = { .rpc = &server };
+	struct conn_server_options options = {
+		.base = base,
+		.self = 1,
+		.handlers = &handlers,
+		.parts = &part,
+		.part_count = 1,
+	};
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 
-	memory = options.memory = conn_memory_new(base, CONN_MEMORY_MIN);
+	memory = part.memory = conn_memory_new(base, NULL, 0, 1);
 	tcp = conn_server_new(&options);
 	for (told_tcp_port = port; told_tcp_port; told_tcp_port++) {
 		address.sin_port = htons(told_tcp_port);

@@ -174,10 +174,10 @@ static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
 	work_count++;
 }
 
-static void on_closed(struct conn *conn, void *arg)
+static void on_closed(uint64_t session, void *arg)
 {
 	(void)arg;
-	ck_assert_ptr_nonnull(conn_facts(conn));
+	ck_assert_uint_ne(session, 0);
 	closed_count++;
 }
 
@@ -205,12 +205,13 @@ static struct sockaddr_in listen_address(void)
 
 static void setup_bound(size_t bound)
 {
-	struct conn_server_options options = { .rpc = &rpc, .self = SELF, .handlers = &handlers };
+	struct conn_part_options part = { .rpc = &rpc };
+	struct conn_server_options options = { .self = SELF, .handlers = &handlers, .parts = &part, .part_count = 1 };
 	struct sockaddr_in address;
 
 	TAILQ_INIT(&waiting);
 	base = options.base = event_base_new();
-	memory = options.memory = conn_memory_new(base, bound);
+	memory = part.memory = conn_memory_new(base, NULL, bound, CONN_MEMORY_TURNS);
 	servers[0] = conn_server_new(&options);
 	options.self = OTHER;
 	servers[1] = conn_server_new(&options);
@@ -227,7 +228,7 @@ static void setup(void)
 /* As little as there may be. */
 static void setup_tight(void)
 {
-	setup_bound(CONN_MEMORY_MIN);
+	setup_bound(conn_memory_min(CONN_MEMORY_TURNS));
 }
 
 static void teardown(void)
@@ -1020,14 +1021,14 @@ START_TEST(half_records_leave_room_for_others)
 	crowd_connect(crowd, CROWD);
 	for (size_t i = 0; i < CROWD; i++)
 		send_half(&crowd[i], RECORD_BYTES / 2);
-	ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+	ck_assert_uint_le(counters()->most, conn_memory_min(CONN_MEMORY_TURNS));
 	ck_assert_uint_gt(counters()->waited, 0);
 	client = client_connect();
 	for (uint32_t i = 1; i <= 100; i++)
 		expect_reply(&client, call(&client, ECHO_NOW, i), i);
 	for (int i = 0; i < 20; i++)
 		echo_long(&client);
-	ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+	ck_assert_uint_le(counters()->most, conn_memory_min(CONN_MEMORY_TURNS));
 	client_close(&client);
 	crowd_close(crowd, CROWD);
 }
@@ -1052,7 +1053,7 @@ START_TEST(half_records_are_given_up)
 	}
 	ck_assert_uint_gt(closed_count, 0);
 	ck_assert_uint_eq(closed_count, counters()->closed);
-	ck_assert_uint_le(counters()->held, CONN_MEMORY_MIN / 2);
+	ck_assert_uint_le(counters()->held, conn_memory_min(CONN_MEMORY_TURNS) / 2);
 	ck_assert_uint_eq(conn_count(servers[0]), CROWD + 2 - closed_count);
 	echo_long(&client);
 	client_close(&small);
@@ -1092,7 +1093,7 @@ START_TEST(answers_nobody_takes_leave_room_for_others)
 		turns(2);
 	}
 	turns(100);
-	ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+	ck_assert_uint_le(counters()->most, conn_memory_min(CONN_MEMORY_TURNS));
 	ck_assert_uint_gt(counters()->waited, 0);
 	client = client_connect();
 	for (uint32_t i = 1; i <= 100; i++)
@@ -1124,7 +1125,7 @@ START_TEST(calls_of_those_who_left_count)
 		for (size_t i = 0; i < LEAVING; i++)
 			client_close(&crowd[i]);
 		turns(200);
-		ck_assert_uint_le(counters()->most, CONN_MEMORY_MIN);
+		ck_assert_uint_le(counters()->most, conn_memory_min(CONN_MEMORY_TURNS));
 		ck_assert_uint_ge(counters()->held, waiting_count * RPC_DATA_MAX);
 	}
 	ck_assert_uint_gt(waiting_count, 0);
@@ -1168,7 +1169,7 @@ END_TEST
 /* Room for connections themselves is bounded, too: the one that was idle for longest goes, and comes again when it likes. */
 START_TEST(idle_connections_make_room)
 {
-	size_t room = CONN_MEMORY_MIN / 2 / 4 * 3 /
+	size_t room = conn_memory_min(CONN_MEMORY_TURNS) / 2 / 4 * 3 /
 		      (CONN_MEMORY_FIXED + CONN_MEMORY_EACH) + 1;
 	struct client *crowd = calloc(room, sizeof(*crowd)), client;
 

@@ -12,7 +12,12 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
-enum { STRANGERS = 5, MUCH = 2 * CONN_MEMORY_EACH, LONG = 1024 * 1024 };
+enum {
+	STRANGERS = 5,
+	MUCH = 2 * CONN_MEMORY_EACH,
+	LONG = 1024 * 1024,
+	MEMORY = 2 * (CONN_MEMORY_TURNS + 1) * CONN_MEMORY_TURN, /* as little as there may be */
+};
 
 static struct event_base *base;
 static struct conn_memory *memory;
@@ -38,9 +43,9 @@ static const struct conn_holder_functions functions = { .on_turn = on_turn, .on_
 static void setup(void)
 {
 	base = event_base_new();
-	memory = conn_memory_new(base, CONN_MEMORY_MIN);
+	memory = conn_memory_new(base, NULL, MEMORY, CONN_MEMORY_TURNS);
 	conn_memory_join(memory, &hog, &functions);
-	conn_memory_hold(&hog, CONN_MEMORY_MIN);
+	conn_memory_hold(&hog, MEMORY);
 	conn_memory_join(memory, &known, &functions);
 	for (size_t i = 0; i < STRANGERS; i++)
 		conn_memory_join(memory, &strangers[i], &functions);

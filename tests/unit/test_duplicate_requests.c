@@ -152,7 +152,7 @@ START_TEST(a_duplicate_gets_the_first_answer)
 	ck_assert_uint_eq(dones, 2);
 	ck_assert_uint_eq(again.reply_len, first.reply_len);
 	ck_assert_mem_eq(again.reply + RPC_REPLY_HEADROOM, first.reply + RPC_REPLY_HEADROOM, first.reply_len);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->answered, 1);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).answered, 1);
 	rpc_call_fini(&first);
 	rpc_call_fini(&again);
 }
@@ -181,7 +181,7 @@ START_TEST(a_duplicate_of_a_call_in_progress_waits)
 		ck_assert_int_eq(begin(&again[i]), -EALREADY);
 	}
 	ck_assert_uint_eq(dones, 0);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->waited, 3);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).waited, 3);
 	answer(&first, 5);
 	ck_assert_uint_eq(dones, 4);
 	for (int i = 0; i < 3; i++) {
@@ -189,7 +189,7 @@ START_TEST(a_duplicate_of_a_call_in_progress_waits)
 		rpc_call_fini(&again[i]);
 	}
 	rpc_call_fini(&first);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, 1);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).entries, 1);
 }
 END_TEST
 
@@ -203,8 +203,8 @@ START_TEST(no_answer_is_nothing_to_remember)
 	rpc_reply_nothing(&first);
 	ck_assert_uint_eq(dones, 2);
 	ck_assert_uint_eq(again.reply_len, 0);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, 0);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->bytes, 0);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).entries, 0);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).bytes, 0);
 	ck_assert(!is_known(1));
 	rpc_call_fini(&first);
 	rpc_call_fini(&again);
@@ -289,7 +289,7 @@ START_TEST(the_oldest_answers_go_first)
 {
 	for (uint32_t xid = 1; xid <= ENTRIES + 2; xid++)
 		run(xid);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, ENTRIES);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).entries, ENTRIES);
 	for (uint32_t xid = ENTRIES + 2; xid > 2; xid--)
 		ck_assert(is_known(xid));
 	ck_assert(!is_known(1)); /* asking makes room for it, so once is all */
@@ -315,7 +315,7 @@ START_TEST(a_crowd_of_one_client_has_only_its_own_forgotten)
 	client = "10.0.0.1";
 	for (uint32_t xid = 0; xid < 100 * OTHERS; xid++)
 		run(xid);
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, 4 * OTHERS);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).entries, 4 * OTHERS);
 	ck_assert(is_known(100 * OTHERS - 1));
 	for (uint32_t i = 0; i < OTHERS; i++) {
 		client = others[i];
@@ -334,7 +334,7 @@ START_TEST(calls_in_progress_stay)
 		ck_assert_int_eq(begin(&calls[i]), 0);
 	}
 	ck_assert_int_eq(begin(&more), -ENOMEM); /* not run: a duplicate of it could not be told */
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->refused, 1);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).refused, 1);
 	ck_assert_int_eq(begin(&again), -EALREADY);
 	for (uint32_t i = 0; i < ENTRIES; i++) {
 		answer(&calls[i], i);
@@ -355,15 +355,15 @@ START_TEST(memory_is_bounded)
 	uint64_t one;
 
 	run(1);
-	one = duplicate_requests_counters(requests)->bytes;
+	one = duplicate_requests_counters(requests).bytes;
 	ck_assert_uint_gt(one, call.args.left);
 	duplicate_requests_free(requests);
 	requests = new_with(ENTRIES, 2 * one);
 	for (uint32_t xid = 1; xid <= 100; xid++) {
 		run(xid);
-		ck_assert_uint_le(duplicate_requests_counters(requests)->bytes, 2 * one);
+		ck_assert_uint_le(duplicate_requests_counters(requests).bytes, 2 * one);
 	}
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, 2);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).entries, 2);
 	ck_assert(is_known(100));
 	ck_assert(is_known(99));
 }
@@ -381,7 +381,7 @@ START_TEST(old_answers_are_forgotten)
 	ck_assert(is_known(2));
 	now_ms += AGE_MS;
 	ck_assert(!is_known(2));
-	ck_assert_uint_eq(duplicate_requests_counters(requests)->entries, 0);
+	ck_assert_uint_eq(duplicate_requests_counters(requests).entries, 0);
 }
 END_TEST
 

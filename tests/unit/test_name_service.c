@@ -327,11 +327,14 @@ START_TEST(what_are_a_users_groups)
 	ck_assert_int_eq(learn_groups(ALICE, false, &set), NAME_YES);
 	ck_assert_uint_eq(set->count, 3);
 	ck_assert_mem_eq(set->groups, all, sizeof(all));
+	group_set_put(set);
 	ck_assert_int_eq(learn_groups(ALICE, true, &set), NAME_YES);
 	ck_assert_uint_eq(set->count, 2);
 	ck_assert_mem_eq(set->groups, others, sizeof(others));
+	group_set_put(set);
 	ck_assert_int_eq(learn_groups(NOBODY_KNOWN, false, &set), NAME_YES);
 	ck_assert_uint_eq(set->count, 0);
+	group_set_put(set);
 	ck_assert_uint_eq(lookup_count(), 2);
 }
 END_TEST
@@ -387,6 +390,7 @@ START_TEST(nobody_is_told_of_what_another_asked)
 	ck_assert_int_eq(ask(&of_a), NAME_ASKED);
 	name_service_wait(names, &slow.link);
 	ck_assert_int_eq(learn_groups(ALICE, false, &groups), NAME_YES);
+	group_set_put(groups);
 	ck_assert_uint_eq(slow.told, 0);
 	set(&names_hang, false);
 	while (!slow.told)
@@ -409,6 +413,7 @@ START_TEST(what_is_asked_at_once_is_bounded)
 	set(&users_hang, false);
 	wait_for_answer();
 	ck_assert_int_eq(learn_groups(ALICE, false, &groups), NAME_YES);
+	group_set_put(groups);
 }
 END_TEST
 
@@ -419,10 +424,14 @@ START_TEST(those_used_last_are_kept)
 
 	ck_assert_int_eq(learn(&of_a), NAME_YES);
 	ck_assert_int_eq(learn_groups(ALICE, false, &groups), NAME_YES);
+	group_set_put(groups);
 	ck_assert_int_eq(learn_groups(NOBODY_KNOWN, false, &groups), NAME_YES);
+	group_set_put(groups);
 	for (uint32_t uid = 0; uid < NAME_SERVICE_ENTRIES - 1; uid++) {
 		ck_assert_int_eq(learn_groups(10000 + uid, false, &groups), NAME_YES);
+		group_set_put(groups);
 		ck_assert_int_eq(name_service_groups(names, ALICE, false, &groups), NAME_YES);
+		group_set_put(groups);
 	}
 	before = lookup_count();
 	ck_assert_int_eq(ask(&of_a), NAME_YES);

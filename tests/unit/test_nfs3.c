@@ -273,7 +273,7 @@ START_TEST(null_has_no_results)
 
 	ck_assert_uint_eq(call_bytes(NFS_PROGRAM, 3, NFS3_NULL, "", 0, &results), RPC_ACCEPT_SUCCESS);
 	ck_assert_uint_eq(results.left, 0);
-	ck_assert_uint_eq(file_service_counters(service)->nfs3[NFS3_NULL], 1);
+	ck_assert_uint_eq(file_service_counters(service).nfs3[NFS3_NULL], 1);
 }
 END_TEST
 
@@ -515,7 +515,7 @@ START_TEST(a_file_from_birth_to_death)
 	ck_assert_int_eq(removed.status, NFS3_OK);
 	ck_assert(removed.REMOVE3res_u.resok.dir_wcc.before.attributes_follow);
 	ck_assert_int_eq(getattr(file, NULL), NFS3ERR_STALE);
-	ck_assert_uint_eq(file_service_counters(service)->stale_handle, 1);
+	ck_assert_uint_eq(file_service_counters(service).stale_handle, 1);
 }
 END_TEST
 
@@ -648,7 +648,7 @@ START_TEST(names_are_made_once)
 	SEND_TWICE(NFS3_MKNOD, MKNOD3args, &mknod, NFS3ERR_EXIST);
 	ck_assert_int_eq(lookup(volume_root(), "f", &link.file), NFS3_OK);
 	SEND_TWICE(NFS3_LINK, LINK3args, &link, NFS3ERR_EXIST);
-	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_CHANGES)->answered, 5 * 3);
+	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_CHANGES).answered, 5 * 3);
 }
 END_TEST
 
@@ -702,7 +702,7 @@ START_TEST(a_late_write_changes_nothing)
 	NFS(NFS3_READ, READ3args, &read_args, READ3res, &res);
 	ck_assert_mem_eq(res.READ3res_u.resok.data.data_val, "new", 3);
 	FORGET(READ3res, &res);
-	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_WRITES)->answered, 1);
+	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_WRITES).answered, 1);
 }
 END_TEST
 
@@ -725,7 +725,7 @@ START_TEST(rights_are_checked_of_duplicates_too)
 	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3ERR_ROFS);
 	client = "10.0.0.1";
 	ck_assert_int_eq(call_again(NFS3_MKDIR), NFS3ERR_ACCES);
-	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_CHANGES)->answered, 1);
+	ck_assert_uint_eq(file_service_duplicates(service, FILE_SERVICE_CHANGES).answered, 1);
 }
 END_TEST
 
@@ -1058,7 +1058,7 @@ START_TEST(a_forged_handle_is_refused)
 
 	object.data.data_val[8] ^= 1;
 	ck_assert_int_eq(try_every(_i, object), NFS3ERR_BADHANDLE);
-	ck_assert_uint_ge(file_service_counters(service)->bad_handle, 1);
+	ck_assert_uint_ge(file_service_counters(service).bad_handle, 1);
 	object.data.data_len = 0;
 	ck_assert_int_eq(try_every(_i, object), NFS3ERR_BADHANDLE);
 }
@@ -1080,7 +1080,7 @@ START_TEST(a_stranger_gets_nothing)
 	client = "10.0.0.1"; /* from a port that is not privileged */
 	ck_assert_int_eq(try_every(_i, volume_root()), NFS3ERR_ACCES);
 	ck_assert_int_eq(try_every(_i, entry_fh(1)), NFS3ERR_ACCES);
-	ck_assert_uint_eq(file_service_counters(service)->access_denied, 3);
+	ck_assert_uint_eq(file_service_counters(service).access_denied, 3);
 }
 END_TEST
 
@@ -1103,7 +1103,7 @@ START_TEST(another_devices_volume_is_relayed)
 	/* Whatever the export says: its owner checks that. */
 	ck_assert_int_eq(status, NFS3ERR_JUKEBOX); /* relay() does not reach it */
 	ck_assert_uint_eq(relayed_to, 2);
-	ck_assert_uint_eq(file_service_counters(service)->relayed, 1);
+	ck_assert_uint_eq(file_service_counters(service).relayed, 1);
 	ck_assert_uint_eq(last.volume, 2);
 	ck_assert_int_eq(last.moved_data, every[_i].number == NFS3_READ || every[_i].number == NFS3_WRITE ||
 						  every[_i].number == NFS3_COMMIT);
@@ -1175,7 +1175,7 @@ START_TEST(acls_are_set_and_shown)
 	ck_assert_uint_eq(acl->default_.default__val[1].type, NFS_ACL_TYPE_DEFAULT | BACKEND_ACL_USER);
 	ck_assert_uint_eq(acl->default_.default__val[1].id, 1001);
 	FORGET(GETACL3res, &res);
-	ck_assert_uint_eq(file_service_counters(service)->nfs_acl[NFS_ACL_GETACL], 2);
+	ck_assert_uint_eq(file_service_counters(service).nfs_acl[NFS_ACL_GETACL], 2);
 }
 END_TEST
 
