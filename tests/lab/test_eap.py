@@ -1,0 +1,201 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+tests/lab/test_eap.py - who may tell the switch where a session goes, and who may speak in it
+
+If this fails, somebody who listens on the devices' network, a client, or a disk that lost its mind takes users'
+sessions away or breaks them; or each handoff waits for the switch's daemon.
+
+What disk1 says when it gives a session away is heard on the wire and then sent again: as it was, changed, and from
+elsewhere. Each refusal must be counted and logged, and change nothing. tests/platform/test_eap.c has the cases for
+which one needs a key.
+"""
+
+import socket
+import struct
+import sys
+import time
+
+import harness
+import raw_nfs
+
+PORT = 2050          # scp_port
+DATAGRAM_BYTES = 76  # docs/protocol.md, EAP
+OPERATION_AT, COUNTER_AT = 0, 60
+CHANGE = 0x12        # version 1, operation 2
+UDP_AT = 14 + 20
+PAYLOAD_AT = UDP_AT + 8
+ETH_P_ALL = 3
+FLOOD = 200
+LOG_S = 3            # the switch looks each second (EAP_SERVICE_LOOK_MS)
+GRACE_S = 6          # a device relays for 5 s after the switch has confirmed (HANDOFF_GRACE_MS)
+REST_S = 1.2         # after a handoff a session stays for a second
+
+
+def frames(lab, host):
+    """A socket that hears and sends whole frames."""
+    raw = raw_nfs.socket_in(lab.netns(host), socket.AF_PACKET, socket.SOCK_RAW)
+    raw.bind(("eth0", ETH_P_ALL))
+    raw.settimeout(2)
+    return raw
+
+
+def is_request(frame):
+    return (len(frame) == PAYLOAD_AT + DATAGRAM_BYTES and frame[23] == socket.IPPROTO_UDP and
+            struct.unpack_from("!H", frame, UDP_AT + 2)[0] == PORT and frame[PAYLOAD_AT] == CHANGE)
+
+
+def heard(raw):
+    while True:
+        frame = raw.recv(2048)
+        if is_request(frame):
+            return frame
+
+
+def changed(frame, at, value):
+    """Without a checksum: else the change would be found by it, had the frame to pass an IP stack."""
+    frame = bytearray(frame)
+    struct.pack_into("!H", frame, UDP_AT + 6, 0)
+    frame[PAYLOAD_AT + at:PAYLOAD_AT + at + len(value)] = value
+    return bytes(frame)
+
+
+def with_later_counter(frame):
+    counter, = struct.unpack_from("!Q", frame, PAYLOAD_AT + COUNTER_AT)
+    return changed(frame, COUNTER_AT, struct.pack("!Q", counter + 1000))
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def reset_of(lab, client, frame):
+    """A RST to the client from the VIP, with the MAC addresses of @frame."""
+    source, target = socket.inet_aton(lab.vip), socket.inet_aton(client.local[0])
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 1, 0, 64, socket.IPPROTO_TCP, 0, source, target)
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    tcp = struct.pack("!HHIIBBHHH", raw_nfs.NFS_PORT, client.local[1], 1, 1, 5 << 4, 4, 0, 0, 0)
+    tcp = tcp[:16] + struct.pack("!H", checksum(source + target + struct.pack("!HH", 6, len(tcp)) + tcp)) + tcp[18:]
+    return frame[:12] + b"\x08\x00" + ip + tcp
+
+
+def send_datagram(lab, host, payload):
+    with raw_nfs.socket_in(lab.netns(host), socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.sendto(payload, (lab.hosts["switch"]["address"], PORT))
+
+
+class Session:
+    """A client's connection that is handed around."""
+
+    def __init__(self, test, lab, client):
+        self.test, self.lab, self.client = test, lab, client
+        self.root = client.mount("/")
+        test.within(5, "the session is in the list", self.row)
+        self.id = self.row()["id"]
+
+    def row(self):
+        return self.lab.session(*self.client.local[:2])
+
+    def move(self, node):
+        def is_moved():
+            try:
+                self.lab.nasctl("handoff", self.id, str(node))
+            except harness.daemon.DaemonError:
+                return False
+            return True
+        self.test.within(5, f"node {node} takes the session", is_moved)
+
+    def is_with(self, node):
+        return self.row()["node"] == node and self.client.getattr(self.root)
+
+
+def refused(test, lab, session, what, counter, send):
+    """@send sends it once; the session is with disk1."""
+    before = lab.counter("switch", "fabric", counter)
+    send()
+    test.within(2, f"{what}: counted", lambda: lab.counter("switch", "fabric", counter) == before + 1)
+    test.within(LOG_S, f"{what}: logged", lambda: f"reason={counter} " in lab.log("switch"))
+    test.check(f"{what}: nothing moved", session.is_with(2))
+
+
+def performed(test, lab, session):
+    """Hears what disk1 says when it gives the session to disk2."""
+    before = lab.counter("switch", "fabric", "eap_performed")
+    with frames(lab, "disk1") as wire:
+        session.move(3)
+        frame = heard(wire)
+    test.within(2, "the switch has performed a datagram",
+                lambda: lab.counter("switch", "fabric", "eap_performed") > before)
+    test.check("disk1 did not ask its daemon", lab.counter("disk1", "eap", "scp_asked") == 0)
+    test.within(2, "the session is with disk2", lambda: session.is_with(3))
+    return frame
+
+
+def refusals(test, lab, session, frame):
+    payload = frame[PAYLOAD_AT:]
+    lab.run("client1", "ip", "route", "add", f"{lab.hosts['switch']['address']}/32", "via", lab.vip)
+    with frames(lab, "disk1") as disk1, frames(lab, "disk2") as disk2:
+        refused(test, lab, session, "the same again", "eap_replayed", lambda: disk1.send(frame))
+        refused(test, lab, session, "with a later counter", "eap_forged", lambda: disk1.send(with_later_counter(frame)))
+        refused(test, lab, session, "of another version", "eap_malformed",
+                lambda: disk1.send(changed(frame, OPERATION_AT, bytes([CHANGE + 0x10]))))
+        refused(test, lab, session, "from a client", "eap_stranger", lambda: send_datagram(lab, "client1", payload))
+        refused(test, lab, session, "from another disk", "eap_stranger", lambda: send_datagram(lab, "disk2", payload))
+        refused(test, lab, session, "from another disk with disk1's MAC", "eap_replayed", lambda: disk2.send(frame))
+        lines = lab.log("switch").count("refused")
+        for _ in range(FLOOD):
+            disk1.send(with_later_counter(frame))
+        time.sleep(LOG_S)
+        test.check("many are not many lines in the log", lab.log("switch").count("refused") == lines)
+
+
+def former_owner(test, lab, session):
+    """disk2 had the session, and its kernel has forgotten that it is not to speak in it."""
+    with frames(lab, "disk1") as wire:
+        session.move(3)
+        heard(wire)
+    with frames(lab, "disk2") as wire:
+        session.move(2)
+        frame = heard(wire)
+        time.sleep(GRACE_S)
+        refused(test, lab, session, "disk2 resets a session that it gave away", "device_former_owner",
+                lambda: wire.send(reset_of(lab, session.client, frame)))
+
+
+def works(client, root, volume):
+    """Enough on a disk's data to be moved there by policy."""
+    file = client.create(client.walk(root, volume), "file")
+    for i in range(64):
+        client.write(file, i << 16, bytes(1 << 16))
+
+
+def without_daemon(test, lab, session):
+    answered = lab.counter("disk1", "eap", "answered")
+    time.sleep(REST_S)
+    lab.kill("switch")
+    works(session.client, session.root, "disk1")
+    test.within(5, "without a daemon the switch answers disk1",
+                lambda: lab.counter("disk1", "eap", "answered") >= answered + 2)
+    test.check("... which has nothing to ask over SCP", lab.counter("disk1", "eap", "scp_asked") == 0)
+    lab.start("switch")
+    test.within(5, "the daemon knows of it when it is back", lambda: session.row() and session.is_with(3))
+
+
+def run(test):
+    lab = test.lab("--slaves", "2", "--clients", "1")
+    with lab.client() as client:
+        session = Session(test, lab, client)
+        session.move(2)
+        frame = performed(test, lab, session)
+        session.move(2)
+        test.within(2, "the session is with disk1", lambda: session.is_with(2))
+        refusals(test, lab, session, frame)
+        former_owner(test, lab, session)
+        without_daemon(test, lab, session)
+
+
+if __name__ == "__main__":
+    sys.exit(harness.main(__file__, run))
