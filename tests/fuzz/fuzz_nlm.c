@@ -5,7 +5,8 @@
  * Input: records, each with its length in two bytes before it; in a record
  *
  *	offset	bytes
- *	0	1	bits 0-1: the client; bit 2: NSM instead of NLM; bits 3-4: transport; bit 5: a minute passes before
+ *	0	1	bits 0-1: the client; bit 2: NSM instead of NLM; bits 3-4: transport; bit 5: a minute passes before;
+ *			bit 6: the device restarts before, and clients may get their locks back
  *	1	1	version
  *	2	1	procedure
  *	3	1	length of the answer to the call-backs that this call draws
@@ -24,6 +25,7 @@
 #include "common/client_caller.h"
 #include "common/clock.h"
 #include "common/file_service.h"
+#include "common/log.h"
 #include "common/nlm.h"
 #include "common/nsm.h"
 #include "tests/unit/fake_volume.h"
@@ -35,7 +37,15 @@
 #include <unistd.h>
 
 enum { RECORDS_MAX = 16, RECORD_BYTES = 8192, CLIENTS = 4, PENDING_MAX = 64, MINUTE_MS = 60000 };
-enum { NSM_BIT = 4, MINUTE_BIT = 32 };
+enum { NSM_BIT = 4, MINUTE_BIT = 32, RESTART_BIT = 64 };
+
+/* What a restart makes anew. */
+struct device {
+	struct file_service *files;
+	struct nsm *nsm;
+	struct rpc_program programs[3];
+	struct rpc_server server;
+};
 
 static struct volume *volume;
 static struct namespace *ns;
@@ -155,7 +165,46 @@ static void dispatch(struct rpc_server *server, uint8_t flags, const uint8_t *re
 	rpc_call_fini(&call);
 }
 
-static void one_record(struct rpc_server *server, struct bytes_reader input, uint64_t *now_ms)
+static struct nsm *make_nsm(uint64_t now_ms)
+{
+	static char directory[64];
+	struct nsm_options options = { .directory = directory, .self = 1, .way = { .call = call_client },
+				       .may_call = may_call, .on_rebooted = on_rebooted };
+	struct nsm *nsm;
+
+	if (!directory[0]) {
+		/* In memory where that is possible: records are synced. */
+		snprintf(directory, sizeof(directory), "%s/fuzz_nlm.XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+		if (!mkdtemp(directory))
+			abort();
+	}
+	if (nsm_new(&options, now_ms, &nsm) < 0)
+		abort();
+	return nsm;
+}
+
+static void device_start(struct device *device, uint64_t now_ms)
+{
+	struct nlm_options locks = { .files = device->files, .way = { .call = call_client }, .on_rebooted = on_rebooted };
+
+	device->nsm = locks.nsm = make_nsm(now_ms);
+	nlm = nlm_new(&locks);
+	if (!nlm)
+		abort();
+	device->programs[0] = nlm_program(nlm);
+	device->programs[1] = nsm_program(device->nsm);
+	device->server.programs = device->programs;
+	pending_count = 0;
+}
+
+static void device_stop(struct device *device)
+{
+	answer_pending(NULL, 0);
+	nlm_free(nlm);
+	nsm_free(device->nsm);
+}
+
+static void one_record(struct device *device, struct bytes_reader input, uint64_t *now_ms)
 {
 	uint8_t record[RECORD_BYTES], *exact, flags = bytes_get_u8(&input);
 	struct bytes_writer w = bytes_writer_init(record, sizeof(record));
@@ -168,6 +217,10 @@ static void one_record(struct rpc_server *server, struct bytes_reader input, uin
 	answer = bytes_take(&input, answer_len);
 	if (flags & MINUTE_BIT)
 		*now_ms += MINUTE_MS;
+	if (flags & RESTART_BIT) {
+		device_stop(device);
+		device_start(device, *now_ms);
+	}
 	for (size_t i = 0; i < 10; i++)
 		bytes_put_be32(&w, ((const uint32_t[]){ 7, 0, 2, flags & NSM_BIT ? NSM_PROGRAM : NLM_PROGRAM, version,
 							procedure, 0, 0, 0, 0 })[i]);
@@ -176,7 +229,7 @@ static void one_record(struct rpc_server *server, struct bytes_reader input, uin
 	if (!exact)
 		abort();
 	memcpy(exact, record, w.written);
-	dispatch(server, flags, exact, w.written);
+	dispatch(&device->server, flags, exact, w.written);
 	free(exact);
 	nlm_tick(nlm, *now_ms);
 	answer_pending(answer, answer_len);
@@ -202,26 +255,8 @@ static void check_empty(void)
 		abort();
 }
 
-static struct nsm *make_nsm(void)
-{
-	static char directory[64];
-	struct nsm_options options = { .directory = directory, .self = 1, .way = { .call = call_client },
-				       .may_call = may_call, .on_rebooted = on_rebooted };
-	struct nsm *nsm;
-
-	if (!directory[0]) {
-		/* In memory where that is possible: records are synced. */
-		snprintf(directory, sizeof(directory), "%s/fuzz_nlm.XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-		if (!mkdtemp(directory))
-			abort();
-	}
-	if (nsm_new(&options, 0, &nsm) < 0)
-		abort();
-	return nsm;
-}
-
 /* What was recorded, so that the next input does not begin with it. */
-static void forget_all(struct nsm *nsm)
+static void forget_all(void)
 {
 	nlm_tick(nlm, UINT64_MAX / 4);
 	answer_pending(NULL, 0);
@@ -229,7 +264,6 @@ static void forget_all(struct nsm *nsm)
 		nlm_tick(nlm, UINT64_MAX / 2 + (uint64_t)i * UINT32_MAX);
 		answer_pending((const uint8_t *)"\0\0\0\0\0\0\0\0", 8);
 	}
-	(void)nsm;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -242,37 +276,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct backend_set set = { .set_mode = true, .mode = 0666 };
 	struct backend_found found;
 	struct backend_change change;
-	struct nlm_options locks = { .way = { .call = call_client }, .on_rebooted = on_rebooted };
-	struct rpc_program programs[3] = { 0 };
-	struct rpc_server server = { .programs = programs };
-	struct nsm *nsm = make_nsm();
+	struct device device = { 0 };
 	uint64_t now_ms = clock_monotonic_ms();
 
+	log_open(LOG_LEVEL_ERR); /* restarts are said */
 	ns = ns ? ns : divided_namespace();
 	volume = fake_volume_new();
 	volume->backend->create(volume, &root, &volume->root, "a", BACKEND_CREATE_GUARDED, &set, NULL, &found, &change);
 	volume->backend->create(volume, &root, &volume->root, "b", BACKEND_CREATE_GUARDED, &set, NULL, &found, &change);
 	options.ns = ns;
-	locks.files = file_service_new(&options);
-	locks.nsm = nsm;
-	nlm = nlm_new(&locks);
-	if (!locks.files || !nlm)
+	device.files = file_service_new(&options);
+	if (!device.files)
 		abort();
-	programs[0] = nlm_program(nlm);
-	programs[1] = nsm_program(nsm);
-	pending_count = 0;
+	device_start(&device, now_ms);
 	for (int i = 0; i < RECORDS_MAX && input.left; i++) {
 		size_t len = bytes_get_be16(&input);
 
 		len = len < input.left ? len : input.left;
-		one_record(&server, bytes_reader_init(bytes_take(&input, len), len), &now_ms);
+		one_record(&device, bytes_reader_init(bytes_take(&input, len), len), &now_ms);
 	}
 	answer_pending(NULL, 0);
 	check_empty();
-	forget_all(nsm);
-	nlm_free(nlm);
-	nsm_free(nsm);
-	file_service_free(locks.files);
+	forget_all();
+	device_stop(&device);
+	file_service_free(device.files);
 	fake_volume_free(volume);
 	return 0;
 }

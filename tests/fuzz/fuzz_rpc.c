@@ -3,8 +3,9 @@
  * Calls as a client could send them: RPC, NFS, NFSACL, MOUNT, RQUOTA and the port mapper over the virtual root
  * and a volume in memory.
  *
- * Input: byte 0 chooses the transport (enum rpc_transport, modulo 3); then records, each with its length in two
- * bytes before it. Since no fuzzer guesses a keyed hash, a handle in the input is written as its backend part:
+ * Input: byte 0 chooses the transport (bits 0 to 5: enum rpc_transport, modulo 3), the client (bit 6: 10.9.0.2 instead of
+ * 10.9.0.1) and the exports (bit 7: a part of volume 1, "a", is exported to 10.9.0.2, so rights depend on the place). Then
+ * records, each with its length in two bytes before it. Since no fuzzer guesses a keyed hash, a handle in the input is written as its backend part:
  * where the four bytes "\xfeHND" stand at a multiple of 4 in a record, followed by a 4-byte number N, the right
  * handle of N is put in with its length (N below 256: entry N of the virtual root; else object N - 256 + FAKE_ROOT
  * of volume 1, or, from 0x1000 on, of volume 2). All records of one input act on one volume, in order.
@@ -23,6 +24,7 @@
 #include <string.h>
 
 enum { RECORDS_MAX = 8, RECORD_BYTES = 8192 };
+enum { CLIENT_BIT = 0x40, DIVIDED_BIT = 0x80 };
 
 static struct volume *volume;
 static struct namespace *ns;
@@ -84,13 +86,13 @@ static size_t expand(struct bytes_reader input, uint8_t out[static RECORD_BYTES]
 	return w.written;
 }
 
-static void dispatch(struct rpc_server *server, enum rpc_transport transport, const uint8_t *record, size_t len)
+static void dispatch(struct rpc_server *server, uint8_t setting, const uint8_t *record, size_t len)
 {
-	struct rpc_call call = { .record = record, .record_len = len, .transport = transport, .done = on_done };
+	struct rpc_call call = { .record = record, .record_len = len, .transport = setting % CLIENT_BIT % 3, .done = on_done };
 	struct sockaddr_in *client = (struct sockaddr_in *)&call.client;
 
 	client->sin_family = AF_INET;
-	client->sin_addr.s_addr = htonl(0x0a090001); /* 10.9.0.1 may do everything */
+	client->sin_addr.s_addr = htonl(setting & CLIENT_BIT ? 0x0a090002 : 0x0a090001); /* 10.9.0.1 may do everything */
 	client->sin_port = htons(700);
 	call.server = call.client;
 	done_count = 0;
@@ -100,7 +102,7 @@ static void dispatch(struct rpc_server *server, enum rpc_transport transport, co
 	rpc_call_fini(&call);
 }
 
-static void one_record(struct rpc_server *server, enum rpc_transport transport, struct bytes_reader input)
+static void one_record(struct rpc_server *server, uint8_t setting, struct bytes_reader input)
 {
 	uint8_t record[RECORD_BYTES], *exact;
 	size_t len = expand(input, record);
@@ -110,8 +112,20 @@ static void one_record(struct rpc_server *server, enum rpc_transport transport, 
 	if (!exact)
 		abort();
 	memcpy(exact, record, len);
-	dispatch(server, transport, exact, len);
+	dispatch(server, setting, exact, len);
 	free(exact);
+}
+
+static struct namespace *make_namespace(bool is_divided)
+{
+	struct namespace *made = fake_namespace_new();
+	ns_change change = { .revision = namespace_revision(made) + 1, .operation = NS_PUT, .item.kind = NS_EXPORT };
+
+	change.item.ns_item_u.export_ = (ns_export){ .id = 9, .path = (char *)"/disk0/a",
+						     .clients = (char *)"10.9.0.2(rw,insecure)" };
+	if (is_divided && namespace_apply(made, &change) < 0)
+		abort();
+	return made;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -119,14 +133,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bytes_reader input = bytes_reader_init(data, size);
-	enum rpc_transport transport = bytes_get_u8(&input) % 3;
+	static struct namespace *namespaces[2];
+	uint8_t setting = bytes_get_u8(&input);
+	bool is_divided = setting & DIVIDED_BIT;
 	struct file_service_options options = { .self = 1, .find_volume = find_volume, .relay = relay };
 	struct rpc_program programs[FILE_SERVICE_PROGRAMS + 2] = { 0 };
 	struct rpc_server server = { .programs = programs };
 	struct file_service *service;
 	size_t count;
 
-	ns = ns ? ns : fake_namespace_new();
+	namespaces[is_divided] = namespaces[is_divided] ? namespaces[is_divided] : make_namespace(is_divided);
+	ns = namespaces[is_divided];
 	volume = fake_volume_new();
 	options.ns = ns;
 	service = file_service_new(&options);
@@ -138,7 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size_t len = bytes_get_be16(&input);
 
 		len = len < input.left ? len : input.left;
-		one_record(&server, transport, bytes_reader_init(bytes_take(&input, len), len));
+		one_record(&server, setting, bytes_reader_init(bytes_take(&input, len), len));
 	}
 	file_service_free(service);
 	fake_volume_free(volume);
