@@ -35,12 +35,16 @@ struct eap_client {
 	struct eap_client_counters counters;
 };
 
-static struct ask *slot_of(struct eap_client *client, uint64_t counter)
+/* Return: the one with this counter, 0: one that is free; NULL if there is none */
+static struct ask *find(struct eap_client *client, uint64_t counter)
 {
-	return &client->asks[counter % EAP_CLIENT_ASKS_MAX];
+	for (struct ask *ask = client->asks; ask < client->asks + EAP_CLIENT_ASKS_MAX; ask++)
+		if (ask->counter == counter)
+			return ask;
+	return NULL;
 }
 
-/* The slot is free before the caller hears of it: he may ask again. */
+/* It is free before the caller hears of it: he may ask again. */
 static void end(struct eap_client *client, struct ask *ask, int result)
 {
 	struct eap eap = ask->eap;
@@ -94,8 +98,8 @@ static void received(struct eap_client *client, const uint8_t *bytes, size_t len
 		client->counters.forged++;
 		return;
 	}
-	ask = slot_of(client, answer.counter);
-	if (ask->counter != answer.counter || !is_same_request(&ask->eap, &answer.eap))
+	ask = find(client, answer.counter);
+	if (!ask || !answer.counter || !is_same_request(&ask->eap, &answer.eap))
 		return; /* late: it was asked over SCP meanwhile */
 	client->counters.answered++;
 	client->counters.answer_us += clock_monotonic_us() - ask->asked_us;
@@ -118,21 +122,29 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* The wall clock, so that the next run of this daemon with the same key goes on above; but never the same or less. */
+static uint64_t next_counter(const struct eap_client *client)
+{
+	uint64_t now_ns = clock_wall_ns();
+
+	return now_ns > client->counter ? now_ns : client->counter + 1;
+}
+
 int eap_client_ask(struct eap_client *client, const struct eap *eap)
 {
-	struct eap_datagram datagram = { .eap = *eap, .kind = EAP_REQUEST, .counter = client->counter + 1 };
-	struct ask *ask = slot_of(client, datagram.counter);
+	struct eap_datagram datagram = { .eap = *eap, .kind = EAP_REQUEST, .counter = next_counter(client) };
+	struct ask *ask = find(client, 0);
 	uint8_t bytes[EAP_DATAGRAM_BYTES];
 	int rc;
 
 	if (client->fd < 0)
 		return -ENOKEY;
-	if (ask->counter)
+	if (!ask)
 		return -EBUSY;
 	rc = eap_datagram_encode(&datagram, client->key, bytes);
 	if (rc < 0)
 		return rc;
-	client->counter++;
+	client->counter = datagram.counter;
 	*ask = (struct ask){ .eap = *eap, .counter = datagram.counter, .asked_us = clock_monotonic_us() };
 	if (send(client->fd, bytes, sizeof(bytes), MSG_NOSIGNAL) < 0) {
 		ask->counter = 0;

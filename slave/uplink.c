@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SCP_ASKS_MAX = 64 };
 
@@ -29,7 +30,7 @@ struct uplink {
 		uint64_t asked_us; /* monotonic clock */
 	} scp_asks[SCP_ASKS_MAX]; /* the last ones, by request; for the counters only */
 	struct uplink_eap_counters scp_counters;
-	char replica_file[PATH_MAX];
+	char replica_file[PATH_MAX], key_file[PATH_MAX];
 	char address[SETTINGS_ADDRESS_MAX];
 	uint16_t port;
 };
@@ -136,6 +137,31 @@ static void received_eap_reply(struct uplink *uplink, uint32_t request, const sc
 			 eap.device, strerror(reply->result));
 }
 
+static void use_key(struct uplink *uplink, const uint8_t key[static EAP_KEY_BYTES])
+{
+	const ns_node *master = namespace_node(uplink->ns, NAMESPACE_MASTER);
+	bool is_known = master && master->address[0];
+	int rc = eap_client_set_key(uplink->eap, key, is_known ? master->address : uplink->address,
+				    is_known ? (uint16_t)master->port : uplink->port);
+
+	if (rc < 0)
+		log_warn("eap", "no datagrams to the switch: %s; it is asked over SCP", strerror(-rc));
+}
+
+/* After a restart while the switch's daemon is away: its kernel still knows the key. */
+static void load_key(struct uplink *uplink)
+{
+	uint8_t *key;
+	size_t len;
+
+	if (stored_file_read(uplink->key_file, &key, &len) < 0)
+		return;
+	if (len == EAP_KEY_BYTES)
+		use_key(uplink, key);
+	explicit_bzero(key, len);
+	free(key);
+}
+
 /*
  * A key for each session with the master. The old one is forgotten before the new one is asked for, so that the switch never
  * sees a datagram that is signed with a key which it has replaced.
@@ -145,20 +171,20 @@ static void ask_key(struct uplink *uplink)
 	scp_message message = { .type = SCP_EAP_KEY_REQUEST };
 
 	eap_client_forget_key(uplink->eap);
+	unlink(uplink->key_file);
 	/* A master that is too old to know of datagrams is not told. */
 	send_to_master(uplink, scp_next_request(slave_scp(uplink->slave)), &message);
 }
 
 static void received_key(struct uplink *uplink, const scp_eap_key *wire)
 {
-	const ns_node *master = namespace_node(uplink->ns, NAMESPACE_MASTER);
-	bool is_known = master && master->address[0];
-	int rc = eap_client_set_key(uplink->eap, (const uint8_t *)wire->key,
-				    is_known ? master->address : uplink->address,
-				    is_known ? (uint16_t)master->port : uplink->port);
+	const uint8_t *key = (const uint8_t *)wire->key;
+	int rc = stored_file_write(uplink->key_file, key, EAP_KEY_BYTES);
 
 	if (rc < 0)
-		log_warn("eap", "no datagrams to the switch: %s; it is asked over SCP", strerror(-rc));
+		log_warn("eap", "%s can't be written: %s; after a restart this node waits for the master's next key",
+			 uplink->key_file, strerror(-rc));
+	use_key(uplink, key);
 }
 
 /* The replica */
@@ -404,6 +430,7 @@ int uplink_new(struct event_base *base, const struct settings *settings, struct 
 		.arg = uplink,
 	};
 	snprintf(uplink->replica_file, sizeof(uplink->replica_file), "%.4000s/replica", settings->state_dir);
+	snprintf(uplink->key_file, sizeof(uplink->key_file), "%.4000s/eap_key", settings->state_dir);
 	rc = find_master(uplink, master);
 	if (rc == 0) {
 		uplink->report = event_new(base, -1, EV_PERSIST, report_sessions, uplink);
@@ -414,6 +441,7 @@ int uplink_new(struct event_base *base, const struct settings *settings, struct 
 		return rc;
 	}
 	replica_load(uplink);
+	load_key(uplink);
 	*out = uplink;
 	return 0;
 }

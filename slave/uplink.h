@@ -3,7 +3,7 @@
  * slave/uplink.h - a disk node and its master
  *
  * The slave's role functions (slave/slave.h): keeps the session with the master, the replica of the name space (also in
- * <state_dir>/replica, so that a node serves while the master is down), offers volumes, reports sessions, asks for
+ * <state_dir>/replica, so that a node serves while the master is down), the key of EAP datagrams (<state_dir>/eap_key), offers volumes, reports sessions, asks for
  * changes of owner.
  *
  * Threads: the control loop's.
