@@ -9,7 +9,8 @@ LDADD = tests/libtests.a libvnas.a libxdr.a $(LIBS_ALL) $(CHECK_LIBS)
 
 # What tests share; each takes what it calls.
 check_LIBRARIES = tests/libtests.a
-tests_libtests_a_SOURCES = tests/fuzz/frame.c tests/fuzz/frame.h tests/fuzz/replay.c \
+tests_libtests_a_SOURCES = tests/fuzz/frame.c tests/fuzz/frame.h tests/fuzz/frame_switch.c \
+	tests/fuzz/frame_switch.h tests/fuzz/replay.c \
 	tests/platform/cluster.c tests/platform/cluster.h \
 	tests/platform/load.c tests/platform/load.h tests/platform/netns.c tests/platform/netns.h \
 	tests/unit/fake_volume.c tests/unit/fake_volume.h tests/unit/golden_hex.h
@@ -56,7 +57,7 @@ UNIT_TESTS = \
 endif
 
 FUZZERS = \
-	tests/fuzz/fuzz_admin tests/fuzz/fuzz_eap tests/fuzz/fuzz_exports tests/fuzz/fuzz_fabric \
+	tests/fuzz/fuzz_admin tests/fuzz/fuzz_eap tests/fuzz/fuzz_exports tests/fuzz/fuzz_fabric tests/fuzz/fuzz_fabric_eap \
 	tests/fuzz/fuzz_handle tests/fuzz/fuzz_namespace tests/fuzz/fuzz_nlm tests/fuzz/fuzz_node \
 	tests/fuzz/fuzz_record tests/fuzz/fuzz_rpc tests/fuzz/fuzz_scp \
 	tests/fuzz/fuzz_settings tests/fuzz/fuzz_tch_options

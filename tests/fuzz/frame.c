@@ -156,6 +156,8 @@ struct frame_facts frame_facts(const struct frame *frame)
 	memcpy(&facts.flow.vip_port, frame->bytes + at + 2, 2);
 	if (facts.flow.protocol == IPPROTO_TCP)
 		read_tcp(bytes_reader_init(frame->bytes + at, frame->len - at), len, frame->len - at, &facts);
+	facts.at = at;
+	facts.is_ipv4 = frame->bytes[ETHERTYPE_AT] == ETHERTYPE_IPV4 >> 8;
 	facts.is_session = true;
 	return facts;
 }
@@ -215,7 +217,7 @@ static uint32_t header_sum(const struct frame *frame)
 
 bool frame_was_routed(const struct frame *before, const struct frame *after)
 {
-	bool is_ipv4 = before->bytes[ETHERTYPE_AT] == 8;
+	bool is_ipv4 = before->bytes[ETHERTYPE_AT] == ETHERTYPE_IPV4 >> 8;
 	size_t hops_at = is_ipv4 ? IP_AT + 8 : IP_AT + 7;
 	struct frame expected = *before;
 

@@ -30,6 +30,8 @@ struct frame_port {
 /* What a frame is if its source is the client. */
 struct frame_facts {
 	bool is_session; /* a whole TCP or UDP packet, of whose headers all is there; else nothing below is set */
+	bool is_ipv4;
+	size_t at; /* where TCP or UDP begins */
 	struct flow_key flow;
 	bool opens;   /* SYN without ACK */
 	bool closes;  /* FIN or RST */

@@ -155,7 +155,7 @@ static void check_relayed(const struct passage *p, const struct node_flow *flow)
 	FRAME_CHECK(frame_has_macs(&p->after, flow->way.to_mac, flow->way.from_mac));
 }
 
-/* In ORDER: our stack gets it, if nothing waits before it and nothing is missing before it, or it waits with the others. */
+/* In ORDER: our stack gets it if nothing waits before it and nothing is missing before it; else it waits, too. */
 static void check_ordered(const struct passage *p, const struct node_flow *old, const struct node_flow *new)
 {
 	bool waits = NODE_GATE_PACKETS(old->gate) > old->returned;
@@ -247,7 +247,7 @@ static void check_guard(const struct passage *p)
 	FRAME_CHECK(same_frame(p));
 }
 
-/* Nobody but ingress and park touches a flow, and they only that of the frame. @own: the frame's flow as it was, or NULL */
+/* Only ingress and park touch a flow, and only that of the frame. @own: the frame's flow as it was, or NULL */
 static void check_others(const struct passage *p, const struct entry *own, struct entry *entries)
 {
 	bool changes_own = p->program == INGRESS || p->program == PARK;
