@@ -8,7 +8,8 @@
  * operation comes here. Commands are lines on standard input:
  *
  *	hang	from now on no operation is answered
- *	go	all of them are, also those that waited
+ *	slow	from now on each takes five seconds
+ *	go	all of them are answered at once, also those that waited
  *
  * Prints "ready" when it is mounted, and after each command its word. Ends with standard input, and unmounts. Exit
  * status: 0; 1 it failed; 2 wrong usage.
@@ -17,32 +18,39 @@
 #include <errno.h>
 #include <fuse.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { FILE_BYTES = 64 * 1024 };
+enum { FILE_BYTES = 64 * 1024, SLOW_S = 5 };
 
 static const char file_path[] = "/file";
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static bool hangs;
+static enum { GO, SLOW, HANG } how;
 
 static void disk(void)
 {
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += SLOW_S;
 	pthread_mutex_lock(&mutex);
-	while (hangs)
-		pthread_cond_wait(&changed, &mutex);
+	while (how != GO)
+		if (how == HANG)
+			pthread_cond_wait(&changed, &mutex);
+		else if (pthread_cond_timedwait(&changed, &mutex, &end) == ETIMEDOUT)
+			break;
 	pthread_mutex_unlock(&mutex);
 }
 
-static void set_hangs(bool value)
+static void set_how(int value)
 {
 	pthread_mutex_lock(&mutex);
-	hangs = value;
+	how = value;
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&mutex);
 }
@@ -114,9 +122,9 @@ static void obey(void)
 
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (strcmp(line, "hang") != 0 && strcmp(line, "go") != 0)
+		if (strcmp(line, "hang") != 0 && strcmp(line, "slow") != 0 && strcmp(line, "go") != 0)
 			exit(2);
-		set_hangs(line[0] == 'h');
+		set_how(line[0] == 'h' ? HANG : line[0] == 's' ? SLOW : GO);
 		puts(line);
 		fflush(stdout);
 	}
@@ -141,7 +149,7 @@ int main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	obey();
-	set_hangs(false);
+	set_how(GO);
 	fuse_exit(fuse);
 	fuse_unmount(fuse); /* whoever waits for a request is woken by that */
 	pthread_join(thread, NULL);
