@@ -14,6 +14,7 @@ A third volume is an ext4, on a disk that stops: what ext4 has in memory is aske
 into waiting for its journal.
 """
 
+import contextlib
 import os
 import shutil
 import struct
@@ -35,6 +36,7 @@ HANGING_FILES = os.path.join(os.environ.get("CLIENTS") or os.path.join(harness.H
 class Disk:
     def __init__(self, directory):
         os.makedirs(directory)
+        self.directory = directory
         self.process = subprocess.Popen([HANGING_FILES, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
         if self.process.stdout.readline() != "ready\n":
@@ -47,8 +49,13 @@ class Disk:
             raise harness.Failed(f"hanging_files does not {word}")
 
     def end(self):
+        """It may not end as long as another mount namespace, made by somebody else meanwhile, has it mounted, too."""
         self.process.stdin.close()
-        self.process.wait(20)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
+            return
+        self.process.kill()
+        subprocess.run(["umount", "--lazy", self.directory], check=False)
 
 
 def ask_all_sorts(clients, root, file):
