@@ -24,7 +24,7 @@
  *	52	8	enum eap_kind
  *	53	8	zero
  *	54	16	answer: 0 or an errno value
- *	56	32	answer: the flow's generation
+ *	56	32	answer to EAP_CHANGE: the flow's generation
  *	60	64	counter: each datagram that is signed with a key has a larger one; an answer has the request's
  *	68	64	SipHash-2-4 of all before, by the device's key
  *	76		end: EAP_DATAGRAM_BYTES

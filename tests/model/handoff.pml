@@ -31,7 +31,8 @@
  * waited is lost, and the client sends it again (FREEZE_AT_GAP shows how). With FAULTS the model does so, too.
  *
  * What is left out: bytes and several flows (tests/simulation has them), a client that closes or opens its port anew, a switch whose
- * own device takes part, a switch that is away for ever.
+ * own device takes part, a switch that is away for ever; what devices say to the client, and so the announcement that lets a former
+ * owner speak again (docs/protocol.md, Fencing).
  *
  * What is promised is marked [1] to [5]. tests/model/check_handoff runs this with:
  *	HANDOFFS	how many, 2 or 3

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 1000, SILENCE_MS = 20, TRANSACTION = 0xfffe };
+enum { PATIENCE_MS = 1000, SILENCE_MS = 20, TRANSACTION = 0xfffe, ASKS = 1000 };
 
 static const uint8_t keys[CLUSTER_DEVICES][EAP_KEY_BYTES] = { "", "key of node-a", "key of node-b" };
 
@@ -172,6 +172,16 @@ static struct moves read_moves(struct cluster *c)
 	return moves;
 }
 
+/* The mean time until an answer. */
+static unsigned int answer_us(struct asker *a)
+{
+	uint64_t start_us = cluster_now_us();
+
+	for (int i = 0; i < ASKS; i++)
+		CHECK(ask(a, a->device->index, TRANSACTION) == 0);
+	return (unsigned int)((cluster_now_us() - start_us) / ASKS);
+}
+
 /* There and back, told in order; with checksums that the receiver has to check, too. */
 static void test_performed(struct cluster *c, int family, const char *offload)
 {
@@ -180,12 +190,14 @@ static void test_performed(struct cluster *c, int family, const char *offload)
 	struct moves moves;
 	struct eap_datagram datagram;
 	uint32_t generation;
+	unsigned int us;
 
 	for (int i = 1; i < CLUSTER_DEVICES; i++)
 		netns_run(c->devices[i].netns, "ethtool -K eth0 rx %s tx %s >/dev/null", offload, offload);
 	a = asker_of(c, family, first);
 	b = asker_of(c, family, second);
 	give_to(&a, first->index);
+	us = answer_us(&a);
 	read_moves(c);
 	datagram = request(&a, second->index, TRANSACTION);
 	CHECK(answer_to(&a, &datagram, &generation) == 0 && generation == 2);
@@ -207,7 +219,7 @@ static void test_performed(struct cluster *c, int family, const char *offload)
 	fabric_flow_remove(c->fabric, &a.flow);
 	close(a.fd);
 	close(b.fd);
-	printf("ok: performed, %s, checksum offload %s\n", cluster_families[family].name, offload);
+	printf("ok: performed, %s, checksum offload %s: an answer takes %u us\n", cluster_families[family].name, offload, us);
 }
 
 /* Answered, and not done. */
