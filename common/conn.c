@@ -28,8 +28,8 @@ enum {
 	ACCEPTS_PER_TURN = 64,
 	READS_PER_TURN = 4,
 	ACCEPT_PAUSE_MS = 100, /* after running out of descriptors */
-	SPARE_CALLS_MAX = 1024,
-	SPARE_REPLY_MAX = 4096, /* what a spare call keeps for its next reply */
+	SPARE_CALLS_MAX = 512,
+	SPARE_REPLY_MAX = 8192, /* what a spare call keeps for its next reply */
 	CALL_BYTES = 2048,	/* what a call takes, about, with a short answer, but for its record */
 };
 
@@ -456,7 +456,7 @@ static void conn_account(struct conn *conn, const struct rpc_call *rpc)
 	share->bytes += rpc->data_bytes;
 }
 
-/* If it is queued, the output releases the call: not before the next conn_flush(). */
+/* If it is queued, the output releases the call: not before the next conn_flush(), which is later. */
 static void call_answered(struct conn_call *call)
 {
 	struct conn *conn = call->conn;
@@ -477,11 +477,13 @@ static void call_answered(struct conn_call *call)
 	options->handlers->on_work(conn, &call->rpc, options->arg);
 	if (conn->parsing || conn->phase == CONN_CLOSED)
 		return;
+	if (conn->phase == CONN_SERVING || conn->call_count) {
+		event_active(conn->on_kick, 0, 0); /* writes what else is answered in this turn of the loop, too */
+		return;
+	}
 	conn_flush(conn);
-	if (conn->phase == CONN_QUIESCING && conn->call_count == 0)
+	if (conn->phase == CONN_QUIESCING)
 		conn_became_quiet(conn);
-	else if (conn->phase == CONN_SERVING)
-		event_active(conn->on_kick, 0, 0);
 }
 
 static void conn_on_reply(struct rpc_call *rpc)

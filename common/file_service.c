@@ -78,6 +78,7 @@ struct file_service *file_service_new(const struct file_service_options *options
 		return NULL;
 	service->options = *options;
 	LIST_INIT(&service->parts);
+	SLIST_INIT(&service->spare_works);
 	if (make_shared(service) < 0 || make_own(service) < 0) {
 		file_service_free(service);
 		return NULL;
@@ -95,6 +96,7 @@ struct file_service *file_service_new_part(struct file_service *whole, struct rp
 	service->whole = whole;
 	service->control = control;
 	LIST_INIT(&service->parts);
+	SLIST_INIT(&service->spare_works);
 	LIST_INSERT_HEAD(&whole->parts, service, link);
 	service->names = whole->names;
 	service->mounts = whole->mounts;
@@ -132,6 +134,7 @@ void file_service_free(struct file_service *service)
 	if (!service)
 		return;
 	file_service_stop(service);
+	nfs3_work_free_spare(service);
 	exports_free(service->exports);
 	if (service->whole)
 		LIST_REMOVE(service, link);

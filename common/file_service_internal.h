@@ -30,6 +30,8 @@ struct file_service {
 	struct duplicate_requests *writes;  /* apart, so that many writes do not have those forgotten */
 
 	struct volume root; /* the virtual root, as of the last file_service_find() */
+	SLIST_HEAD(, nfs3_work) spare_works; /* nfs3_work.c's, as the next */
+	size_t spare_work_count;
 	struct rpc_program programs[FILE_SERVICE_PROGRAMS];
 };
 
@@ -83,6 +85,9 @@ enum mount_number {
 void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void mount3_dispatch(const struct rpc_program *program, struct rpc_call *call);
 void rquota_dispatch(const struct rpc_program *program, struct rpc_call *call);
+
+/* Free what nfs3_work.c keeps for this service. */
+void nfs3_work_free_spare(struct file_service *service);
 
 /* Whether a call changes what it would not find again. WRITE may be run again: it writes the same. */
 bool nfs3_runs_once(const struct rpc_call *call);

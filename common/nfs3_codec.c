@@ -256,12 +256,44 @@ void nfs3_fill_attributes(struct bytes_writer *w, uint8_t *at, const struct back
 	w->left += here.left;
 }
 
+/* Opaque bytes of variable length, which stay where they are; RFC 4506, 4.10. */
+static bool opaque_decode(struct bytes_reader *r, size_t max, u_int *len, char **bytes)
+{
+	*len = bytes_get_be32(r);
+	*bytes = *len <= max ? (char *)bytes_take(r, ((size_t)*len + 3) / 4 * 4) : NULL;
+	return *bytes != NULL;
+}
+
 bool nfs3_handle_decode(struct bytes_reader *r, nfs_fh3 *out)
 {
-	uint32_t len = bytes_get_be32(r);
-	const uint8_t *bytes = len <= NFS3_FHSIZE ? bytes_take(r, (len + 3) / 4 * 4) : NULL;
+	return opaque_decode(r, NFS3_FHSIZE, &out->data.data_len, &out->data.data_val);
+}
 
-	out->data.data_len = len;
-	out->data.data_val = (char *)bytes;
-	return bytes != NULL;
+static bool name_decode(struct bytes_reader *r, diropargs3 *out)
+{
+	return nfs3_handle_decode(r, &out->dir) &&
+	       opaque_decode(r, NFS3_TEXT_MAX, &out->name.filename3_len, &out->name.filename3_val);
+}
+
+bool nfs3_object_decode(struct bytes_reader *r, union nfs3_args *args)
+{
+	return nfs3_handle_decode(r, &args->object);
+}
+
+bool nfs3_lookup_decode(struct bytes_reader *r, union nfs3_args *args)
+{
+	return name_decode(r, &args->lookup.what);
+}
+
+bool nfs3_access_decode(struct bytes_reader *r, union nfs3_args *args)
+{
+	if (!nfs3_handle_decode(r, &args->access.object))
+		return false;
+	args->access.access = bytes_get_be32(r);
+	return !r->failed;
+}
+
+bool nfs3_remove_decode(struct bytes_reader *r, union nfs3_args *args)
+{
+	return name_decode(r, &args->remove.object);
 }

@@ -66,7 +66,7 @@ enum {
 	NFS3_NAME_BYTES = NAME_MAX + 1,	     /* room for a name and its NUL */
 };
 
-/* READ's and WRITE's `val` pointers lead into the call's record; all others are XDR's. */
+/* The pointers of procedures that have a `decode` lead into the call's record; others are XDR's. */
 union nfs3_args {
 	nfs_fh3 object; /* all that takes a handle and no more */
 	SETATTR3args setattr;
@@ -268,6 +268,11 @@ int nfs3_fsinfo(struct nfs3_op *op);
 int nfs3_pathconf(struct nfs3_op *op);
 int nfs3_commit(struct nfs3_op *op);
 
+/* For calls that come often: without allocating, as libtirpc does for each handle and name. */
+bool nfs3_object_decode(struct bytes_reader *r, union nfs3_args *args);
+bool nfs3_lookup_decode(struct bytes_reader *r, union nfs3_args *args);
+bool nfs3_access_decode(struct bytes_reader *r, union nfs3_args *args);
+bool nfs3_remove_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_read_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_write_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_handle_decode(struct bytes_reader *r, nfs_fh3 *out); /* borrows the record */

@@ -26,6 +26,7 @@
 enum {
 	TOGETHER_MAX = 16, /* the first is answered when the last is done */
 	BUCKETS = 256,
+	SPARE_WORKS_MAX = 128, /* of a loop, so that an operation needs no allocation */
 };
 
 STAILQ_HEAD(nfs3_works, nfs3_work);
@@ -36,6 +37,7 @@ struct nfs3_work {
 	struct bytes_writer start; /* of the results */
 	int err;
 	STAILQ_ENTRY(nfs3_work) link;
+	SLIST_ENTRY(nfs3_work) spare;
 
 	/* Of the first of several. */
 	struct nfs3_works together; /* itself, and who is carried out with it */
@@ -193,13 +195,45 @@ static void alone_run(struct work *work)
 	own->err = nfs3_perform(&own->op, 0);
 }
 
+static struct nfs3_work *work_new(struct file_service *service)
+{
+	struct nfs3_work *own = SLIST_FIRST(&service->spare_works);
+
+	if (!own)
+		return malloc(sizeof(*own));
+	SLIST_REMOVE_HEAD(&service->spare_works, spare);
+	service->spare_work_count--;
+	return own;
+}
+
+static void work_free(struct file_service *service, struct nfs3_work *own)
+{
+	if (service->spare_work_count >= SPARE_WORKS_MAX) {
+		free(own);
+		return;
+	}
+	SLIST_INSERT_HEAD(&service->spare_works, own, spare);
+	service->spare_work_count++;
+}
+
+void nfs3_work_free_spare(struct file_service *service)
+{
+	struct nfs3_work *own;
+
+	while ((own = SLIST_FIRST(&service->spare_works))) {
+		SLIST_REMOVE_HEAD(&service->spare_works, spare);
+		free(own);
+	}
+}
+
+/* In the loop whose service it is of. */
 static void work_done(struct work *work)
 {
 	struct nfs3_work *own = (struct nfs3_work *)work;
 
 	nfs3_reply_end(&own->op, own->err);
 	nfs3_args_free(own->op.procedure, &own->op.args);
-	free(own);
+	work_free(own->op.service, own);
 }
 
 static int submit(struct nfs3_work *own)
@@ -216,7 +250,7 @@ static int submit(struct nfs3_work *own)
 
 int nfs3_work_submit(const struct nfs3_op *op)
 {
-	struct nfs3_work *own = malloc(sizeof(*own));
+	struct nfs3_work *own = work_new(op->service);
 
 	if (!own)
 		return -ENOMEM;
@@ -235,6 +269,6 @@ int nfs3_work_submit(const struct nfs3_op *op)
 	STAILQ_INSERT_HEAD(&own->together, own, link);
 	if (submit(own) == 0)
 		return 0;
-	free(own);
+	work_free(op->service, own);
 	return -ENOMEM;
 }
