@@ -88,11 +88,21 @@ static struct timespec time_delta(int root_fd)
 	return delta;
 }
 
+static uint64_t subvolume_of_root(int fd, const struct handle *handle)
+{
+	struct local_root key = { .backend_len = handle->backend_len };
+	struct statfs fs;
+
+	memcpy(key.backend, handle->backend, handle->backend_len);
+	return !fstatfs(fd, &fs) && fs.f_type == BTRFS_SUPER_MAGIC ? local_subvolume_of(&key) : 0;
+}
+
 static int root_fill(struct local_volume *local)
 {
 	struct volume *volume = &local->volume;
+	struct local_object root = { .fd = local->root_fd };
 	struct backend_found found;
-	int rc = local_found_get(volume, local->root_fd, &found);
+	int rc = local_found_get(volume, &root, &found);
 
 	if (rc)
 		return rc;
@@ -103,6 +113,7 @@ static int root_fill(struct local_volume *local)
 	local->has_strict_atime = has_strict_atime(local->root_fd);
 	local->root_dev = found.attributes.st.st_dev;
 	local->root_ino = found.attributes.st.st_ino;
+	local->subvolume = subvolume_of_root(local->root_fd, &found.handle);
 	local->time_delta = time_delta(local->root_fd);
 	return 0;
 }

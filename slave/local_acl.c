@@ -150,7 +150,7 @@ int local_set_acl(struct volume *volume, const struct credentials *who, const st
 		return rc;
 	local_change_lock(volume, &opened, NULL);
 	rc = acls_write(&opened, access, default_acl);
-	local_attributes_get(opened.fd, after);
+	local_attributes_get(&opened, after);
 	local_change_unlock(volume, &opened, NULL);
 	local_identity_root();
 	if (!rc)

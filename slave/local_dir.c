@@ -24,7 +24,7 @@ int local_lookup(struct volume *volume, const struct credentials *who, const str
 		return rc;
 	rc = local_object_find(volume, &parent, name, &child);
 	if (!rc) {
-		rc = local_found_get(volume, child.fd, found);
+		rc = local_found_get(volume, &child, found);
 		if (!rc)
 			local_object_keep(volume, &found->handle, &child); /* who looks for it means to use it */
 		local_object_close(&child);
@@ -103,11 +103,11 @@ static int rename_entry(struct volume *volume, const struct local_object *from, 
 	int kept = keep_object(to, to_name), rc;
 
 	local_change_lock(volume, from, to);
-	local_attributes_get(from->fd, &from_change->before);
-	local_attributes_get(to->fd, &to_change->before);
+	local_attributes_get(from, &from_change->before);
+	local_attributes_get(to, &to_change->before);
 	rc = renameat(from->fd, from_name, to->fd, to_name) ? -errno : 0;
-	local_attributes_get(from->fd, &from_change->after);
-	local_attributes_get(to->fd, &to_change->after);
+	local_attributes_get(from, &from_change->after);
+	local_attributes_get(to, &to_change->after);
 	local_change_unlock(volume, from, to);
 	let_go(volume, kept, rc);
 	return rc;
@@ -195,16 +195,36 @@ static bool entry_find(const struct listing *listing, const char *name, struct b
 
 	if (rc)
 		return false;
-	rc = local_found_get(listing->volume, child.fd, found);
+	rc = local_found_get(listing->volume, &child, found);
 	local_object_close(&child);
 	return !rc;
+}
+
+/* A subvolume's entry has the number of the subvolume, and what is above its root is in another one: ask. */
+static uint64_t ask_fileid(const struct listing *listing, const struct dirent64 *dirent)
+{
+	struct local_object child;
+	uint64_t fileid;
+
+	if (local_object_find(listing->volume, listing->dir, dirent->d_name, &child))
+		return dirent->d_ino ^ listing->dir->mask;
+	fileid = child.st.st_ino;
+	local_object_close(&child);
+	return fileid;
+}
+
+static uint64_t fileid_of(const struct listing *listing, const struct dirent64 *dirent)
+{
+	const struct local_volume *local = listing->volume->state;
+
+	return local->subvolume && dirent->d_type == DT_DIR ? ask_fileid(listing, dirent) : dirent->d_ino ^ listing->dir->mask;
 }
 
 static bool entry_give(const struct listing *listing, const struct dirent64 *dirent)
 {
 	struct local_volume *local = listing->volume->state;
 	struct backend_entry entry = {
-		.fileid = dirent->d_ino,
+		.fileid = fileid_of(listing, dirent),
 		.cookie = (uint64_t)dirent->d_off,
 		.name = dirent->d_name,
 	};

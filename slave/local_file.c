@@ -234,7 +234,7 @@ static int read_to(struct volume *volume, const struct credentials *who, const s
 	if (rc)
 		return rc;
 	n = read_file(volume->state, &file, who, offset, to);
-	local_attributes_get(file.fd, after);
+	local_attributes_get(&file, after);
 	if (n >= 0 && after->valid && patience_may_wait())
 		note_atime(volume->state, &file, &after->st);
 	rc = local_end(&file, after, n < 0 ? (int)n : 0);

@@ -43,6 +43,7 @@ struct local_volume {
 	int root_fd; /* open for reading: open_by_handle_at(2) refuses O_PATH here */
 	dev_t root_dev;
 	ino_t root_ino;
+	uint64_t subvolume; /* of the root, on Btrfs; else 0 */
 	struct timespec time_delta; /* the least difference of two times of a file */
 	bool is_prompt; /* a file system of which memory alone answers what is in memory; the loop may ask it */
 	bool has_strict_atime; /* each reading of a file changes the time of its last access */
@@ -54,7 +55,8 @@ struct local_volume {
 /* An open object: a descriptor good for *at() calls with AT_EMPTY_PATH, not for data. */
 struct local_object {
 	int fd;
-	struct stat st; /* when the operation began; its type never changes */
+	struct stat st; /* when the operation began; its type never changes. The inode number is unique in the volume */
+	uint64_t mask;	/* what makes it so, of what is in another subvolume than the root; local_mask_of() */
 	struct local_open *open; /* the cache's, and so is fd; or NULL */
 };
 
@@ -182,10 +184,18 @@ int local_file_sync(struct volume *volume, const struct local_object *file, int 
 uint64_t local_verifier_new(void);
 uint64_t local_verifier_get(const struct volume *volume);
 
-void local_attributes_get(int fd, struct backend_attributes *out);
+/*
+ * A Btrfs numbers the inodes of each subvolume and snapshot by themselves. Their numbers are made unique by something that is
+ * bound to the subvolume for ever: programs that find a number twice take two files for one. 0 for whatever is in the
+ * root's subvolume, and on other file systems.
+ */
+uint64_t local_mask_of(const struct local_volume *local, const struct local_root *key);
+uint64_t local_subvolume_of(const struct local_root *key);
+
+void local_attributes_get(const struct local_object *object, struct backend_attributes *out);
 
 /* What the protocol engine wants to know of an open object. @found: untouched on failure. */
-int local_found_get(struct volume *volume, int fd, struct backend_found *found);
+int local_found_get(struct volume *volume, const struct local_object *object, struct backend_found *found);
 
 /**
  * local_object_find() - open an entry of a directory, with the thread's rights

@@ -135,7 +135,7 @@ static int make(struct volume *volume, const struct credentials *who, const stru
 		return rc;
 	rc = make_and_set(volume, who, &site.dir, model, &rest, &made);
 	if (!rc)
-		rc = local_found_get(volume, made.fd, &facts);
+		rc = local_found_get(volume, &made, &facts);
 	rc = site_end(volume, &site, &made, !local_set_is_empty(&rest), dir_change, rc);
 	local_object_close(&made);
 	if (!rc)
@@ -216,6 +216,8 @@ static int create_new(const struct local_object *dir, const struct creation *cre
 		return -errno;
 	if (fstat(file->fd, &file->st))
 		return -errno;
+	file->mask = dir->mask; /* it is in the directory's subvolume */
+	file->st.st_ino ^= file->mask;
 	return local_set_apply(who, file, &creation->rest);
 }
 
@@ -269,7 +271,7 @@ int local_create(struct volume *volume, const struct credentials *who, const str
 		return rc;
 	rc = create_or_accept(volume, &site.dir, &creation, who, &file);
 	if (!rc)
-		rc = local_found_get(volume, file.fd, &facts);
+		rc = local_found_get(volume, &file, &facts);
 	rc = site_end(volume, &site, &file, !local_set_is_empty(&creation.rest), dir_change, rc);
 	local_object_close(&file);
 	if (!rc)

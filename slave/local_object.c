@@ -57,6 +57,24 @@ int local_handle_at(int dir_fd, const char *name, struct local_root *out)
 	return get_handle(dir_fd, name, 0, out);
 }
 
+/* The kernel's struct btrfs_fid: the inode's number, the subvolume's, and so on. */
+uint64_t local_subvolume_of(const struct local_root *key)
+{
+	uint64_t subvolume = 0;
+
+	if (key->backend_len >= 2 * sizeof(subvolume))
+		memcpy(&subvolume, key->backend + sizeof(subvolume), sizeof(subvolume));
+	return subvolume;
+}
+
+uint64_t local_mask_of(const struct local_volume *local, const struct local_root *key)
+{
+	uint64_t subvolume = local->subvolume ? local_subvolume_of(key) : 0;
+
+	/* Both are small numbers: the one in the other's high bits. */
+	return subvolume == local->subvolume ? 0 : __builtin_bswap64(subvolume);
+}
+
 static int open_by_handle(const struct local_volume *local, const struct handle *handle)
 {
 	union kernel_handle kernel = {
@@ -78,8 +96,9 @@ static int open_by_handle(const struct local_volume *local, const struct handle 
 }
 
 /* The object is in the cache, and still has a name: -ENOENT if not. */
-static int take_from_cache(struct local_cache *cache, const struct local_root *key, struct local_object *object)
+static int take_from_cache(const struct local_volume *local, const struct local_root *key, struct local_object *object)
 {
+	struct local_cache *cache = local->cache;
 	struct local_object found = { .open = local_cache_get(cache, key, &found.fd) };
 
 	if (!found.open)
@@ -89,6 +108,8 @@ static int take_from_cache(struct local_cache *cache, const struct local_root *k
 		local_cache_put(found.open);
 		return -ENOENT;
 	}
+	found.mask = local_mask_of(local, key);
+	found.st.st_ino ^= found.mask;
 	*object = found;
 	return 0;
 }
@@ -109,6 +130,8 @@ static int open_anew(struct local_volume *local, const struct handle *handle, co
 	/* What has no name is kept by whoever else has it open: not by us. */
 	if (opened.st.st_nlink)
 		opened.open = local_cache_add(local->cache, key, opened.fd);
+	opened.mask = local_mask_of(local, key);
+	opened.st.st_ino ^= opened.mask;
 	*object = opened;
 	return 0;
 }
@@ -132,7 +155,7 @@ int local_object_open(struct volume *volume, const struct handle *handle, struct
 		return -ERESTART;
 	key = key_of(handle);
 	local_identity_root();
-	if (!take_from_cache(local->cache, &key, object))
+	if (!take_from_cache(local, &key, object))
 		return 0;
 	return patience_may_wait() ? open_anew(local, handle, &key, object) : -ERESTART;
 }
@@ -413,15 +436,16 @@ int local_sync(struct volume *volume, const struct handle *handle)
 	return rc;
 }
 
-void local_attributes_get(int fd, struct backend_attributes *out)
+void local_attributes_get(const struct local_object *object, struct backend_attributes *out)
 {
-	out->valid = !fstat(fd, &out->st);
+	out->valid = !fstat(object->fd, &out->st);
+	out->st.st_ino ^= object->mask;
 }
 
-int local_found_get(struct volume *volume, int fd, struct backend_found *found)
+int local_found_get(struct volume *volume, const struct local_object *object, struct backend_found *found)
 {
 	struct local_root kernel;
-	int rc = local_handle_get(fd, &kernel);
+	int rc = local_handle_get(object->fd, &kernel);
 
 	if (rc)
 		return rc;
@@ -434,7 +458,7 @@ int local_found_get(struct volume *volume, int fd, struct backend_found *found)
 		},
 	};
 	memcpy(found->handle.backend, kernel.backend, kernel.backend_len);
-	local_attributes_get(fd, &found->attributes);
+	local_attributes_get(object, &found->attributes);
 	return 0;
 }
 
@@ -472,12 +496,27 @@ static int open_entry(int dir_fd, const char *name)
 	return errno == EXDEV ? -EACCES : -errno;
 }
 
+/* Most entries are in the subvolume of their directory. */
+static int find_mask(const struct local_volume *local, const struct local_object *dir, struct local_object *entry)
+{
+	struct local_root key;
+	int rc = 0;
+
+	if (entry->st.st_dev == dir->st.st_dev)
+		entry->mask = dir->mask;
+	else if (local->subvolume && (rc = local_handle_get(entry->fd, &key)) == 0)
+		entry->mask = local_mask_of(local, &key);
+	entry->st.st_ino ^= entry->mask;
+	return rc;
+}
+
 int local_object_find(struct volume *volume, const struct local_object *dir, const char *name,
 		      struct local_object *object)
 {
 	const struct local_volume *local = volume->state;
 	bool up = !strcmp(name, "..") && !is_root(local, &dir->st);
 	struct local_object opened = { .fd = -1 };
+	int rc;
 
 	opened.fd = open_entry(dir->fd, up || strcmp(name, "..") ? name : ".");
 	if (opened.fd < 0)
@@ -485,6 +524,11 @@ int local_object_find(struct volume *volume, const struct local_object *dir, con
 	if ((up && !is_inside(local, opened.fd)) || fstat(opened.fd, &opened.st)) {
 		close(opened.fd);
 		return -EACCES;
+	}
+	rc = find_mask(local, dir, &opened);
+	if (rc) {
+		close(opened.fd);
+		return rc;
 	}
 	*object = opened;
 	return 0;
@@ -546,12 +590,12 @@ void local_change_unlock(struct volume *volume, const struct local_object *a, co
 void local_change_begin(struct volume *volume, const struct local_object *object, struct backend_change *change)
 {
 	local_change_lock(volume, object, NULL);
-	local_attributes_get(object->fd, &change->before);
+	local_attributes_get(object, &change->before);
 }
 
 void local_change_end(struct volume *volume, const struct local_object *object, struct backend_change *change)
 {
-	local_attributes_get(object->fd, &change->after);
+	local_attributes_get(object, &change->after);
 	local_change_unlock(volume, object, NULL);
 }
 
@@ -559,7 +603,7 @@ int local_end(struct local_object *object, struct backend_attributes *after, int
 {
 	local_identity_end();
 	if (!after->valid)
-		local_attributes_get(object->fd, after);
+		local_attributes_get(object, after);
 	local_object_close(object);
 	return rc;
 }

@@ -109,7 +109,7 @@ static int find_in(struct volume *volume, const struct local_object *directory, 
 
 	if (fd < 0)
 		return fd;
-	rc = name_of(fd, object->st.st_ino, name);
+	rc = name_of(fd, object->st.st_ino ^ object->mask, name);
 	close(fd);
 	if (rc == 0)
 		rc = local_object_find(volume, directory, name, &found);

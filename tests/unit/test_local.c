@@ -2094,6 +2094,55 @@ START_TEST(listing_carries_handles)
 }
 END_TEST
 
+/* Return: whether the file system has subvolumes; then there are "one", with "file", and "two", which is a copy of it */
+static bool make_subvolumes(void)
+{
+	struct btrfs_ioctl_vol_args one = { .name = "one" };
+	struct btrfs_ioctl_vol_args_v2 two = { .name = "two" };
+	int fd = open(directory, O_RDONLY);
+	bool can = !ioctl(fd, BTRFS_IOC_SUBVOL_CREATE, &one);
+
+	if (can) {
+		ck_assert_int_eq(chmod(at("one"), 0755), 0);
+		ck_assert_int_eq(mknod(at("one/file"), S_IFREG | 0644, 0), 0);
+		two.fd = open(at("one"), O_RDONLY);
+		ck_assert_int_eq(ioctl(fd, BTRFS_IOC_SNAP_CREATE_V2, &two), 0);
+		close((int)two.fd);
+	} else {
+		fprintf(stderr, "test_local: this file system has no subvolumes, a part is left out\n");
+	}
+	close(fd);
+	return can;
+}
+
+/* Who finds the same number twice in one file system takes two files for one. */
+START_TEST(a_snapshot_has_files_of_its_own)
+{
+	struct handle root = volume->root, one, two, file, copy;
+	uint64_t number;
+
+	if (!make_subvolumes())
+		return;
+	ck_assert_int_eq(look_in(&root, "one", &one), 0);
+	ck_assert_int_eq(look_in(&root, "two", &two), 0);
+	ck_assert_int_eq(look_in(&one, "file", &file), 0);
+	ck_assert_int_eq(look_in(&two, "file", &copy), 0);
+	ck_assert_uint_ne(attributes(&root).st_ino, attributes(&one).st_ino);
+	ck_assert_uint_ne(attributes(&one).st_ino, attributes(&two).st_ino);
+	ck_assert_uint_ne(attributes(&file).st_ino, attributes(&copy).st_ino);
+	check_listing(&root, 4);
+	check_listing(&one, 3);
+	check_listing(&two, 3);
+	make_file_in(&two, "new", &root_user, 0644);
+	check_listing(&two, 4);
+
+	number = attributes(&copy).st_ino;
+	local_close(volume);
+	volume_open(directory);
+	ck_assert_uint_eq(attributes(&copy).st_ino, number);
+}
+END_TEST
+
 START_TEST(listing_needs_permission)
 {
 	struct handle dir = make_dir("dir", &alice, 0700), file = make_file("file", &alice, 0644);
@@ -2516,6 +2565,7 @@ static void add_directory(TCase *tc)
 	tcase_add_test(tc, names_have_a_length);
 	tcase_add_test(tc, listing_continues);
 	tcase_add_test(tc, listing_carries_handles);
+	tcase_add_test(tc, a_snapshot_has_files_of_its_own);
 	tcase_add_test(tc, listing_needs_permission);
 }
 
