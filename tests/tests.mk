@@ -42,7 +42,7 @@ clients: $(EXTRA_PROGRAMS)
 if HAVE_CHECK
 AM_CFLAGS += $(CHECK_CFLAGS)
 UNIT_TESTS = \
-	tests/unit/test_admin tests/unit/test_certificates tests/unit/test_conn tests/unit/test_conn_memory \
+	tests/unit/test_admin tests/unit/test_certificates tests/unit/test_conn tests/unit/test_conn_loops tests/unit/test_conn_memory \
 	tests/unit/test_duplicate_requests tests/unit/test_eap \
 	tests/unit/test_exports tests/unit/test_flow tests/unit/test_handle tests/unit/test_identity \
 	tests/unit/test_local tests/unit/test_log tests/unit/test_loop tests/unit/test_machine tests/unit/test_mount_table \

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * If this fails, a connection is used by two threads at once, one core does the work of all, or a handoff takes a connection
+ * that is still being served.
+ *
+ * Real TCP on the loopback interface: the clients and the control loop are the test's thread, the data loops have their own.
+ */
+#include "config.h"
+
+#include "common/conn.h"
+
+#include "common/conn_memory.h"
+#include "common/loop.h"
+#include "common/record.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LOOPS = 2, CLIENTS = 6, PROGRAM = 0x20000001, SELF = 7, CALL = 44, MESSAGE = 28, PATIENCE = 20000 };
+
+enum procedure {
+	ECHO,	 /* answers with its argument, in the data loop */
+	ECHO_ON, /* the same, in the control loop */
+	HOLD,	 /* as ECHO, when the test says so */
+};
+
+static struct event_base *base;
+static struct loop *control;
+static struct loops *loops;
+static struct conn_server *server;
+static struct rpc_server control_rpc, data_rpc[LOOPS];
+static struct conn_memory *memory[LOOPS];
+static struct sockaddr_in address;
+
+static atomic_uint answered_in[LOOPS], passed, worked, worked_elsewhere;
+static struct rpc_call *_Atomic held;
+static unsigned int quiet_count, closed_count;
+static uint64_t last_closed;
+
+static void echo(struct rpc_call *call)
+{
+	struct bytes_writer out;
+
+	ck_assert_int_eq(rpc_reply_begin(call, call->args.left, &out), 0);
+	bytes_put(&out, call->args.p, call->args.left);
+	rpc_reply_end(call, &out);
+}
+
+static void dispatch(const struct rpc_program *program, struct rpc_call *call)
+{
+	unsigned int own = (unsigned int)(uintptr_t)program->state;
+
+	call->volume = own + 1;
+	if (call->procedure == ECHO_ON) {
+		rpc_pass_on(call, &control_rpc);
+		return;
+	}
+	answered_in[own] += loop_is_here(loops_at(loops, own));
+	if (call->procedure == ECHO) {
+		echo(call);
+		return;
+	}
+	ck_assert_int_eq(rpc_call_keep(call), 0);
+	held = call;
+}
+
+static void dispatch_passed(const struct rpc_program *program, struct rpc_call *call)
+{
+	(void)program;
+	passed += loop_is_here(control);
+	echo(call);
+}
+
+static struct rpc_program programs[LOOPS + 1][2] = {
+	{ { .number = PROGRAM, .version_low = 1, .version_high = 1, .name = "test", .dispatch = dispatch, .state = (void *)0 } },
+	{ { .number = PROGRAM, .version_low = 1, .version_high = 1, .name = "test", .dispatch = dispatch, .state = (void *)1 } },
+	{ { .number = PROGRAM, .version_low = 1, .version_high = 1, .name = "test", .dispatch = dispatch_passed } },
+};
+
+static bool on_accept(int fd, struct kernel_helper_static *fixed, void *arg)
+{
+	(void)fd, (void)fixed, (void)arg;
+	ck_assert(loop_is_here(control));
+	return true;
+}
+
+static void on_work(struct conn *conn, const struct rpc_call *call, void *arg)
+{
+	(void)conn, (void)arg;
+	worked++;
+	worked_elsewhere += !loop_is_here(loops_at(loops, call->volume - 1));
+}
+
+static void on_closed(uint64_t session, void *arg)
+{
+	(void)arg;
+	ck_assert(loop_is_here(control));
+	last_closed = session;
+	closed_count++;
+}
+
+static const struct conn_handlers handlers = { .on_accept = on_accept, .on_work = on_work, .on_closed = on_closed };
+
+static void listen_somewhere(void)
+{
+	address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	for (uint16_t port = 20000; port; port++) {
+		address.sin_port = htons(port);
+		if (conn_server_listen(server, (struct sockaddr *)&address, sizeof(address)) == 0)
+			return;
+	}
+	ck_abort_msg("no free port");
+}
+
+static void setup(void)
+{
+	struct conn_part_options parts[LOOPS];
+	struct conn_server_options options = {
+		.self = SELF,
+		.handlers = &handlers,
+		.parts = parts,
+		.part_count = LOOPS,
+	};
+
+	base = options.base = event_base_new();
+	ck_assert_int_eq(loop_new(base, &control), 0);
+	ck_assert_int_eq(loops_new(LOOPS, &loops), 0);
+	options.loops = loops;
+	control_rpc = (struct rpc_server){ .programs = programs[LOOPS], .loop = control };
+	for (unsigned int i = 0; i < LOOPS; i++) {
+		struct loop *loop = loops_at(loops, i);
+
+		memory[i] = conn_memory_new(loop_base(loop), loop, 0, 1);
+		data_rpc[i] = (struct rpc_server){ .programs = programs[i], .loop = loop };
+		parts[i] = (struct conn_part_options){ .loop = loop, .rpc = &data_rpc[i], .memory = memory[i] };
+	}
+	server = conn_server_new(&options);
+	ck_assert_ptr_nonnull(server);
+	listen_somewhere();
+	ck_assert_int_eq(loops_start(loops), 0);
+}
+
+static void teardown(void)
+{
+	loops_stop(loops);
+	loops_open_letters(loops);
+	loop_open_letters(control);
+	conn_server_free(server);
+	for (unsigned int i = 0; i < LOOPS; i++) {
+		ck_assert_uint_eq(conn_memory_counters(memory[i])->held, 0);
+		conn_memory_free(memory[i]);
+	}
+	loop_free(control);
+	loops_free(loops);
+	event_base_free(base);
+}
+
+/* Turn the control loop until it is true, or fail. */
+#define UNTIL(condition)                                                               \
+	do {                                                                           \
+		for (int turns_ = 0; !(condition); turns_++) {                         \
+			ck_assert_msg(turns_ < PATIENCE, "waited for %s", #condition); \
+			event_base_loop(base, EVLOOP_NONBLOCK);                        \
+			usleep(100);                                                   \
+		}                                                                      \
+	} while (0)
+
+static int client_connect(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	size_t before = conn_count(server);
+
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	UNTIL(conn_count(server) == before + 1);
+	return fd;
+}
+
+static void call(int fd, uint32_t number, enum procedure procedure)
+{
+	const uint32_t words[] = { number, 0, 2, PROGRAM, 1, procedure, 0, 0, 0, 0, number };
+	uint8_t bytes[RECORD_MARK_BYTES + CALL];
+	struct bytes_writer w = bytes_writer_init(bytes + RECORD_MARK_BYTES, CALL);
+
+	record_mark_put(bytes, CALL);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		bytes_put_be32(&w, words[i]);
+	ck_assert_int_eq(send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL), sizeof(bytes));
+}
+
+static bool is_there(int fd)
+{
+	uint8_t bytes[RECORD_MARK_BYTES + MESSAGE];
+
+	return recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT) == sizeof(bytes);
+}
+
+/* The answer carries the call's xid, and its argument. */
+static void expect_answer(int fd, uint32_t number)
+{
+	uint8_t bytes[RECORD_MARK_BYTES + MESSAGE];
+	struct bytes_reader r = bytes_reader_init(bytes + RECORD_MARK_BYTES, MESSAGE);
+
+	UNTIL(is_there(fd));
+	ck_assert_int_eq(recv(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+	ck_assert_uint_eq(bytes_get_be32(&r), number);
+	bytes_take(&r, MESSAGE - 8);
+	ck_assert_uint_eq(bytes_get_be32(&r), number);
+}
+
+static uint64_t session_of(size_t number)
+{
+	struct conn *conn = NULL;
+	uint64_t session;
+
+	loops_pause(loops);
+	do
+		conn = conn_next(server, conn);
+	while (number--);
+	ck_assert_ptr_nonnull(conn);
+	session = conn_facts(conn)->session;
+	loops_continue(loops);
+	return session;
+}
+
+START_TEST(each_loop_has_its_share)
+{
+	int fds[CLIENTS];
+
+	for (uint32_t i = 0; i < CLIENTS; i++) {
+		fds[i] = client_connect();
+		call(fds[i], i, ECHO);
+		expect_answer(fds[i], i);
+	}
+	for (unsigned int i = 0; i < LOOPS; i++)
+		ck_assert_uint_eq(answered_in[i], CLIENTS / LOOPS);
+	ck_assert_uint_eq(worked, CLIENTS);
+	ck_assert_uint_eq(worked_elsewhere, 0);
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		close(fds[i]);
+	UNTIL(conn_count(server) == 0);
+	UNTIL(closed_count == CLIENTS);
+}
+END_TEST
+
+START_TEST(what_is_passed_on_comes_back)
+{
+	int fd = client_connect();
+
+	for (uint32_t i = 0; i < 100; i++)
+		call(fd, i, ECHO_ON);
+	for (uint32_t i = 0; i < 100; i++)
+		expect_answer(fd, i);
+	ck_assert_uint_eq(passed, 100);
+	ck_assert_uint_eq(worked_elsewhere, 0);
+	close(fd);
+}
+END_TEST
+
+static void on_quiet(struct conn *conn, void *arg)
+{
+	ck_assert(loop_is_here(control));
+	ck_assert_uint_eq(conn_facts(conn)->session, *(uint64_t *)arg);
+	quiet_count++;
+}
+
+/* Return: as conn_quiesce() */
+static int quiesce(uint64_t *session)
+{
+	int rc;
+
+	loops_pause(loops);
+	rc = conn_quiesce(conn_find(server, *session), on_quiet, session);
+	loops_continue(loops);
+	return rc;
+}
+
+static void resume(uint64_t session)
+{
+	loops_pause(loops);
+	conn_resume(conn_find(server, session));
+	loops_continue(loops);
+}
+
+START_TEST(the_control_loop_is_told_when_a_connection_is_quiet)
+{
+	int fd = client_connect();
+	uint64_t session;
+
+	call(fd, 1, HOLD);
+	UNTIL(held);
+	session = session_of(0);
+	ck_assert_int_eq(quiesce(&session), -EINPROGRESS);
+	call(fd, 2, ECHO);
+	echo(held); /* on this thread: its answer finds its way home */
+	UNTIL(quiet_count == 1);
+	expect_answer(fd, 1);
+	usleep(20000);
+	ck_assert(!is_there(fd));
+	resume(session);
+	expect_answer(fd, 2);
+	ck_assert_uint_eq(quiet_count, 1);
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_connection_that_was_taken_away_is_left_alone)
+{
+	int fd = client_connect(), taken;
+	uint64_t session = session_of(0);
+
+	ck_assert_int_eq(quiesce(&session), 0);
+	call(fd, 1, ECHO);
+	loops_pause(loops);
+	taken = conn_surrender(conn_find(server, session));
+	loops_continue(loops);
+	usleep(20000);
+	ck_assert_uint_eq(answered_in[0] + answered_in[1], 0);
+	ck_assert_uint_eq(closed_count, 0);
+	ck_assert_uint_eq(conn_count(server), 0);
+	close(taken);
+	close(fd);
+}
+END_TEST
+
+/* Their calls come while they are closed, quieted, resumed: nothing of it may meet. */
+START_TEST(the_control_loop_may_interfere_at_any_time)
+{
+	for (uint32_t i = 0; i < 300; i++) {
+		int fd = client_connect();
+		uint64_t session = session_of(0);
+
+		for (uint32_t n = 0; n < 20; n++)
+			call(fd, n, n % 3 ? ECHO : ECHO_ON);
+		if (quiesce(&session) == 0)
+			resume(session);
+		loops_pause(loops);
+		conn_close(conn_find(server, session), i % 2);
+		loops_continue(loops);
+		ck_assert_uint_eq(last_closed, session);
+		close(fd);
+	}
+	UNTIL(conn_count(server) == 0);
+	ck_assert_uint_eq(closed_count, 300);
+}
+END_TEST
+
+START_TEST(they_end_with_calls_in_progress)
+{
+	int fd = client_connect();
+
+	call(fd, 1, HOLD);
+	UNTIL(held);
+	loops_stop(loops);
+	conn_close(conn_next(server, NULL), false);
+	echo(held);
+	close(fd);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("conn_loops");
+	TCase *tc = tcase_create("conn_loops");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, each_loop_has_its_share);
+	tcase_add_test(tc, what_is_passed_on_comes_back);
+	tcase_add_test(tc, the_control_loop_is_told_when_a_connection_is_quiet);
+	tcase_add_test(tc, a_connection_that_was_taken_away_is_left_alone);
+	tcase_add_test(tc, the_control_loop_may_interfere_at_any_time);
+	tcase_add_test(tc, they_end_with_calls_in_progress);
+	suite_add_tcase(suite, tc);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
