@@ -30,6 +30,7 @@ enum procedure {
 	ECHO,	 /* answers with its argument, in the data loop */
 	ECHO_ON, /* the same, in the control loop */
 	HOLD,	 /* as ECHO, when the test says so */
+	FILL,	 /* answers with 1 MiB */
 };
 
 static struct event_base *base;
@@ -54,6 +55,15 @@ static void echo(struct rpc_call *call)
 	rpc_reply_end(call, &out);
 }
 
+static void fill(struct rpc_call *call)
+{
+	struct bytes_writer out;
+
+	ck_assert_int_eq(rpc_reply_begin(call, RPC_DATA_MAX, &out), 0);
+	memset(bytes_room(&out, RPC_DATA_MAX), 'f', RPC_DATA_MAX);
+	rpc_reply_end(call, &out);
+}
+
 static void dispatch(const struct rpc_program *program, struct rpc_call *call)
 {
 	unsigned int own = (unsigned int)(uintptr_t)program->state;
@@ -64,8 +74,8 @@ static void dispatch(const struct rpc_program *program, struct rpc_call *call)
 		return;
 	}
 	answered_in[own] += loop_is_here(loops_at(loops, own));
-	if (call->procedure == ECHO) {
-		echo(call);
+	if (call->procedure == ECHO || call->procedure == FILL) {
+		(call->procedure == ECHO ? echo : fill)(call);
 		return;
 	}
 	ck_assert_int_eq(rpc_call_keep(call), 0);
@@ -215,19 +225,25 @@ static void expect_answer(int fd, uint32_t number)
 	ck_assert_uint_eq(bytes_get_be32(&r), number);
 }
 
-static uint64_t session_of(size_t number)
+/* 0: none has arrived in its loop */
+static uint64_t first_session(void)
 {
-	struct conn *conn = NULL;
+	struct conn *conn;
 	uint64_t session;
 
 	loops_pause(loops);
-	do
-		conn = conn_next(server, conn);
-	while (number--);
-	ck_assert_ptr_nonnull(conn);
-	session = conn_facts(conn)->session;
+	conn = conn_next(server, NULL);
+	session = conn ? conn_facts(conn)->session : 0;
 	loops_continue(loops);
 	return session;
+}
+
+static int client_connect_alone(uint64_t *session)
+{
+	int fd = client_connect();
+
+	UNTIL((*session = first_session()));
+	return fd;
 }
 
 START_TEST(each_loop_has_its_share)
@@ -291,12 +307,11 @@ static void resume(uint64_t session)
 
 START_TEST(the_control_loop_is_told_when_a_connection_is_quiet)
 {
-	int fd = client_connect();
 	uint64_t session;
+	int fd = client_connect_alone(&session);
 
 	call(fd, 1, HOLD);
 	UNTIL(held);
-	session = session_of(0);
 	ck_assert_int_eq(quiesce(&session), -EINPROGRESS);
 	call(fd, 2, ECHO);
 	echo(held); /* on this thread: its answer finds its way home */
@@ -313,8 +328,8 @@ END_TEST
 
 START_TEST(a_connection_that_was_taken_away_is_left_alone)
 {
-	int fd = client_connect(), taken;
-	uint64_t session = session_of(0);
+	uint64_t session;
+	int fd = client_connect_alone(&session), taken;
 
 	ck_assert_int_eq(quiesce(&session), 0);
 	call(fd, 1, ECHO);
@@ -330,12 +345,57 @@ START_TEST(a_connection_that_was_taken_away_is_left_alone)
 }
 END_TEST
 
+static size_t output_len(uint64_t session)
+{
+	size_t len;
+
+	loops_pause(loops);
+	len = conn_output_len(conn_find(server, session));
+	loops_continue(loops);
+	return len;
+}
+
+/* Until the client's window and the socket are full. */
+static void fill_up(int fd, uint64_t session)
+{
+	size_t before;
+
+	do {
+		before = output_len(session);
+		call(fd, 1, FILL);
+		usleep(20000);
+	} while (before == 0 || output_len(session) > before);
+}
+
+/* The socket takes more at the very moment at which the connection is quieted: it belongs to the handoff already. */
+START_TEST(a_quiet_connection_writes_no_more)
+{
+	static uint8_t taken[4 << 20];
+	uint64_t session;
+	int fd = client_connect_alone(&session);
+	size_t before;
+
+	fill_up(fd, session);
+	loops_pause(loops);
+	while (recv(fd, taken, sizeof(taken), MSG_DONTWAIT) > 0)
+		usleep(1000);
+	usleep(20000);
+	ck_assert_int_eq(conn_quiesce(conn_find(server, session), on_quiet, &session), 0);
+	before = conn_output_len(conn_find(server, session));
+	ck_assert_uint_gt(before, 0);
+	loops_continue(loops);
+	usleep(20000);
+	ck_assert_uint_eq(output_len(session), before);
+	close(fd);
+}
+END_TEST
+
 /* Their calls come while they are closed, quieted, resumed: nothing of it may meet. */
 START_TEST(the_control_loop_may_interfere_at_any_time)
 {
 	for (uint32_t i = 0; i < 300; i++) {
-		int fd = client_connect();
-		uint64_t session = session_of(0);
+		uint64_t session;
+		int fd = client_connect_alone(&session);
 
 		for (uint32_t n = 0; n < 20; n++)
 			call(fd, n, n % 3 ? ECHO : ECHO_ON);
@@ -378,6 +438,7 @@ int main(void)
 	tcase_add_test(tc, what_is_passed_on_comes_back);
 	tcase_add_test(tc, the_control_loop_is_told_when_a_connection_is_quiet);
 	tcase_add_test(tc, a_connection_that_was_taken_away_is_left_alone);
+	tcase_add_test(tc, a_quiet_connection_writes_no_more);
 	tcase_add_test(tc, the_control_loop_may_interfere_at_any_time);
 	tcase_add_test(tc, they_end_with_calls_in_progress);
 	suite_add_tcase(suite, tc);
