@@ -32,7 +32,7 @@ RULES = {
     "bytes": "bytes that are said again are the same",
     "never said": "nobody acknowledges what the other side has not said",
     "never had": "the server acknowledges nothing that has not come to a device",
-    "timestamp": "TSval is there once agreed on, and doesn't go back",
+    "timestamp": "TSval is there once agreed on, and doesn't go back in what says something new",
     "window": "nobody says more than the window lets him, and nobody takes back a part of the window",
     "sack": "a SACK block is within what the other side has said",
 }
@@ -76,6 +76,7 @@ class Direction:
         self.bytes = bytearray()
         self.cover = Cover()
         self.fin = None         # the place of the FIN
+        self.farthest = 0       # place that a segment began or ended at
         self.timestamp = None   # the newest
         self.acknowledged = 0   # of the other side
         self.allowed = 0        # by the other side
@@ -138,16 +139,19 @@ class Connection:
             own.origin = segment.sequence
         at = own.place((segment.sequence + bool(segment.flags & SYN)) % MODULUS)
         acknowledged = other.place(segment.acknowledgment) if segment.flags & ACK and other.origin is not None else None
-        is_late = at < own.end() or acknowledged is not None and acknowledged < own.acknowledged
-        self._timestamp(segment, own, other, is_late)
+        is_late = at < own.farthest or acknowledged is not None and acknowledged < own.acknowledged
+        is_new = not is_late and (segment.length > 0 or bool(segment.flags & FIN) or
+                                  acknowledged is not None and acknowledged > own.acknowledged)
+        is_older = self._timestamp(segment, own, other, is_new)
         said_again = own.said_again
         self._say(segment, own, other, at)
         own.overtaken += is_late and own.said_again == said_again
         if acknowledged is not None:
             self._acknowledge(segment, own, other, acknowledged)
             self._sack(segment, other)
-            self._window(segment, own, other, is_late)
+            self._window(segment, own, other, is_late or is_older)
             own.acknowledged = max(own.acknowledged, acknowledged)
+        own.farthest = max(own.farthest, at + segment.length)
 
     def arrive(self, segment):
         """A segment from the client came to a device."""
@@ -170,16 +174,18 @@ class Connection:
            (own.syn.sequence, own.syn.scale, own.syn.timestamp is None):
             self.breaks("opening", segment, "another SYN than before")
 
-    def _timestamp(self, segment, own, other, is_late):
+    def _timestamp(self, segment, own, other, is_new):
+        """Is it older than another? Then it was overtaken, unless it says something new, which the other side drops."""
         if segment.timestamp is None:
             if own.syn and other.syn and own.syn.timestamp is not None and other.syn.timestamp is not None:
                 self.breaks("timestamp", segment, "no timestamp")
-            return
+            return False
         ahead = 0 if own.timestamp is None else signed(segment.timestamp - own.timestamp)
-        if ahead < 0 and not is_late:
+        if ahead < 0 and is_new:
             self.breaks("timestamp", segment, f"TSval goes back by {-ahead}")
         if ahead >= 0:
             own.timestamp = segment.timestamp
+        return ahead < 0
 
     def _say(self, segment, own, other, at):
         end = at + segment.length

@@ -183,6 +183,21 @@ class GoodCaptures(Case):
         wire.server(0, acknowledges=200, timestamp=999, window=WINDOW)
         self.assertEqual(self.expect(wire).from_server.overtaken, 1)
 
+    def test_overtaken_with_nothing_new(self):
+        """A device's last acknowledgment behind the next one's first: the same, but for stamp and window."""
+        wire = Wire().open()
+        wire.client(0, b"call" * 100)
+        wire.server(0, acknowledges=400, timestamp=1000, window=WINDOW + 1)
+        wire.server(0, acknowledges=400, timestamp=999, window=WINDOW)
+        self.expect(wire)
+
+    def test_overtaken_by_a_later_acknowledgment(self):
+        wire = Wire().open()
+        wire.client(0, b"call" * 100)
+        wire.server(600, acknowledges=400, timestamp=1000)
+        wire.server(0, b"answer" * 100, 400, timestamp=999)
+        self.assertEqual(self.expect(wire).from_server.overtaken, 1)
+
     def test_timestamps_around_the_circle(self):
         wire = Wire().open()
         wire.client(0, b"a", timestamp=2**31 - 1)
@@ -299,6 +314,14 @@ class WrongCaptures(Case):
         wire = Wire().open().talk()
         wire.server(600, b"a", 400, timestamp=1)
         self.expect(wire, "timestamp")
+
+    def test_timestamp_goes_back_in_acknowledgment_or_end(self):
+        for more in {"acknowledges": 400}, {"flags": FIN | ACK}:
+            wire = Wire().open()
+            wire.server(0, timestamp=1000)
+            wire.client(0, b"call" * 100, flags=FIN | ACK)
+            wire.server(0, timestamp=999, **more)
+            self.expect(wire, "timestamp")
 
     def test_timestamp_goes_back_after_an_overtaken_one(self):
         wire = Wire().open()
