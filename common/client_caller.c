@@ -31,7 +31,7 @@ enum {
 /* RFC 1833 */
 enum { PMAP_GETPORT = 3, RPCB_GETADDR = 3 };
 
-enum step { ASK_UDP_PORT, ASK_TCP_PORT, CALL_UDP, CALL_TCP };
+enum step { ASK_UDP_PORT, ASK_TCP_PORT, ASK_OVER_TCP, CALL_UDP, CALL_TCP };
 
 /* One call on its way. First it asks for the port, then it calls. */
 struct out {
@@ -47,7 +47,8 @@ struct out {
 	unsigned int tries;
 	uint32_t xid;
 	uint32_t program, version, procedure;
-	int result; /* why it can't even begin */
+	int result;  /* why it can't even begin */
+	int unheard; /* why the port mapper was not asked over UDP in the end */
 	size_t message_len;
 	size_t sent; /* of the record, over TCP */
 	uint8_t record[RECORD_MARK_BYTES + MESSAGE_MAX]; /* over UDP without the mark */
@@ -341,19 +342,6 @@ static void send_message(struct out *out)
 	event_add(out->timer, &(struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 });
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct out *out = arg;
-
-	(void)fd, (void)what;
-	if (out->result < 0)
-		out_end(out, out->result, NULL, 0);
-	else if (out->step == CALL_TCP || out->tries == CLIENT_CALLER_TRIES)
-		out_end(out, -ETIMEDOUT, NULL, 0);
-	else
-		send_message(out);
-}
-
 static int wait_for(struct out *out, short what, event_callback_fn on_ready)
 {
 	if (out->ready)
@@ -363,6 +351,13 @@ static int wait_for(struct out *out, short what, event_callback_fn on_ready)
 }
 
 /* Over TCP */
+
+static int received_port(struct out *out, const uint8_t *results, size_t len);
+
+static void stream_failed(struct out *out, int rc)
+{
+	out_end(out, out->step == ASK_OVER_TCP ? out->unheard : rc, NULL, 0);
+}
 
 static void on_stream_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -377,7 +372,7 @@ static void on_stream_readable(evutil_socket_t fd, short what, void *arg)
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got <= 0) {
-		out_end(out, got < 0 ? -errno : memory ? -ECONNRESET : -ENOMEM, NULL, 0);
+		stream_failed(out, got < 0 ? -errno : memory ? -ECONNRESET : -ENOMEM);
 		return;
 	}
 	record_filled(&out->reader, (size_t)got);
@@ -387,7 +382,12 @@ static void on_stream_readable(evutil_socket_t fd, short what, void *arg)
 	/* Nothing but the reply may come. */
 	if (rc > 0)
 		rc = client_caller_parse_reply(out->xid, record, record_len, &results, &len);
-	out_end(out, rc, rc < 0 ? NULL : results, rc < 0 ? 0 : len);
+	if (rc == 0 && out->step == ASK_OVER_TCP)
+		rc = received_port(out, results, len);
+	else if (rc == 0)
+		out_end(out, 0, results, len);
+	if (rc < 0)
+		stream_failed(out, rc);
 }
 
 /* Connected, or refused: then send() says so. */
@@ -408,7 +408,7 @@ static void on_stream_writable(evutil_socket_t fd, short what, void *arg)
 	if (rc == 0 && out->sent == len)
 		rc = wait_for(out, EV_READ, on_stream_readable);
 	if (rc < 0)
-		out_end(out, rc, NULL, 0);
+		stream_failed(out, rc);
 }
 
 static int connect_stream(struct out *out)
@@ -421,8 +421,14 @@ static int connect_stream(struct out *out)
 		return out->fd;
 	if (connect(out->fd, (struct sockaddr *)&out->client, out->client_len) < 0 && errno != EINPROGRESS)
 		return -errno;
-	make_call(out);
+	if (out->step == ASK_OVER_TCP)
+		make_port_question(out);
+	else
+		make_call(out);
 	record_mark_put(out->record, out->message_len);
+	out->sent = 0;
+	record_reader_fini(&out->reader);
+	out->reader = (struct record_reader){ 0 };
 	event_add(out->timer, &(struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 });
 	return wait_for(out, EV_WRITE, on_stream_writable);
 }
@@ -434,7 +440,7 @@ static int turn_to(struct out *out, uint16_t port)
 {
 	set_port(&out->client, port);
 	out->tries = 0;
-	if (out->step == ASK_TCP_PORT) {
+	if (out->step != ASK_UDP_PORT) {
 		out->step = CALL_TCP;
 		return connect_stream(out);
 	}
@@ -462,10 +468,42 @@ static int received_port(struct out *out, const uint8_t *results, size_t len)
 
 	if (rc == 0)
 		return turn_to(out, port);
-	if (rc != -ENOENT || out->step == ASK_TCP_PORT)
+	if (rc != -ENOENT || out->step != ASK_UDP_PORT)
 		return rc;
 	ask_port(out, ASK_TCP_PORT);
 	return 0;
+}
+
+/* Over UDP it is not there, or something in between lets nothing through. Without a port mapper over TCP either that is told. */
+static void ask_over_tcp(struct out *out, int unheard)
+{
+	out->step = ASK_OVER_TCP;
+	out->unheard = unheard;
+	if (connect_stream(out) < 0)
+		out_end(out, unheard, NULL, 0);
+}
+
+static void not_answered(struct out *out, int why)
+{
+	if (out->step == ASK_UDP_PORT || out->step == ASK_TCP_PORT)
+		ask_over_tcp(out, why);
+	else
+		out_end(out, why, NULL, 0);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct out *out = arg;
+
+	(void)fd, (void)what;
+	if (out->result < 0)
+		out_end(out, out->result, NULL, 0);
+	else if (out->step == ASK_OVER_TCP || out->step == CALL_TCP)
+		stream_failed(out, -ETIMEDOUT);
+	else if (out->tries == CLIENT_CALLER_TRIES)
+		not_answered(out, -ETIMEDOUT);
+	else
+		send_message(out);
 }
 
 static void received(struct out *out, const uint8_t *datagram, size_t datagram_len)
@@ -496,7 +534,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	if (len >= 0)
 		received(out, datagram, (size_t)len);
 	else if (errno == ECONNREFUSED)
-		out_end(out, -ECONNREFUSED, NULL, 0);
+		not_answered(out, -ECONNREFUSED);
 	/* Other errors of the network may pass; the timer ends the call. */
 }
 

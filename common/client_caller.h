@@ -2,7 +2,7 @@
 /*
  * common/client_caller.h - calls to clients, from a VIP
  *
- * For each call: where is the program? (the client's port mapper, over UDP; version 2 for IPv4, rpcbind version 3 for
+ * For each call: where is the program? (the client's port mapper, over UDP, or TCP if that is not answered; version 2 for IPv4, rpcbind version 3 for
  * IPv6), then the call itself, each sent again until it is answered, CLIENT_CALLER_TRIES times. Every call has a socket of its
  * own, bound to the VIP and connected to the client: the kernel leaves out what others send and tells when nothing listens
  * there. The port is a reserved one if any is free: some clients take no other.
@@ -10,9 +10,12 @@
  * Over UDP, if the client's program listens there, and almost every one does: nothing has to be set up and taken down.
  * If its port mapper knows no such port, it is asked for one of TCP, and the call has a connection of its own:
  *
- *	port of UDP? --> call, 4 times --> results
- *	     |
- *	     +--none--> port of TCP? --> connect, call once --> results
+ *	port of UDP? ------> call, 4 times --> results
+ *	   |     |
+ *	   |     +--none--> port of TCP? --+--> connect, call once --> results
+ *	   |                               |
+ *	   +--no answer--> port of TCP? ---+
+ *	                   (over TCP)
  *
  * What is sent to a VIP reaches the switch, over UDP always and over TCP where the switch has made the connection,
  * whoever has those that the client has made.

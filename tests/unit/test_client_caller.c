@@ -243,6 +243,37 @@ START_TEST(a_program_that_is_there_over_tcp_only)
 }
 END_TEST
 
+/* Neither it nor the port mapper is there over UDP. */
+START_TEST(a_client_over_tcp_only)
+{
+	turn_to_tcp();
+	ck_assert_uint_eq(told_tcp_port, port);
+	udp_server_free(udp);
+	udp = NULL;
+	start_call(other_loopback);
+	event_base_dispatch(base);
+	ck_assert_int_eq(answered_result, 0);
+	ck_assert_mem_eq(answered, "\0\0\x12\x67", 4);
+	ck_assert_int_eq(transport, RPC_TCP);
+	ck_assert_uint_eq(from_address, 0x7f000002);
+	ck_assert_uint_eq(portmap_calls, 1);
+	ck_assert_uint_eq(program_calls, 1);
+}
+END_TEST
+
+/* ... or its firewall says nothing to what comes over UDP. */
+START_TEST(a_port_mapper_that_is_silent_over_udp)
+{
+	turn_to_tcp();
+	ignored = CLIENT_CALLER_TRIES;
+	program_calls = ignored;
+	start_call(loopback);
+	event_base_dispatch(base);
+	ck_assert_int_eq(answered_result, 0);
+	ck_assert_uint_eq(portmap_calls, CLIENT_CALLER_TRIES + 1);
+}
+END_TEST
+
 START_TEST(a_program_that_does_not_answer_over_tcp)
 {
 	turn_to_tcp();
@@ -363,6 +394,8 @@ int main(void)
 	tcase_add_test(tcase, a_silent_client_is_given_up);
 	tcase_add_test(tcase, a_program_that_is_not_there);
 	tcase_add_test(tcase, a_program_that_is_there_over_tcp_only);
+	tcase_add_test(tcase, a_client_over_tcp_only);
+	tcase_add_test(tcase, a_port_mapper_that_is_silent_over_udp);
 	tcase_add_test(tcase, a_program_that_does_not_answer_over_tcp);
 	tcase_add_test(tcase, a_program_that_hangs_up);
 	tcase_add_test(tcase, a_port_of_tcp_where_nothing_listens);
