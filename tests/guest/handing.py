@@ -119,10 +119,15 @@ def lab(command, options, *arguments):
                           check=True).stdout
 
 
+def hosts_of(plan):
+    """Those with a daemon."""
+    return [name for name in HOSTS if name in plan["hosts"]]
+
+
 def handoff_counters(plan):
     """Of all devices together."""
     total = collections.Counter()
-    for name in HOSTS:
+    for name in hosts_of(plan):
         for row in daemon.nasctl(plan, name, "counters"):
             if row["group"] == "handoffs":
                 total[row["name"]] += row["value"]
@@ -147,7 +152,7 @@ def complaints_of_kernel(path, script):
 
 def errors_of_daemons(plan):
     wrong, warnings = [], collections.Counter()
-    for name in HOSTS:
+    for name in hosts_of(plan):
         with open(plan["hosts"][name]["log"], encoding="utf-8", errors="replace") as log:
             for line in log.read().splitlines():
                 if line.startswith("err"):
