@@ -337,6 +337,7 @@ static __always_inline long change_owner(struct fabric_entry *entry, struct fabr
 	else if (__sync_val_compare_and_swap(&entry->device, owner, order->device) != owner)
 		return -EPERM;
 	note_owners(entry, owner, order->device);
+	order->changed = 1;
 	entry->transaction = order->transaction;
 	entry->has_transaction = order->has_transaction;
 	order->generation = __sync_fetch_and_add(&entry->generation, 1) + 1;
@@ -588,7 +589,7 @@ static __noinline int on_eap(struct __sk_buff *skb, const struct packet *p, int 
 		return REFUSE(eap_other_cluster);
 	error = perform_eap(ask, &order);
 	count_result(skb, p, ask, &order, error);
-	if (!error && !order.announces)
+	if (order.changed)
 		tell_daemon(&order);
 	return answer_eap(skb, ask, key, &order, error);
 }
@@ -636,10 +637,11 @@ static __always_inline void make_entry(const struct flow_key *flow, struct fabri
 		.generation = 1,
 		.state = FABRIC_ENTRY_FORWARD,
 		.transaction = order->transaction,
-		.has_transaction = (__u8)order->has_transaction,
+		.has_transaction = order->has_transaction,
 	};
 
 	order->generation = entry.generation;
+	order->changed = 1;
 	order->error = (__s32)bpf_map_update_elem(&FABRIC_FLOWS, flow, &entry, BPF_NOEXIST);
 }
 

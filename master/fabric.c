@@ -397,7 +397,7 @@ int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_
 		order.old_device = 0;
 		err = set_flow(fabric, &order, generation);
 	}
-	return err;
+	return err || order.changed ? err : -EALREADY;
 }
 
 int fabric_flow_announce(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device)

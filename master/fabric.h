@@ -120,9 +120,10 @@ int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t
  * @from:	who asks for it
  * @transaction: the number of this handoff in its session
  *
- * A flow without an entry is nobody's, and one that is @device's already stays so.
+ * A flow without an entry is nobody's.
  *
- * Return: as fabric_flow_set(); -EPERM: another device than @from has the flow; -ESTALE: a later handoff is known
+ * Return: as fabric_flow_set(); -EALREADY: it is @device's, whoever gave it; -EPERM: another device than @from has the flow;
+ * -ESTALE: a later handoff is known
  */
 int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
 		     uint16_t transaction, uint32_t *generation);

@@ -100,8 +100,9 @@ struct fabric_order {
 	__u32 generation; /* out */
 	__s32 error;	  /* out: 0 or negative errno value */
 	__u16 transaction; /* of the session's handoff, if it is one */
-	__u16 has_transaction;
-	__u32 announces; /* the owner stays: @device is the next one, perhaps */
+	__u8 has_transaction;
+	__u8 announces; /* the owner stays: @device is the next one, perhaps */
+	__u32 changed;	/* out: @device is not what it was before */
 };
 
 /* What was refused, and is worth a line in the log. Names of counters, too. */

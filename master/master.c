@@ -107,6 +107,8 @@ static int give_flow(struct master *master, const struct flow_key *flow, uint32_
 	if (sessions_is_late(master->sessions, flow, transaction))
 		return -ESTALE;
 	rc = fabric_flow_give(master->fabric, flow, from, node, transaction, generation);
+	if (rc == -EALREADY)
+		return 0; /* it was told of that; this may be anybody's word */
 	return rc < 0 ? rc : sessions_moved(master->sessions, flow, node, transaction);
 }
 

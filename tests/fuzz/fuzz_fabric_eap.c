@@ -203,17 +203,19 @@ static void note_owners(struct entry *entry, uint32_t old, uint32_t new)
 		entry->is_former[new] = false;
 }
 
-static void perform(const struct request *request, struct entry *entry)
+/* Return: has the flow another owner now? */
+static bool perform(const struct request *request, struct entry *entry)
 {
 	if (request->operation == EAP_SET && is_device(request->device))
 		entry->is_former[request->device] = false;
 	if (request->operation == EAP_SET || entry->flow.device == request->device)
-		return;
+		return false;
 	note_owners(entry, entry->flow.device, request->device);
 	entry->flow.device = request->device;
 	entry->flow.generation++;
 	entry->has_transaction = true;
 	entry->transaction = request->transaction;
+	return true;
 }
 
 static void swap(uint8_t *a, uint8_t *b, size_t len)
@@ -311,16 +313,15 @@ static void check(const struct frame_passage *p, struct entry *entries)
 	struct entry *entry = find(entries, &request.flow);
 	int result = is_answered ? judge(&request, entry) : EACCES;
 	bool is_change = request.operation == EAP_CHANGE && (result == 0 || result == ESTALE || result == EPERM);
+	bool is_moved = result == 0 && perform(&request, entry);
 
-	if (result == 0)
-		perform(&request, entry);
 	if (is_answered) {
 		check_answer(p, &request, result, is_change ? entry->flow.generation : 0);
 	} else {
 		FRAME_CHECK(p->verdict == (is_seen ? TC_ACT_SHOT : TC_ACT_UNSPEC));
 		FRAME_CHECK(memcmp(p->before.bytes, p->after.bytes, p->before.len) == 0);
 	}
-	check_moves(&request, is_change && result == 0 ? entry->flow.generation : 0);
+	check_moves(&request, is_moved ? entry->flow.generation : 0);
 	check_entries(entries);
 	FRAME_CHECK(p->counted == 1);
 }

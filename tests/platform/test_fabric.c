@@ -157,7 +157,8 @@ static void test_giving(struct cluster *c)
 	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
 	CHECK(got.device == first && got.generation == 1);
 	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, 2, &generation));
-	CHECK_OK(fabric_flow_give(c->fabric, &flow, first, second, 2, &generation));
+	CHECK(fabric_flow_give(c->fabric, &flow, first, second, 2, &generation) == -EALREADY && generation == 2);
+	CHECK(fabric_flow_give(c->fabric, &flow, FABRIC_SWITCH, second, 100, &generation) == -EALREADY);
 	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
 	CHECK(got.device == second && got.generation == 2);
 	CHECK(fabric_flow_give(c->fabric, &flow, second, first, 1, &generation) == -ESTALE);
