@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/exports.h"
 #include "common/uuid.h"
+#include "master/eap_service.h"
 #include "master/fabric.h"
 #include "master/master.h"
 #include "master/sessions.h"
@@ -788,6 +789,7 @@ static void counters(struct admin_request *request, int argc, char **argv, void 
 
 		for (size_t i = 0; i < count; i++)
 			device_counter(table, "fabric", fabric[i].name, fabric[i].packets);
+		device_counter(table, "eap", "refused_over_scp", eap_service_refused_count(master_eap(master)));
 	}
 	admin_answer(request, table);
 }

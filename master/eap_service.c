@@ -8,11 +8,13 @@
 #include "master/fabric.h"
 #include "master/sessions.h"
 #include "scp/eap.h"
+#include "scp/log_once.h"
 #include "scp/scp.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -29,6 +31,8 @@ struct eap_service {
 	struct sessions *sessions;
 	struct event *moves, *look;
 	struct complaint complaints[FABRIC_REFUSALS_MAX];
+	uint64_t refused; /* over SCP */
+	struct log_once once;
 };
 
 /* ESTALE: the devices' reports were faster. */
@@ -99,6 +103,23 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	fabric_refusals(service->fabric, on_refusal, service);
+}
+
+void eap_service_refused(struct eap_service *service, uint32_t node, int error)
+{
+	char name[16];
+
+	if (!service)
+		return;
+	service->refused++;
+	snprintf(name, sizeof(name), "%u", node);
+	if (log_once_is_new(&service->once, name, strerror(-error), clock_monotonic_ms()))
+		log_warn("eap", "node=%u refused: %s", node, strerror(-error));
+}
+
+uint64_t eap_service_refused_count(const struct eap_service *service)
+{
+	return service ? service->refused : 0;
 }
 
 /* Keys */

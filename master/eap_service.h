@@ -36,6 +36,15 @@ void eap_service_free(struct eap_service *service);
  */
 void eap_service_catch_up(struct eap_service *service);
 
+/*
+ * A device was refused over SCP, by a negative errno value: count it, and log it once as long as it goes on. NULL is allowed:
+ * nobody can change owners then.
+ */
+void eap_service_refused(struct eap_service *service, uint32_t node, int error);
+
+/* How often that was. */
+uint64_t eap_service_refused_count(const struct eap_service *service);
+
 /* A device wants a key: make one, and send it. */
 void eap_service_give_key(struct eap_service *service, struct scp *scp, uint32_t node, uint32_t request);
 

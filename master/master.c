@@ -155,7 +155,7 @@ static void received_eap(struct master *master, uint32_t node, uint32_t request,
 	if (rc == 0)
 		rc = perform_eap(master, node, &eap, &out->generation);
 	if (rc < 0 && rc != -ESTALE)
-		log_warn("eap", "node=%u refused: %s", node, strerror(-rc));
+		eap_service_refused(master->eap, node, rc);
 	out->result = -rc;
 	out->message.message_val = wire->message.message_val;
 	out->message.message_len = wire->message.message_len;
@@ -848,6 +848,11 @@ struct vroot *master_vroot(struct master *master)
 struct fabric *master_fabric(struct master *master)
 {
 	return master->fabric;
+}
+
+struct eap_service *master_eap(struct master *master)
+{
+	return master->eap;
 }
 
 struct sessions *master_sessions(struct master *master)

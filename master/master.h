@@ -13,6 +13,7 @@
 #include "common/admin.h"
 #include "slave/slave.h"
 
+struct eap_service;
 struct fabric;
 struct master;
 struct sessions;
@@ -57,6 +58,7 @@ struct member {
 struct namespace *master_ns(struct master *master);
 struct vroot *master_vroot(struct master *master);
 struct fabric *master_fabric(struct master *master); /* NULL: relaying only */
+struct eap_service *master_eap(struct master *master); /* NULL: the same */
 struct sessions *master_sessions(struct master *master);
 struct slave *master_slave(struct master *master);
 const struct settings *master_settings(struct master *master);

@@ -11,7 +11,11 @@ elsewhere. Each refusal must be counted and logged, and change nothing. tests/pl
 which one needs a key.
 """
 
+import errno
+import os
 import socket
+import sqlite3
+import ssl
 import struct
 import sys
 import time
@@ -19,7 +23,8 @@ import time
 import harness
 import raw_nfs
 
-PORT = 2050          # scp_port
+PORT = 2050          # scp_port, of TCP and UDP
+HELLO, EAP, EAP_REPLY = 1, 70, 71
 DATAGRAM_BYTES = 76  # docs/protocol.md, EAP
 OPERATION_AT, COUNTER_AT = 0, 60
 CHANGE = 0x12        # version 1, operation 2
@@ -165,6 +170,69 @@ def former_owner(test, lab, session):
                 lambda: wire.send(reset_of(lab, session.client, frame)))
 
 
+class Member:
+    """Speaks SCP with disk2's certificate, and lies."""
+
+    def __init__(self, lab):
+        pki = os.path.join(lab.hosts["disk2"]["state_dir"], "pki")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(os.path.join(pki, "ca.crt"))
+        context.load_cert_chain(os.path.join(pki, "node.crt"), os.path.join(pki, "node.key"))
+        plain = raw_nfs.socket_in(lab.netns("disk2"))
+        plain.settimeout(5)
+        plain.connect((lab.hosts["switch"]["address"], PORT))
+        self.tls = context.wrap_socket(plain)
+        self._send(HELLO, 0, struct.pack("!IIII", 1, 1, 0, 3) + cluster_of(lab) +
+                   b"".join(map(raw_nfs.opaque, (b"liar", b"disk2", lab.hosts["disk2"]["address"].encode()))) +
+                   struct.pack("!I", PORT) + bytes(8) + struct.pack("!IQ", 3, 0) + raw_nfs.opaque(b""))
+
+    def _send(self, kind, request, body):
+        self.tls.sendall(struct.pack("!4sHHIII", b"SCP1", kind, 0, request, len(body) + 4, kind) + body)
+
+    def _receive(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.tls.recv(count - len(data))
+            if not more:
+                raise harness.Failed("the switch has closed the session")
+            data += more
+        return data
+
+    def ask(self, message):
+        """What the switch says to an EAP message: an errno value."""
+        self._send(EAP, 7, raw_nfs.opaque(message))
+        while True:
+            _, kind, _, _, length = struct.unpack("!4sHHII", self._receive(16))
+            body = self._receive(length)
+            if kind == EAP_REPLY:
+                return struct.unpack_from("!i", body, 8 + len(message))[0]
+
+
+def cluster_of(lab):
+    database = sqlite3.connect(os.path.join(lab.hosts["switch"]["state_dir"], "vroot.sqlite"), timeout=10)
+    uuid, = database.execute("SELECT uuid FROM cluster").fetchone()
+    database.close()
+    return uuid
+
+
+def over_scp(test, lab, session, frame):
+    """disk2 asks for what is not its own, and says that it is disk1. The session is with disk1."""
+    before = lab.counter("switch", "eap", "refused_over_scp")
+    as_disk1 = frame[PAYLOAD_AT:PAYLOAD_AT + 52]
+    to_switch = as_disk1[:9] + b"\x7f\x00" + as_disk1[11:16] + struct.pack("!I", 1) + as_disk1[20:]
+    lab.stop("disk2")
+    member = Member(lab)
+    test.check("over SCP, as another disk", member.ask(as_disk1) == errno.EACCES)
+    test.check("over SCP, what it does not have", member.ask(to_switch[:1] + b"\0\0\3" + to_switch[4:]) == errno.EPERM)
+    member.tls.close()
+    test.check("both are counted", lab.counter("switch", "eap", "refused_over_scp") == before + 2)
+    test.check("... and logged", all(f"node=3 refused: {os.strerror(error)}" in lab.log("switch")
+                                     for error in (errno.EACCES, errno.EPERM)))
+    test.check("nothing moved", session.is_with(2))
+    lab.start("disk2")
+
+
 def works(client, root, volume):
     """Enough on a disk's data to be moved there by policy."""
     file = client.create(client.walk(root, volume), "file")
@@ -200,6 +268,7 @@ def run(test):
         session.move(2)
         test.within(2, "the session is with disk1", lambda: session.is_with(2))
         refusals(test, lab, session, frame)
+        over_scp(test, lab, session, frame)
         former_owner(test, lab, session)
         without_daemon(test, lab, session)
 
