@@ -259,7 +259,8 @@ static int list(const struct listing *listing, int fd)
 
 /*
  * A cookie is the file system's own position (d_off), which ext4, XFS and Btrfs keep valid across restarts and when
- * entries come and go. So one verifier, 0, is good for ever, and what the client sends for it is of no interest.
+ * entries come and go, and tmpfs since Linux 6.6. So one verifier, 0, is good for ever, and what the client sends for it is
+ * of no interest.
  */
 static int list_from(const struct listing *listing, uint64_t cookie)
 {
