@@ -27,7 +27,8 @@ READERS = 1000
 READS = 8                   # of 1 MiB, by each, who takes none
 BOUND_MIB = 512             # of the process, with the default setting
 GIVEN_BACK_MIB = 200        # what may be left of it
-ENTRIES = 50000             # of a directory that is walked
+ENTRIES = 1000000           # of a directory that is walked
+LOOKUP, TOGETHER = 3, 500   # ... by so many calls at once
 SEND_S = 25
 
 
@@ -160,22 +161,38 @@ def given_back(test, lab):
     test.say(f"after: {[round(memory_mib(lab, host)) for host in ('switch', 'disk1')]} MiB")
 
 
-def walk(test, lab, witness):
-    """Look-ups and a listing of a large directory: what a find does."""
-    directory = os.path.join(lab.hosts["disk1"]["storage"], "walked")
+def make_files(directory):
     os.mkdir(directory)
+    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     for i in range(ENTRIES):
-        os.close(os.open(os.path.join(directory, f"file{i}"), os.O_CREAT | os.O_WRONLY, 0o644))
+        os.mknod(f"file{i}", 0o644, dir_fd=place)
+    os.close(place)
+
+
+def look_up(client, directory, first):
+    """TOGETHER files. Return: how many were found"""
+    client.send(b"".join(raw_nfs.record(raw_nfs.call_body(number, raw_nfs.NFS, 3, LOOKUP, raw_nfs.opaque(directory) +
+                                                          raw_nfs.opaque(f"file{number}".encode())))
+                         for number in range(first, first + TOGETHER)))
+    answers = [client.receive_record() for _ in range(TOGETHER)]
+    return sum(answer[20:28] == bytes(8) for answer in answers)    # accepted, and NFS3_OK
+
+
+def walk(test, lab, witness):
+    """A listing of a large directory and each file's attributes, as find does it, while the crowd is connected."""
+    make_files(os.path.join(lab.hosts["disk1"]["storage"], "walked"))
+    crowd = Crowd(lab, CROWD)
     handle = witness.client.lookup(witness.disk, "walked")
     listed = len([name for name in witness.client.names(handle) if name.startswith("file")])
     test.check(f"{ENTRIES} entries are listed", listed == ENTRIES, listed)
-    for i in range(0, ENTRIES, 5):
-        file = witness.client.lookup(handle, f"file{i}")
-        if i % 20 == 0:
-            witness.client.read(file, 0, 4096)
-        if i % 1000 == 0:
+    found = 0
+    with lab.client("client1", timeout_s=60) as client:
+        for first in range(0, ENTRIES, TOGETHER):
+            found += look_up(client, handle, first)
             witness.look()
-    witness.report(f"a walk of {ENTRIES} files")
+    test.check("each of them is found", found == ENTRIES, found)
+    witness.report(f"a walk of {ENTRIES} files beside {CROWD} connections")
+    crowd.close()
 
 
 def run(test):
