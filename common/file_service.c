@@ -86,7 +86,7 @@ struct file_service *file_service_new(const struct file_service_options *options
 	return service;
 }
 
-struct file_service *file_service_new_part(struct file_service *whole, struct rpc_server *control)
+struct file_service *file_service_new_part(struct file_service *whole, struct loop *loop, struct rpc_server *control)
 {
 	struct file_service *service = calloc(1, sizeof(*service));
 
@@ -94,6 +94,7 @@ struct file_service *file_service_new_part(struct file_service *whole, struct rp
 		return NULL;
 	service->options = whole->options;
 	service->whole = whole;
+	service->loop = loop;
 	service->control = control;
 	LIST_INIT(&service->parts);
 	SLIST_INIT(&service->spare_works);

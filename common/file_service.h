@@ -37,6 +37,7 @@ enum {
 struct duplicate_requests_counters;
 struct event_base;
 struct file_service;
+struct loop;
 struct workers;
 
 struct file_service_options {
@@ -73,11 +74,12 @@ struct file_service *file_service_new(const struct file_service_options *options
 /**
  * file_service_new_part() - for a data loop
  * @whole:	the control loop's, for which there are no calls yet; freed after all of its parts
+ * @loop:	whose it is; borrowed
  * @control:	what passes on what a data loop does not answer; borrowed
  *
  * Return: NULL: no memory
  */
-struct file_service *file_service_new_part(struct file_service *whole, struct rpc_server *control);
+struct file_service *file_service_new_part(struct file_service *whole, struct loop *loop, struct rpc_server *control);
 
 /*
  * With all parts. Calls that wait for a name get no answer, nor do those whose objects' places are being sought. There must come no more calls, and

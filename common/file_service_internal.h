@@ -17,6 +17,7 @@ struct file_service {
 	struct file_service_options options;
 	struct file_service *whole; /* NULL: this is the control loop's */
 	struct rpc_server *control; /* of a part: answers what it does not */
+	struct loop *loop;	    /* of a part: where its work comes home to; NULL: the control loop */
 	LIST_HEAD(, file_service) parts;
 	LIST_ENTRY(file_service) link; /* in `parts` */
 	struct exports *exports;

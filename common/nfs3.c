@@ -373,6 +373,7 @@ static void search_done(struct work *work)
 {
 	struct nfs3_search *search = (struct nfs3_search *)work;
 
+	search->op.volume = NULL; /* it may have been closed since */
 	if (search->op.service->stopping)
 		rpc_reply_nothing(search->op.call);
 	else if (search->err)
@@ -393,7 +394,7 @@ static int search_begin(struct nfs3_op *op)
 		return -ENOMEM;
 	}
 	search->work = (struct work){
-		.home = op->call->home,
+		.home = op->service->loop,
 		.lane = op->volume,
 		.run = search_run,
 		.done = search_done,

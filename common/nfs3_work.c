@@ -256,7 +256,7 @@ int nfs3_work_submit(const struct nfs3_op *op)
 		return -ENOMEM;
 	*own = (struct nfs3_work){
 		.work = {
-			.home = op->call->home,
+			.home = op->service->loop,
 			.lane = op->volume,
 			.run = may_join(op) ? together_run : alone_run,
 			.done = work_done,

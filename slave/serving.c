@@ -114,7 +114,7 @@ static int data_part_init(struct serving *serving, struct part *part, struct loo
 	unsigned int count = loops_count(serving->loops);
 
 	part->loop = loop;
-	part->files = file_service_new_part(serving->control.files, &serving->control.rpc);
+	part->files = file_service_new_part(serving->control.files, loop, &serving->control.rpc);
 	part->memory = conn_memory_new(loop_base(loop), loop, memory_of_data(serving->settings, count), turns_of_data(count));
 	if (!part->files || !part->memory)
 		return -ENOMEM;

@@ -8,6 +8,7 @@
 #include "common/duplicate_requests.h"
 #include "common/file_service.h"
 #include "common/group_commit.h"
+#include "common/loop.h"
 #include "common/mount3_xdr.h"
 #include "common/nfs3_internal.h"
 #include "common/workers.h"
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct namespace *ns;
 static struct volume *volume;
@@ -870,6 +872,119 @@ START_TEST(a_search_ends_with_the_service)
 }
 END_TEST
 
+static nfsstat3 status_of(const struct rpc_call *call)
+{
+	struct bytes_reader r = bytes_reader_init(call->reply + RPC_REPLY_HEADROOM, call->reply_len);
+
+	ck_assert_ptr_nonnull(bytes_take(&r, 6 * 4));
+	return (nfsstat3)bytes_get_be32(&r);
+}
+
+static struct backend other_backend; /* a changed copy of the fake one */
+
+static int fake_lost_place(struct volume *of, const struct handle *object, const struct handle *directory, char *path)
+{
+	(void)of, (void)object, (void)directory, (void)path;
+	return -ESTALE;
+}
+
+static void volume_close(struct work *work)
+{
+	(void)work;
+	fake_volume_free(volume);
+}
+
+static void volume_closed(struct work *work)
+{
+	(void)work;
+	volume = NULL;
+}
+
+/* The place of a call's object is not found, and the volume is closed before the loop hears of it. */
+START_TEST(a_search_may_end_after_its_volume)
+{
+	struct file_service_options options = { .ns = ns, .self = 1, .find_volume = find_volume };
+	struct work close = { .lane = volume, .run = volume_close, .done = volume_closed };
+	struct event_base *base = event_base_new();
+	nfs_fh3 root = volume_root();
+	uint8_t args[4 + HANDLE_MAX];
+	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
+	size_t count;
+
+	export_put(9, "/disk0/home", "10.0.0.5");
+	other_backend = *volume->backend;
+	other_backend.place = fake_lost_place;
+	volume->backend = &other_backend;
+	file_service_free(service);
+	ck_assert_int_eq(workers_new(base, 2, &options.workers), 0);
+	service = file_service_new(&options);
+	memcpy(programs, file_service_programs(service, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+	nfs3_put_opaque(&w, root.data.data_val, root.data.data_len);
+	dones = 0;
+	send_bytes(NFS_PROGRAM, 3, NFS3_FSSTAT, args, w.written);
+	ck_assert_int_eq(workers_submit_last(options.workers, &close), 0);
+	workers_free(options.workers);
+	ck_assert_uint_eq(dones, 1);
+	ck_assert_ptr_null(volume);
+	ck_assert_int_eq(status_of(&last), NFS3ERR_STALE);
+	volume = fake_volume_new();
+	event_base_free(base);
+}
+END_TEST
+
+/*
+ * A data loop passes on what must wait for a name. Then it is the control loop's: the data loop, which does not run here, must
+ * not touch what is the control loop's when the disk has answered.
+ */
+START_TEST(the_work_of_a_call_that_was_passed_on_is_of_where_it_was_passed_to)
+{
+	struct file_service_options options = { .ns = ns, .self = 1, .find_volume = find_volume };
+	struct event_base *base = event_base_new();
+	nfs_fh3 root = volume_root();
+	uint8_t args[4 + HANDLE_MAX];
+	struct bytes_writer w = bytes_writer_init(args, sizeof(args));
+	struct rpc_program part_programs[FILE_SERVICE_PROGRAMS + 1] = { 0 };
+	struct rpc_server part_server = { .programs = part_programs };
+	struct file_service *part;
+	struct loop *control;
+	struct loops *loops;
+	size_t count;
+
+	export_put(1, "/", "10.9.0.0/16(rw,insecure,manage_gids)");
+	client_uid = 54321;
+	file_service_free(service);
+	ck_assert_int_eq(loop_new(base, &control), 0);
+	ck_assert_int_eq(loops_new(1, &loops), 0);
+	ck_assert_int_eq(workers_new(base, 2, &options.workers), 0);
+	options.base = base;
+	service = file_service_new(&options);
+	memcpy(programs, file_service_programs(service, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+	server.loop = control;
+	part = file_service_new_part(service, loops_at(loops, 0), &server);
+	memcpy(part_programs, file_service_programs(part, &count), sizeof(programs[0]) * FILE_SERVICE_PROGRAMS);
+	part_server.loop = loops_at(loops, 0);
+	nfs3_put_opaque(&w, root.data.data_val, root.data.data_len);
+	dones = 0;
+	last = call_for(NFS_PROGRAM, 3, NFS3_FSSTAT, args, w.written);
+	rpc_dispatch(&part_server, &last);
+	ck_assert_uint_eq(dones, 0);
+	for (int turns = 0; !dones && turns < 2000; turns++) {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		usleep(1000);
+	}
+	ck_assert_uint_eq(dones, 1);
+	ck_assert_int_eq(status_of(&last), NFS3_OK);
+	file_service_stop(service);
+	workers_free(options.workers);
+	file_service_free(part);
+	loops_free(loops);
+	loop_free(control);
+	file_service_free(service);
+	service = NULL;
+	event_base_free(base);
+}
+END_TEST
+
 /* A disk whose first change takes until all calls are there. */
 enum { GROUP = 20, GROUP_EXISTING = 3 };
 
@@ -897,14 +1012,6 @@ static int group_sync(struct volume *of, const struct handle *dir)
 	ck_assert_uint_gt(made_in_group, 0);
 	group_syncs++;
 	return group_error;
-}
-
-static nfsstat3 status_of(const struct rpc_call *call)
-{
-	struct bytes_reader r = bytes_reader_init(call->reply + RPC_REPLY_HEADROOM, call->reply_len);
-
-	ck_assert_ptr_nonnull(bytes_take(&r, 6 * 4));
-	return (nfsstat3)bytes_get_be32(&r);
 }
 
 /*
@@ -1672,6 +1779,8 @@ int main(void)
 	tcase_add_test(tc, names_move_within_a_volume_only);
 	tcase_add_test(tc, the_way_to_an_export_is_not_moved);
 	tcase_add_test(tc, a_search_ends_with_the_service);
+	tcase_add_test(tc, a_search_may_end_after_its_volume);
+	tcase_add_test(tc, the_work_of_a_call_that_was_passed_on_is_of_where_it_was_passed_to);
 	tcase_add_loop_test(tc, changes_of_one_object_are_made_together, 0, 2);
 	tcase_add_test(tc, mount_points_are_crossed_both_ways);
 	tcase_add_loop_test(tc, a_forged_handle_is_refused, 0, sizeof(every) / sizeof(every[0]));
