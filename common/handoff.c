@@ -774,6 +774,8 @@ void handoffs_free(struct handoffs *handoffs)
 		return;
 	loops_pause(handoffs->options.loops);
 	while ((handoff = LIST_FIRST(&handoffs->list))) {
+		if (!handoff->is_frozen)
+			handoff_resume(handoff); /* or it would tell who is not there any more that it is quiet */
 		handoff_unfreeze(handoff);
 		handoff_free(handoff);
 	}

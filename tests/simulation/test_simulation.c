@@ -917,8 +917,10 @@ static void crash(struct device *device)
 	device->is_dead = true;
 	note_counters(device);
 	handoffs_free(device->handoffs);
-	for (int connection = 0; connection < CONNECTIONS; connection++)
+	for (int connection = 0; connection < CONNECTIONS; connection++) {
+		CHECK(device->conns[connection].phase != QUIESCING); /* or it would tell who is not there any more */
 		lose_connection(device, connection);
+	}
 	start_daemon(device);
 	for (int i = 0; i <= DEVICES; i++)
 		if (i != device_index(device)) {
