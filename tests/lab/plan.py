@@ -74,7 +74,7 @@ def _host(lab, name, role, interfaces, gateway_net=None, ipv6=False):
 
 
 def make(lab, directory, storage=None, topology="inline", slaves=2, clients=1, ipv6=False, handoff=True, mtu=1500,
-         cluster=True, log_level="info"):
+         cluster=True, log_level="info", data_loops=2):
     """
     @directory: the lab's own; everything it writes is below
     @storage: where the slaves' data goes instead of below @directory
@@ -108,6 +108,7 @@ def make(lab, directory, storage=None, topology="inline", slaves=2, clients=1, i
         "handoff": handoff,
         "mtu": mtu,
         "log_level": log_level,
+        "data_loops": data_loops,
         "vip": address(1, VIP),
         "vip6": address6(1, VIP) if ipv6 else None,
         "lan": namespace(lab, "lan"),
@@ -159,7 +160,8 @@ def config(plan, name):
     else:
         network["interface"] = "eth0"
     # Not "auto": the socket of the machine's own rpcbind, if one runs, can be seen from every namespace.
-    sections = [("vnas", vnas), ("network", network), ("nfs", {"portmapper": "builtin"})]
+    nfs = {"portmapper": "builtin", "data_loops": plan["data_loops"]}
+    sections = [("vnas", vnas), ("network", network), ("nfs", nfs)]
     if not master:
         sections.append(("volume", {"path": host["storage"]}))
     return "\n".join(f"[{title}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())

@@ -65,7 +65,7 @@ class Administrator:
 def run(test):
     seed = int(os.environ.get("SEED") or time.time())
     test.say(f"SEED={seed}")
-    lab = test.lab("--slaves", "2", "--clients", "2")
+    lab = test.lab("--slaves", "2", "--clients", "2", "--data-loops", "4")
     writers = writers_on(lab, "/disk0", seed) + writers_on(lab, "/disk1", seed)
     for writer in writers:
         test.at_end(writer.end)
