@@ -502,10 +502,10 @@ static void conn_on_reply(struct rpc_call *rpc)
 		call_free(call->part, call);
 }
 
-/* Only while the record is the reader's. The transport's state may be somebody else's for a while; the struct is ours. */
+/* Only while the record is the reader's. */
 static uint8_t *conn_give_record(struct rpc_call *rpc)
 {
-	struct conn_call *call = (struct conn_call *)((char *)rpc - offsetof(struct conn_call, rpc));
+	struct conn_call *call = rpc->transport_state;
 
 	return call->conn && call->dispatching ? record_give(&call->conn->input) : NULL;
 }

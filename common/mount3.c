@@ -202,8 +202,6 @@ static int walk_root(struct mnt *mnt)
 /* A MNT that another device answers. */
 struct mnt_relayed {
 	struct file_service *service;
-	void (*done)(struct rpc_call *call); /* the transport's, and its state */
-	void *transport_state;
 	char path[];
 };
 
@@ -221,16 +219,13 @@ static bool was_granted(const struct rpc_call *call)
 	return !r.failed && accepted == RPC_ACCEPT_SUCCESS && status == MNT3_OK;
 }
 
-static void relayed_done(struct rpc_call *call)
+static void on_relayed(struct rpc_call *call, void *arg)
 {
-	struct mnt_relayed *relayed = call->transport_state;
+	struct mnt_relayed *relayed = arg;
 
 	if (was_granted(call))
 		mount_table_add(relayed->service->mounts, &call->client, relayed->path);
-	call->done = relayed->done;
-	call->transport_state = relayed->transport_state;
 	free(relayed);
-	call->done(call);
 }
 
 static void relay_mnt(const struct mnt *mnt, uint32_t node)
@@ -239,10 +234,10 @@ static void relay_mnt(const struct mnt *mnt, uint32_t node)
 	struct mnt_relayed *relayed = malloc(sizeof(*relayed) + len);
 
 	if (relayed) { /* else the mount works, and is not listed */
-		*relayed = (struct mnt_relayed){ mnt->service, mnt->call->done, mnt->call->transport_state };
+		relayed->service = mnt->service;
 		memcpy(relayed->path, mnt->path, len);
-		mnt->call->done = relayed_done;
-		mnt->call->transport_state = relayed;
+		mnt->call->on_reply = on_relayed;
+		mnt->call->on_reply_arg = relayed;
 	}
 	file_service_relay(mnt->service, node, mnt->call);
 }

@@ -75,7 +75,7 @@ struct rpc_call {
 	size_t reply_len;
 	struct page_pipe *pages; /* of a transport that says it takes_pages; XDR's padding follows them; or NULL */
 
-	/* For common/duplicate_requests.h: called when there is a reply, or is none, just before `done`. */
+	/* For the program: called when there is a reply, or is none, before `done`, by who answers and on that thread. */
 	void (*on_reply)(struct rpc_call *call, void *arg);
 	void *on_reply_arg;
 	struct rpc_call *next_duplicate; /* waits for the same answer */

@@ -1647,6 +1647,32 @@ START_TEST(a_relayed_mount_is_listed_if_it_was_granted)
 }
 END_TEST
 
+/* The call came to a data loop; the table is the control loop's. */
+START_TEST(a_relayed_mount_is_listed_without_its_data_loop)
+{
+	uint8_t reply[4 * 7] = { [7] = 1, [27] = MNT3_OK }, args[4 + 16] = "\0\0\0\015/projects/a/x";
+	struct rpc_call call;
+	struct loops *loops;
+
+	relayed_reply = reply;
+	relayed_reply_len = sizeof(reply);
+	ck_assert_int_eq(loops_new(1, &loops), 0);
+	ck_assert_int_eq(loops_start(loops), 0);
+	loops_pause(loops);
+	call = call_for(MOUNT_PROGRAM, 3, 1, args, sizeof(args));
+	call.home = loops_at(loops, 0);
+	rpc_dispatch(&server, &call);
+	check_dump(3, "10.9.0.1:/projects/a/x ");
+	dones = 0;
+	loops_continue(loops);
+	loops_stop(loops);
+	loops_open_letters(loops);
+	ck_assert_uint_eq(dones, 1);
+	loops_free(loops);
+	rpc_call_fini(&call);
+}
+END_TEST
+
 START_TEST(a_list_over_udp_fits_a_datagram)
 {
 	struct bytes_reader results;
@@ -1802,6 +1828,7 @@ int main(void)
 	tcase_add_loop_test(tc, mounting, 0, sizeof(mounts) / sizeof(mounts[0]));
 	tcase_add_test(tc, mounts_are_listed_until_they_end);
 	tcase_add_test(tc, a_relayed_mount_is_listed_if_it_was_granted);
+	tcase_add_test(tc, a_relayed_mount_is_listed_without_its_data_loop);
 	tcase_add_test(tc, a_list_over_udp_fits_a_datagram);
 	tcase_add_test(tc, mount_versions);
 	tcase_add_test(tc, before_the_name_space_is_known_clients_wait);
