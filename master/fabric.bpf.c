@@ -316,6 +316,15 @@ static __always_inline int is_late(const struct fabric_entry *entry, __u16 trans
 }
 
 /*
+ * Somebody asks to give what he does not have. If the switch has it back and has not announced him since, he never will: asking
+ * again is in vain. Any other owner may be about to say that it gave the flow to him.
+ */
+static __always_inline long refuse_to_give(const struct fabric_entry *entry, __u32 device)
+{
+	return entry->device == FABRIC_MAP_SWITCH && is_former_owner(entry, device) ? -ESTALE : -EPERM;
+}
+
+/*
  * The one place where an owner changes by request. Whoever gives a flow must have it. The store is conditional: of two
  * requests at once, one was too late.
  */
@@ -330,7 +339,7 @@ static __always_inline long change_owner(struct fabric_entry *entry, struct fabr
 		if (owner == order->device)
 			return 0;
 		if (owner != order->old_device)
-			return -EPERM;
+			return refuse_to_give(entry, order->old_device);
 	}
 	if (!order->old_device)
 		entry->device = order->device;

@@ -123,7 +123,7 @@ int fabric_flow_set(struct fabric *fabric, const struct flow_key *flow, uint32_t
  * A flow without an entry is nobody's.
  *
  * Return: as fabric_flow_set(); -EALREADY: it is @device's, whoever gave it; -EPERM: another device than @from has the flow;
- * -ESTALE: a later handoff is known
+ * -ESTALE: a later handoff is known, or @from had the flow, and it is the switch's again
  */
 int fabric_flow_give(struct fabric *fabric, const struct flow_key *flow, uint32_t from, uint32_t device,
 		     uint16_t transaction, uint32_t *generation);

@@ -112,6 +112,58 @@ static int give_flow(struct master *master, const struct flow_key *flow, uint32_
 	return rc < 0 ? rc : sessions_moved(master->sessions, flow, node, transaction);
 }
 
+/* Its flows are the switch's, for good or until it is back. */
+static bool is_gone(struct master *master, uint32_t node)
+{
+	return !namespace_node(master->ns, node) || (node < FABRIC_DEVICES_MAX && master->members[node].orphaned);
+}
+
+static bool has_said_that_it_has(struct master *master, uint32_t node, const struct flow_key *flow)
+{
+	const struct member *member = &master->members[node];
+
+	return member->up && clock_monotonic_ms() - member->reported_ms < REPORT_AGE_MS &&
+	       sessions_is_with(master->sessions, flow, node);
+}
+
+/*
+ * @from can't give the flow to @node: @error. Is that so for ever? Not while the owner may be one who gave the flow to @from, or
+ * to somebody who did, and is still to say so; but he has no session then, and what the switch gives is said at once.
+ */
+static bool is_moot(struct master *master, const struct flow_key *flow, uint32_t from, uint32_t node, int error)
+{
+	struct fabric_flow entry;
+
+	if (error == -ENODEV)
+		return is_gone(master, node);
+	if (error != -EPERM || fabric_flow_get(master->fabric, flow, &entry) || entry.device == from)
+		return false;
+	return entry.device == FABRIC_SWITCH || has_said_that_it_has(master, entry.device, flow);
+}
+
+/* @from has closed its end, and nobody has another. */
+static void take_flow_back(struct master *master, const struct flow_key *flow, uint32_t from)
+{
+	struct fabric_flow entry;
+	uint32_t generation;
+
+	if (fabric_flow_get(master->fabric, flow, &entry) || entry.device != from ||
+	    fabric_flow_set(master->fabric, flow, FABRIC_SWITCH, &generation))
+		return;
+	sessions_forget(master->sessions, flow);
+	tickle_client(flow); /* else it reconnects at its next retransmission */
+}
+
+/* What @from is told about what became of its give_flow(): 0; -ESTALE: it need not ask again; or @error */
+static int answer(struct master *master, const struct flow_key *flow, uint32_t from, uint32_t node, int error)
+{
+	if (!is_moot(master, flow, from, node, error))
+		return error;
+	if (error == -ENODEV)
+		take_flow_back(master, flow, from);
+	return -ESTALE;
+}
+
 /* This machine is the first device. */
 static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
 {
@@ -119,6 +171,7 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 	uint32_t generation;
 	int rc = give_flow(master, flow, FABRIC_SWITCH, node, transaction, &generation);
 
+	rc = answer(master, flow, FABRIC_SWITCH, node, rc);
 	if (rc == 0 || rc == -ESTALE)
 		slave_owner_changed(master->slave, flow, node, transaction);
 	else
@@ -149,14 +202,14 @@ static void received_eap(struct master *master, uint32_t node, uint32_t request,
 {
 	scp_message reply = { .type = SCP_EAP_REPLY };
 	scp_eap_reply *out = &reply.scp_message_u.eap_reply;
-	struct eap eap;
+	struct eap eap = { 0 };
 	int rc = eap_decode((const uint8_t *)wire->message.message_val, wire->message.message_len, &eap);
 
 	if (rc == 0)
 		rc = perform_eap(master, node, &eap, &out->generation);
 	if (rc < 0 && rc != -ESTALE)
 		eap_service_refused(master->eap, node, rc);
-	out->result = -rc;
+	out->result = -answer(master, &eap.flow, node, eap.device, rc);
 	out->message.message_val = wire->message.message_val;
 	out->message.message_len = wire->message.message_len;
 	scp_send(scp_of(master), node, SCP_CONTROL, request, &reply);
@@ -639,9 +692,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		struct member *member = &master->members[node->id];
 		uint64_t away_ms = now_ms - (member->known ? member->since_ms : master->started_ms);
 
-		if (node->id == NAMESPACE_MASTER || member->up || member->orphaned ||
+		if (node->id == NAMESPACE_MASTER || member->up ||
 		    away_ms < (member->known ? ORPHAN_MS : ORPHAN_AT_START_MS))
 			continue;
+		if (member->orphaned && !sessions_any_with(master->sessions, node->id))
+			continue; /* else it was given some more, by who had not heard that it is gone */
 		member->orphaned = true;
 		take_flows_back(master, node->id, away_ms);
 	}

@@ -199,6 +199,15 @@ bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, ui
 	return *at && (*at)->entry.node == node;
 }
 
+bool sessions_any_with(const struct sessions *sessions, uint32_t node)
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (const struct slot *slot = sessions->buckets[i]; slot; slot = slot->next)
+			if (slot->entry.node == node)
+				return true;
+	return false;
+}
+
 uint32_t sessions_holder(struct sessions *sessions, const struct flow_key *flow)
 {
 	struct slot **at = find(sessions, flow);

@@ -47,6 +47,9 @@ void sessions_forget_node(struct sessions *sessions, uint32_t node);
 /* Whether a session of this flow is known to be with the device. */
 bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, uint32_t node);
 
+/* Whether any session is known to be with the device. */
+bool sessions_any_with(const struct sessions *sessions, uint32_t node);
+
 /* The device that the flow's session was last said to be with. 0: none */
 uint32_t sessions_holder(struct sessions *sessions, const struct flow_key *flow);
 

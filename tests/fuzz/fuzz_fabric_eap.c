@@ -192,7 +192,10 @@ static int judge(const struct request *request, const struct entry *entry)
 		return ESTALE;
 	if (request->operation == EAP_CHANGE && entry->flow.device == request->device)
 		return 0;
-	return entry->flow.device == request->from ? 0 : EPERM;
+	if (entry->flow.device == request->from)
+		return 0;
+	return request->operation == EAP_CHANGE && entry->flow.device == FABRIC_SWITCH &&
+	       entry->is_former[request->from] ? ESTALE : EPERM;
 }
 
 static void note_owners(struct entry *entry, uint32_t old, uint32_t new)

@@ -26,11 +26,14 @@ import raw_nfs
 PORT = 2050          # scp_port, of TCP and UDP
 HELLO, EAP, EAP_REPLY = 1, 70, 71
 DATAGRAM_BYTES = 76  # docs/protocol.md, EAP
-OPERATION_AT, COUNTER_AT = 0, 60
+MESSAGE_BYTES = 52   # of them what goes over SCP, too
+OPERATION_AT, NONCE_AT, CLIENT_PORT_AT, TRANSACTION_AT, DEVICE_AT, COUNTER_AT = 0, 1, 5, 9, 16, 60
 CHANGE = 0x12        # version 1, operation 2
 UDP_AT = 14 + 20
 PAYLOAD_AT = UDP_AT + 8
 ETH_P_ALL = 3
+NO_MEMBER = 77
+UNUSED_PORT = 5      # of no client
 FLOOD = 200
 LOG_S = 3            # the switch looks each second (EAP_SERVICE_LOOK_MS)
 GRACE_S = 6          # a device relays for 5 s after the switch has confirmed (HANDOFF_GRACE_MS)
@@ -216,26 +219,72 @@ def cluster_of(lab):
     return uuid
 
 
+def message_of(frame, device, port=None):
+    """disk2 wants to give the flow of @frame to @device, after all handoffs so far; or one from another port."""
+    message = bytearray(frame[PAYLOAD_AT:PAYLOAD_AT + MESSAGE_BYTES])
+    message[NONCE_AT:NONCE_AT + 3] = b"\0\0\3"
+    struct.pack_into("!H", message, TRANSACTION_AT, 0x7f00)
+    struct.pack_into("!I", message, DEVICE_AT, device)
+    if port is not None:
+        struct.pack_into("!H", message, CLIENT_PORT_AT, port)
+    return bytes(message)
+
+
 def over_scp(test, lab, session, frame):
-    """disk2 asks for what is not its own, and says that it is disk1. The session is with disk1."""
+    """
+    disk2 asks for what is not its own, and says that it is disk1. The session is with disk1, and another with the switch. Asked
+    again, each second, would be what is answered with another error than ESTALE.
+    """
     before = lab.counter("switch", "eap", "refused_over_scp")
-    as_disk1 = frame[PAYLOAD_AT:PAYLOAD_AT + 52]
-    to_switch = as_disk1[:9] + b"\x7f\x00" + as_disk1[11:16] + struct.pack("!I", 1) + as_disk1[20:]
     lab.stop("disk2")
     member = Member(lab)
-    test.check("over SCP, as another disk", member.ask(as_disk1) == errno.EACCES)
-    test.check("over SCP, what it does not have", member.ask(to_switch[:1] + b"\0\0\3" + to_switch[4:]) == errno.EPERM)
+    test.check("over SCP, as another disk",
+               member.ask(frame[PAYLOAD_AT:PAYLOAD_AT + MESSAGE_BYTES]) == errno.EACCES)
+    test.check("over SCP, what disk1 says to have", member.ask(message_of(frame, 1)) == errno.ESTALE)
+    with lab.client() as client:
+        root = client.mount("/")
+        test.check("over SCP, what a client has opened anew",
+                   member.ask(message_of(frame, 2, client.local[1])) == errno.ESTALE)
+        test.check("... and goes on with", client.getattr(root))
+    test.check("over SCP, to who is no member", member.ask(message_of(frame, NO_MEMBER, UNUSED_PORT)) == errno.ESTALE)
     member.tls.close()
-    test.check("both are counted", lab.counter("switch", "eap", "refused_over_scp") == before + 2)
+    test.check("all are counted", lab.counter("switch", "eap", "refused_over_scp") == before + 4)
     test.check("... and logged", all(f"node=3 refused: {os.strerror(error)}" in lab.log("switch")
-                                     for error in (errno.EACCES, errno.EPERM)))
+                                     for error in (errno.EACCES, errno.EPERM, errno.ENODEV)))
     test.check("nothing moved", session.is_with(2))
     lab.start("disk2")
 
 
+def given_to_the_dead(test, lab, frame):
+    """disk1 dies, and the switch takes its flows back; then disk2 says that it has given it one more."""
+    def times():
+        return lab.log("switch").count("node=2 has been away")
+
+    before = times()
+    lab.kill("disk1")
+    test.within(5, "the switch takes the flows of the dead disk1", lambda: times() == before + 1)
+    lab.stop("disk2")
+    member = Member(lab)
+    test.check("what it was given before is heard of later", member.ask(message_of(frame, 2, UNUSED_PORT)) == 0)
+    test.within(5, "... and taken, too", lambda: times() == before + 2)
+    member.tls.close()
+
+
+def created(client, directory):
+    """A file, as soon as its disk serves: it may have been started just now."""
+    for _ in range(50):
+        try:
+            return client.create(directory, "file")
+        except raw_nfs.Status as error:
+            if error.status != raw_nfs.JUKEBOX:
+                raise
+            time.sleep(0.1)
+    raise harness.Failed("the disk does not come back")
+
+
 def works(client, root, volume):
     """Enough on a disk's data to be moved there by policy."""
-    file = client.create(client.walk(root, volume), "file")
+    file = created(client, client.walk(root, volume))
     for i in range(64):
         client.write(file, i << 16, bytes(1 << 16))
 
@@ -271,6 +320,7 @@ def run(test):
         over_scp(test, lab, session, frame)
         former_owner(test, lab, session)
         without_daemon(test, lab, session)
+    given_to_the_dead(test, lab, frame)
 
 
 if __name__ == "__main__":

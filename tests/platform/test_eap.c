@@ -251,6 +251,31 @@ static void test_answered_with_no(struct cluster *c, int family)
 	printf("ok: answered with no, %s\n", cluster_families[family].name);
 }
 
+/* A device gave the flow away, but the switch took it back first: there is nothing to be given any more, ever. */
+static void test_taken_back(struct cluster *c, int family)
+{
+	struct cluster_device *first = &c->devices[1], *second = &c->devices[2];
+	struct asker a = asker_of(c, family, first), b = asker_of(c, family, second);
+	uint64_t late = cluster_fabric_counter(c, "eap_late");
+	uint32_t generation;
+
+	give_to(&a, first->index);
+	CHECK_OK(fabric_flow_set(c->fabric, &a.flow, FABRIC_SWITCH, &generation));
+	CHECK(ask(&a, second->index, 1) == ESTALE);
+	CHECK(cluster_fabric_counter(c, "eap_late") == late + 1);
+	CHECK(ask(&b, first->index, 1) == EPERM); /* the switch may have given it to node-b, and not said so yet */
+	CHECK_OK(fabric_flow_announce(c->fabric, &a.flow, FABRIC_SWITCH, first->index));
+	CHECK(ask(&a, second->index, 1) == EPERM); /* and now to node-a */
+	CHECK_OK(fabric_flow_give(c->fabric, &a.flow, FABRIC_SWITCH, first->index, 1, &generation));
+	CHECK(ask(&a, second->index, 2) == 0);
+	CHECK(look(&a).device == second->index);
+	read_moves(c);
+	fabric_flow_remove(c->fabric, &a.flow);
+	close(a.fd);
+	close(b.fd);
+	printf("ok: taken back, %s\n", cluster_families[family].name);
+}
+
 /* Sends it with @key; expects that nobody hears of it but the counter. */
 static void expect_dropped(struct asker *a, int fd, const struct eap_datagram *datagram, const uint8_t *key, size_t len,
 			   const char *counter)
@@ -490,6 +515,7 @@ static void test_topology(bool is_one_arm)
 		test_performed(&c, family, "on");
 		test_performed(&c, family, "off");
 		test_answered_with_no(&c, family);
+		test_taken_back(&c, family);
 		test_dropped(&c, family);
 		test_changed_bits(&c, family);
 		if (!is_one_arm)

@@ -275,7 +275,9 @@ START_TEST(a_device_is_gone)
 	REPORT(A, { 801, 1, 0 }, { 802, 2, 0 });
 	REPORT(B, { 803, 3, 0 });
 	moved(801, B, 1);
+	ck_assert(sessions_any_with(sessions, A));
 	sessions_forget_node(sessions, A);
+	ck_assert(!sessions_any_with(sessions, A) && sessions_any_with(sessions, B));
 	ck_assert_uint_eq(node_of(801), B);
 	ck_assert_uint_eq(node_of(802), 0);
 	ck_assert_uint_eq(node_of(803), B);
