@@ -17,6 +17,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { LETTERS_PER_TURN = 256 }; /* then other events, and who pauses the loop, have theirs */
+
 STAILQ_HEAD(letter_list, letter);
 
 struct loop {
@@ -27,7 +29,8 @@ struct loop {
 
 	pthread_mutex_t letters_mutex;
 	struct letter_list letters; /* under it */
-	int wakeup;		    /* eventfd: there is something in `letters` */
+	struct letter_list taken;   /* were posted before those; to be opened next */
+	int wakeup;		    /* eventfd: there is something in one of the two */
 	struct event *on_wakeup;
 
 	/*
@@ -50,18 +53,40 @@ static _Thread_local const struct loop *here;
 
 /* Letters */
 
-void loop_open_letters(struct loop *loop)
+static struct letter *next_letter(struct loop *loop)
 {
-	struct letter_list letters = STAILQ_HEAD_INITIALIZER(letters);
 	struct letter *letter;
 
-	pthread_mutex_lock(&loop->letters_mutex);
-	STAILQ_CONCAT(&letters, &loop->letters);
-	pthread_mutex_unlock(&loop->letters_mutex);
-	while ((letter = STAILQ_FIRST(&letters))) {
-		STAILQ_REMOVE_HEAD(&letters, link);
+	if (STAILQ_EMPTY(&loop->taken)) {
+		pthread_mutex_lock(&loop->letters_mutex);
+		STAILQ_CONCAT(&loop->taken, &loop->letters);
+		pthread_mutex_unlock(&loop->letters_mutex);
+	}
+	letter = STAILQ_FIRST(&loop->taken);
+	if (letter)
+		STAILQ_REMOVE_HEAD(&loop->taken, link);
+	return letter;
+}
+
+void loop_open_letters(struct loop *loop)
+{
+	struct letter *letter;
+
+	while ((letter = next_letter(loop)))
+		letter->open(letter);
+}
+
+static void open_some(struct loop *loop)
+{
+	struct letter *letter;
+
+	for (int i = 0; i < LETTERS_PER_TURN; i++) {
+		letter = next_letter(loop);
+		if (!letter)
+			return;
 		letter->open(letter);
 	}
+	eventfd_write(loop->wakeup, 1);
 }
 
 static void on_wakeup(evutil_socket_t fd, short what, void *arg)
@@ -72,7 +97,7 @@ static void on_wakeup(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	eventfd_read(fd, &count);
 	loop_enter(loop);
-	loop_open_letters(loop);
+	open_some(loop);
 	loop_leave(loop);
 }
 
@@ -145,6 +170,7 @@ static int loop_make(struct event_base *base, bool has_turns, struct loop **out)
 	pthread_mutex_init(&loop->turn, NULL);
 	pthread_mutex_init(&loop->gate, NULL);
 	STAILQ_INIT(&loop->letters);
+	STAILQ_INIT(&loop->taken);
 	loop->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->wakeup >= 0)
 		loop->on_wakeup = event_new(base, loop->wakeup, EV_READ | EV_PERSIST, on_wakeup, loop);
@@ -285,8 +311,12 @@ int loops_start(struct loops *loops)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	for (unsigned int i = 0; rc == 0 && i < loops->count; i++) {
-		rc = -pthread_create(&loops->all[i]->thread, NULL, loop_run, loops->all[i]);
-		if (rc < 0)
+		pthread_t thread;
+
+		rc = -pthread_create(&thread, NULL, loop_run, loops->all[i]);
+		if (rc == 0)
+			loops->all[i]->thread = thread;
+		else
 			stop_first(loops, i);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -43,7 +43,7 @@ int loop_new(struct event_base *base, struct loop **out);
 /* Opens what is left. NULL is allowed. */
 void loop_free(struct loop *loop);
 
-/* Of a loop of the calling thread: open what was posted, before its turn comes. */
+/* Of a loop of the calling thread: open what was posted, and what is meanwhile, before its turn comes. */
 void loop_open_letters(struct loop *loop);
 
 struct event_base *loop_base(struct loop *loop);

@@ -107,7 +107,30 @@ START_TEST(letters_to_the_control_loop_are_opened_when_it_runs)
 {
 	post_to(control);
 	ck_assert_uint_eq(opened, 0);
+	for (int turns = 0; turns < POSTERS * LETTERS && opened < POSTERS * LETTERS; turns++)
+		ck_assert_int_eq(event_base_loop(base, EVLOOP_NONBLOCK), 0);
+	ck_assert_uint_eq(opened, POSTERS * LETTERS);
+	ck_assert(!out_of_order && !elsewhere);
+}
+END_TEST
+
+static void note_opened(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	*(unsigned int *)arg = opened;
+}
+
+/* Calls that clients have passed on by the thousand do not keep a heartbeat waiting. */
+START_TEST(other_events_have_their_turn_among_many_letters)
+{
+	unsigned int opened_before = POSTERS * LETTERS;
+
+	post_to(control);
+	ck_assert_int_eq(event_base_once(base, -1, EV_TIMEOUT, note_opened, &opened_before, &(struct timeval){ .tv_usec = 1 }), 0);
+	usleep(20000); /* its clock is a coarse one */
 	ck_assert_int_eq(event_base_loop(base, EVLOOP_NONBLOCK), 0);
+	ck_assert_uint_lt(opened_before, POSTERS * LETTERS);
+	loop_open_letters(control);
 	ck_assert_uint_eq(opened, POSTERS * LETTERS);
 	ck_assert(!out_of_order && !elsewhere);
 }
@@ -196,6 +219,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, letters_are_opened_in_their_loop_and_order);
 	tcase_add_test(tc, letters_to_the_control_loop_are_opened_when_it_runs);
+	tcase_add_test(tc, other_events_have_their_turn_among_many_letters);
 	tcase_add_test(tc, letters_to_a_stopped_loop_are_kept);
 	tcase_add_test(tc, loops_may_be_started_again);
 	tcase_add_test(tc, what_changes_in_a_pause_changes_at_once);
