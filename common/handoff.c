@@ -92,12 +92,24 @@ static void relayed_ask(struct relayed_flow *relayed)
 	options->functions->change_owner(&relayed->flow, relayed->node, relayed->transaction, options->arg);
 }
 
+/* The client came back by the same port, and to us. What the switch was asked for must not happen to its new connection. */
+static bool relayed_is_ours(const struct relayed_flow *relayed)
+{
+	const struct handoffs_options *options = &relayed->all->options;
+	bool is_ours;
+
+	loops_pause(options->loops);
+	is_ours = conn_find_flow(options->conns, &relayed->flow);
+	loops_continue(options->loops);
+	return is_ours;
+}
+
 static void relayed_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct relayed_flow *relayed = arg;
 
 	(void)fd, (void)what;
-	if (!relayed->confirmed) {
+	if (!relayed->confirmed && !relayed_is_ours(relayed)) {
 		relayed_ask(relayed);
 		return;
 	}

@@ -163,6 +163,8 @@ static uint64_t packet_due_us[DEVICES + 1][DEVICES + 1], said_due_us[DEVICES + 1
 static unsigned int delay_max_us, fault_percent, call_max_us;
 static unsigned int events_alive;
 static bool has_crashed;
+static bool is_switch_deaf;
+static unsigned int unheard;
 static struct { unsigned long runs, given, taken, failed, reset, crashes, breaks, resets; } sums;
 
 static uint8_t request_byte(int connection, uint32_t at) { return (uint8_t)(at * 31 + (at >> 8) + (uint32_t)connection); }
@@ -579,6 +581,11 @@ struct conn *conn_find(struct conn_server *server, uint64_t session)
 	return device->conns[session].phase != NO_CONN ? &device->conns[session] : NULL;
 }
 
+struct conn *conn_find_flow(struct conn_server *server, const struct flow_key *flow)
+{
+	return conn_find(server, (uint64_t)connection_of(flow));
+}
+
 struct conn_facts *conn_facts(struct conn *conn) { return &conn->facts; }
 const struct flow_key *conn_flow(const struct conn *conn) { return &conn->flow; }
 const struct kernel_helper_static *conn_fixed(const struct conn *conn) { return &conn->fixed; }
@@ -820,7 +827,10 @@ static void switch_asked(struct action *action)
 
 static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
 {
-	say(question(connection_of(flow), node, transaction), device_index(arg), SWITCH, switch_asked);
+	if (is_switch_deaf)
+		unheard++;
+	else
+		say(question(connection_of(flow), node, transaction), device_index(arg), SWITCH, switch_asked);
 }
 
 static const struct handoff_functions functions = { .send = tch_send, .find_node = find_node, .change_owner = change_owner };
@@ -979,7 +989,6 @@ static void begin_run(void)
 		action->connection = connection;
 		action_at(action, now_us);
 	}
-	action_at(action_new(mischief, 0), now_us);
 }
 
 static void check_step(void)
@@ -1016,14 +1025,11 @@ static void end_run(void)
 {
 	struct action *action;
 
-	for (int connection = 0; connection < CONNECTIONS; connection++)
-		check_connection(connection);
-	/* Each handoff in progress and each relayed flow has a timer. */
-	CHECK(events_alive == 0);
 	for (int i = 0; i < DEVICES; i++) {
 		note_counters(&devices[i]);
 		handoffs_free(devices[i].handoffs);
 	}
+	CHECK(events_alive == 0);
 	while ((action = TAILQ_FIRST(&actions))) {
 		TAILQ_REMOVE(&actions, action, link);
 		free(action);
@@ -1031,12 +1037,11 @@ static void end_run(void)
 	sums.runs++;
 }
 
-static void run(void)
+static void go_on_until(uint64_t end_us)
 {
 	struct action *action;
 
-	begin_run();
-	while (now_us < RUN_US + SETTLE_US) {
+	while (now_us < end_us) {
 		action = TAILQ_FIRST(&actions);
 		TAILQ_REMOVE(&actions, action, link);
 		CHECK(action->due_us >= now_us);
@@ -1045,6 +1050,43 @@ static void run(void)
 		free(action);
 		check_step();
 	}
+}
+
+static void run(void)
+{
+	begin_run();
+	action_at(action_new(mischief, 0), now_us);
+	go_on_until(RUN_US + SETTLE_US);
+	for (int connection = 0; connection < CONNECTIONS; connection++)
+		check_connection(connection);
+	/* Each handoff in progress and each relayed flow has a timer. */
+	CHECK(events_alive == 0);
+	end_run();
+}
+
+/* The client crashes and comes by the same port, before the switch has heard that its old session was given away. */
+static void run_with_return(void)
+{
+	struct device *first, *second;
+
+	begin_run();
+	is_switch_deaf = true;
+	first = &devices[clients[0].owner];
+	second = first == devices ? first + 1 : devices;
+	while (!handoffs_counters(first->handoffs)->given && first->conns[0].phase != NO_CONN) {
+		handoff_start(first->handoffs, 0, node_of(device_index(second)), NULL, NULL);
+		go_on_until(now_us + 10000);
+	}
+	unheard = 0;
+	go_on_until(now_us + 10 * 1000 * HANDOFF_ASK_MS);
+	CHECK(unheard >= 9 || !handoffs_counters(first->handoffs)->given);
+	conn_close(&second->conns[0], false);
+	first->entries[0] = (struct entry){ .state = NONE };
+	conn_begin(first, 0, &(struct conn_facts){ .session = 0 });
+	unheard = 0;
+	go_on_until(now_us + 10 * 1000 * HANDOFF_ASK_MS);
+	CHECK(unheard == 0);
+	is_switch_deaf = false;
 	end_run();
 }
 
@@ -1057,6 +1099,7 @@ int main(void)
 	log_open(given ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERR);
 	printf("SEED=%llu\n", seed);
 	do {
+		run_with_return();
 		run();
 		seed++;
 	} while (!given && time(NULL) < end);
