@@ -33,7 +33,7 @@ UDP_AT = 14 + 20
 PAYLOAD_AT = UDP_AT + 8
 ETH_P_ALL = 3
 NO_MEMBER = 77
-UNUSED_PORT = 5      # of no client
+UNUSED_PORTS = 5, 6  # of no client
 FLOOD = 200
 LOG_S = 3            # the switch looks each second (EAP_SERVICE_LOOK_MS)
 GRACE_S = 6          # a device relays for 5 s after the switch has confirmed (HANDOFF_GRACE_MS)
@@ -246,7 +246,10 @@ def over_scp(test, lab, session, frame):
         test.check("over SCP, what a client has opened anew",
                    member.ask(message_of(frame, 2, client.local[1])) == errno.ESTALE)
         test.check("... and goes on with", client.getattr(root))
-    test.check("over SCP, to who is no member", member.ask(message_of(frame, NO_MEMBER, UNUSED_PORT)) == errno.ESTALE)
+    port = UNUSED_PORTS[0]
+    test.check("over SCP, what nobody has", member.ask(message_of(frame, 3, port)) == 0)
+    test.check("... and gives to who is no member", member.ask(message_of(frame, NO_MEMBER, port)) == errno.ESTALE)
+    test.check("... and has no more", member.ask(message_of(frame, 2, port)) == errno.ESTALE)
     member.tls.close()
     test.check("all are counted", lab.counter("switch", "eap", "refused_over_scp") == before + 4)
     test.check("... and logged", all(f"node=3 refused: {os.strerror(error)}" in lab.log("switch")
@@ -265,7 +268,7 @@ def given_to_the_dead(test, lab, frame):
     test.within(5, "the switch takes the flows of the dead disk1", lambda: times() == before + 1)
     lab.stop("disk2")
     member = Member(lab)
-    test.check("what it was given before is heard of later", member.ask(message_of(frame, 2, UNUSED_PORT)) == 0)
+    test.check("what it was given before is heard of later", member.ask(message_of(frame, 2, UNUSED_PORTS[1])) == 0)
     test.within(5, "... and taken, too", lambda: times() == before + 2)
     member.tls.close()
 
