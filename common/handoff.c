@@ -749,13 +749,15 @@ void handoffs_conn_closed(struct handoffs *handoffs, uint64_t session)
 {
 	struct handoff *handoff, *next;
 
-	loops_pause(handoffs->options.loops);
+	/* Most that close are not about to move: for those nobody is paused. */
 	for (handoff = LIST_FIRST(&handoffs->list); handoff; handoff = next) {
 		next = LIST_NEXT(handoff, link);
-		if (handoff->session == session && handoff->tch.role == TCH_FIRST_DEVICE)
-			handoff_event(handoff, TCH_EV_CLOSED, 0);
+		if (handoff->session != session || handoff->tch.role != TCH_FIRST_DEVICE)
+			continue;
+		loops_pause(handoffs->options.loops);
+		handoff_event(handoff, TCH_EV_CLOSED, 0);
+		loops_continue(handoffs->options.loops);
 	}
-	loops_continue(handoffs->options.loops);
 }
 
 const struct handoff_counters *handoffs_counters(const struct handoffs *handoffs)
