@@ -240,7 +240,7 @@ static int submit(struct nfs3_work *own)
 {
 	int rc;
 
-	if (!may_join(&own->op))
+	if (own->work.run == alone_run)
 		return workers_submit(own->op.service->options.workers, &own->work);
 	pthread_mutex_lock(&mutex);
 	rc = join(own);

@@ -17,8 +17,8 @@
  *	RAISED	the client's ids with root's powers: to open by a handle and to sync. It makes no file that has a name
  *
  * The process's first thread, which has all else to do, ends each operation as ROOT (supplementary groups may stay; they mean
- * nothing to root). Others do nothing but operations: they
- * stay who they were, and the next operation of the same user changes nothing. What `me` remembers is checked
+ * nothing to root). Others, workers and data loops, do beside operations only what any user may with descriptors that are
+ * open: they stay who they were, and the next operation of the same user changes nothing. What `me` remembers is checked
  * against the kernel's own answer each time, which costs a tenth of a change; only this file writes either.
  *
  * An unsquashed root of a client keeps all powers, CAP_SYS_RESOURCE and CAP_MKNOD among them, as knfsd lets it

@@ -193,17 +193,15 @@ class Site:
 # A run
 
 
-class Load:
-    """rpc_bench against @peer, ready to begin."""
+class RpcBench:
+    """rpc_bench in @netns, ready to begin; on @cpu, if one is named."""
 
-    def __init__(self, site, peer, operation, path, **options):
-        self.what = f"{peer.name}, {operation}"
-        command = [RPC_BENCH, "--server", site.address, "--port", str(peer.port), "--mount-port", str(peer.mount_port),
-                   "--export", peer.export, "--path", peer.prefix + path, "--operation", operation]
-        for key, value in options.items():
-            command += [f"--{key.replace('_', '-')}", str(value)]
-        self.process = subprocess.Popen(network.enter(site.client) + command, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, netns, what, *options, cpu=None):
+        self.what = what
+        command = ["taskset", "-c", str(cpu)] if cpu is not None else []
+        command += [RPC_BENCH, *map(str, options)]
+        self.process = subprocess.Popen(network.enter(netns) + command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "ready\n":
             raise harness.Failed(f"{self.what}: {self.process.communicate()[1].strip()}")
 
@@ -226,6 +224,12 @@ class Load:
             self.process.communicate()
 
 
+def load_of(site, peer, operation, path, **options):
+    more = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
+    return RpcBench(site.client, f"{peer.name}, {operation}", "--server", site.address, "--port", peer.port, "--mount-port",
+                    peer.mount_port, "--export", peer.export, "--path", peer.prefix + path, "--operation", operation, *more)
+
+
 class Cpu:
     """The CPU seconds of a process since this was made: utime + stime of all its threads."""
 
@@ -237,7 +241,7 @@ class Cpu:
 
 
 def run(site, peer, operation, path, **options):
-    with Load(site, peer, operation, path, **options) as load:
+    with load_of(site, peer, operation, path, **options) as load:
         cpu = Cpu(peer.server.pid)
         load.go()
         result = load.result()
@@ -368,12 +372,12 @@ def connection_rows(site, results):
 def listing(site, peer):
     """One listing of the big directory, and what somebody else's GETATTRs take before it and meanwhile."""
     def getattrs(seconds):
-        return Load(site, peer, "getattr", "many", files=FILES, seconds=seconds)
+        return load_of(site, peer, "getattr", "many", files=FILES, seconds=seconds)
 
     with getattrs(site.options.seconds) as idle:
         idle.go()
         idle = idle.result()
-    with Load(site, peer, "readdirplus", "big", warm_up=0, seconds=0) as load, getattrs(3600) as other:
+    with load_of(site, peer, "readdirplus", "big", warm_up=0, seconds=0) as load, getattrs(3600) as other:
         cpu, started = Cpu(peer.server.pid), time.monotonic()
         load.go()
         result = load.result()
@@ -382,7 +386,7 @@ def listing(site, peer):
         other.process.kill()
     if result["entries"] < site.options.entries:
         raise harness.Failed(f"{peer.name}: {result['entries']} of {site.options.entries} entries were listed")
-    with Load(site, peer, "readdirplus", "big", warm_up=0, seconds=0) as load, \
+    with load_of(site, peer, "readdirplus", "big", warm_up=0, seconds=0) as load, \
             getattrs(max(1, int(result["seconds"] * 0.8))) as other:
         load.go()
         other.go()

@@ -7,93 +7,45 @@ disk1 of a lab has a volume on an ext4, and one on a file system whose operation
 those of its own queue. By turns client 2 asks much of the slow volume, over many connections, or does not.
 """
 
-import json
+import contextlib
 import os
 import shutil
-import subprocess
 import tempfile
 
 import file_service
 import harness
 import measure
-import network
 import sites
+import slow_disk
 
-HANGING_FILES = os.environ.get("HANGING_FILES") or os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "client", "hanging_files")
 DISK1 = 2
 RATE = 2000
 CONNECTIONS, WINDOW = 16, 16    # of client 2: more calls than there are workers
 MOST = 2
 
 
-class SlowDisk:
-    def __init__(self, directory):
-        os.makedirs(directory)
-        self.process = subprocess.Popen([HANGING_FILES, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self.process.stdout.readline() != "ready\n":
-            raise harness.Failed("hanging_files does not start")
-
-    def tell(self, word):
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-        if self.process.stdout.readline() != word + "\n":
-            raise harness.Failed(f"hanging_files does not {word}")
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait(20)
-
-
-class Load:
-    """rpc_bench on a client of @lab, ready to begin."""
-
-    def __init__(self, lab, client, *options):
-        command = ["taskset", "-c", str(sites.CLIENT_CPU), file_service.RPC_BENCH, "--server", lab.vip, "--export", "/",
-                   *map(str, options)]
-        self.process = subprocess.Popen(network.enter(lab.hosts[client]["netns"]) + command, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if self.process.stdout.readline() != "ready\n":
-            raise harness.Failed(f"rpc_bench: {self.process.communicate()[1].strip()}")
-
-    def go(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def result(self):
-        out, err = self.process.communicate(timeout=600)
-        if self.process.returncode:
-            raise harness.Failed(f"rpc_bench: {err.strip()}")
-        return json.loads(out)
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+def load_on(lab, client, operation, *options):
+    return file_service.RpcBench(lab.hosts[client]["netns"], f"{client}, {operation}", "--server", lab.vip, "--export", "/",
+                                 "--operation", operation, *options, cpu=sites.CLIENT_CPU)
 
 
 def reads(lab, options):
-    load = Load(lab, "client1", "--path", f"disk0/files/{sites.FILE}", "--operation", "read-random", "--size", options.size_bytes,
-                "--rate", RATE, "--warm-up", 1000, "--seconds", options.seconds)
-    try:
+    with load_on(lab, "client1", "read-random", "--path", f"disk0/files/{sites.FILE}", "--size", options.size_bytes, "--rate", RATE,
+                 "--warm-up", 1000, "--seconds", options.seconds) as load:
         load.go()
         return load.result()
-    finally:
-        load.end()
 
 
 def reads_beside(lab, options, disk):
-    others = [Load(lab, "client2", "--path", "slow/file", "--operation", operation, "--size", 65536, "--connections", CONNECTIONS,
-                   "--window", WINDOW, "--seconds", 3600) for operation in ("getattr", "read-random")]
-    disk.tell("slow")
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(disk.tell, "go")
+        others = [stack.enter_context(load_on(lab, "client2", operation, "--path", "slow/file", "--size", 65536, "--connections",
+                                              CONNECTIONS, "--window", WINDOW, "--seconds", 3600))
+                  for operation in ("getattr", "read-random")]
+        disk.tell("slow")
         for other in others:
             other.go()
         return reads(lab, options)
-    finally:
-        for other in others:
-            other.end()
-        disk.tell("go")
 
 
 def rounds(lab, options, disk, say):
@@ -126,7 +78,7 @@ def measure_all(options, say, print_table):
         top, slow = lab.hosts["disk1"]["storage"], os.path.join(lab.hosts["disk1"]["directory"], "slow")
         os.mkdir(f"{top}/files")
         sites.write_file(f"{top}/files/{sites.FILE}", options.size_bytes)
-        disk = SlowDisk(slow)
+        disk = slow_disk.SlowDisk(slow)
         lab.nasctl("volume", "add", str(DISK1), slow, "/slow")
         results = rounds(lab, options, disk, say)
     finally:

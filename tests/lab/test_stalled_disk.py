@@ -14,48 +14,21 @@ A third volume is an ext4, on a disk that stops: what ext4 has in memory is aske
 into waiting for its journal.
 """
 
-import contextlib
 import os
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 
 import harness
 import raw_nfs
+import slow_disk
 import test_power_loss
 
 DISK1 = 2
 CONNECTIONS, CALLS = 8, 10    # many more than there are workers
 GETATTR, SETATTR, LOOKUP, ACCESS, READ, FSSTAT = 1, 2, 3, 4, 6, 18
-HANGING_FILES = os.path.join(os.environ.get("CLIENTS") or os.path.join(harness.HERE, "..", "client"), "hanging_files")
-
-
-class Disk:
-    def __init__(self, directory):
-        os.makedirs(directory)
-        self.directory = directory
-        self.process = subprocess.Popen([HANGING_FILES, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True)
-        if self.process.stdout.readline() != "ready\n":
-            raise harness.Failed("hanging_files does not start")
-
-    def tell(self, word):
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-        if self.process.stdout.readline() != word + "\n":
-            raise harness.Failed(f"hanging_files does not {word}")
-
-    def end(self):
-        """It may not end as long as another mount namespace, made by somebody else meanwhile, has it mounted, too."""
-        self.process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(20)
-            return
-        self.process.kill()
-        subprocess.run(["umount", "--lazy", self.directory], check=False)
 
 
 def ask_all_sorts(clients, root, file):
@@ -127,7 +100,7 @@ def journal(test, lab, disk0, file):
 def run(test):
     lab = test.lab("--slaves", "1", "--clients", "2")
     directory = os.path.join(lab.hosts["disk1"]["directory"], "hanging")
-    disk = Disk(directory)
+    disk = slow_disk.SlowDisk(directory)
     test.at_end(disk.end)
     lab.nasctl("volume", "add", str(DISK1), directory, "/hanging")
     with lab.client("client1") as client:
@@ -158,7 +131,7 @@ def run(test):
 
 
 def also_missing():
-    return test_power_loss.missing() if os.access(HANGING_FILES, os.X_OK) else f"{HANGING_FILES} (make clients)"
+    return test_power_loss.missing() if os.access(slow_disk.PROGRAM, os.X_OK) else f"{slow_disk.PROGRAM} (make clients)"
 
 
 if __name__ == "__main__":

@@ -974,6 +974,7 @@ START_TEST(the_work_of_a_call_that_was_passed_on_is_of_where_it_was_passed_to)
 	}
 	ck_assert_uint_eq(dones, 1);
 	ck_assert_int_eq(status_of(&last), NFS3_OK);
+	ck_assert_uint_eq(file_service_counters(service).nfs3[NFS3_FSSTAT], 1);
 	file_service_stop(service);
 	workers_free(options.workers);
 	file_service_free(part);
