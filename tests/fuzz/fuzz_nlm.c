@@ -30,6 +30,7 @@
 #include "common/nsm.h"
 #include "tests/unit/fake_volume.h"
 
+#include <ftw.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,9 +166,21 @@ static void dispatch(struct rpc_server *server, uint8_t flags, const uint8_t *re
 	rpc_call_fini(&call);
 }
 
+static char directory[64];
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+static void remove_directory(void)
+{
+	nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 static struct nsm *make_nsm(uint64_t now_ms)
 {
-	static char directory[64];
 	struct nsm_options options = { .directory = directory, .self = 1, .way = { .call = call_client },
 				       .may_call = may_call, .on_rebooted = on_rebooted };
 	struct nsm *nsm;
@@ -177,6 +190,7 @@ static struct nsm *make_nsm(uint64_t now_ms)
 		snprintf(directory, sizeof(directory), "%s/fuzz_nlm.XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
 		if (!mkdtemp(directory))
 			abort();
+		atexit(remove_directory);
 	}
 	if (nsm_new(&options, now_ms, &nsm) < 0)
 		abort();
