@@ -22,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 16, PATIENCE_S = 30, ACCEPT_AGAIN_S = 1 };
+enum { BACKLOG = 16, PATIENCE_S = 30, ACCEPT_AGAIN_S = 1, STREAM_PATIENCE_S = 600, STREAM_LOOK_MS = 200 };
 
 /*
  * A connection reads one request, waits for its answer, writes that and is closed:
@@ -30,7 +30,11 @@ enum { BACKLOG = 16, PATIENCE_S = 30, ACCEPT_AGAIN_S = 1 };
  *	reading ---- request whole ----> waiting ---- answered ----> writing ----> closed
  *	   |                                |                           |            ^
  *	   +-- not a request: writing       +----- nasctl has gone -----+------------+
+ *	                                    |                                        |
+ *	                                    +-- answer goes on --> streaming --------+
  *
+ * Streaming, the source is asked for a message whenever all before it has left for the kernel: when it has, and each
+ * STREAM_LOOK_MS. So what waits for a reader is one message at most, however slow he is.
  * Its request outlives it if nasctl goes while a handler works: request->connection is NULL then.
  */
 struct connection {
@@ -38,11 +42,20 @@ struct connection {
 	struct bufferevent *stream;
 	struct admin_request *request; /* NULL but in waiting */
 	bool is_answered;
+	const struct admin_source *source; /* NULL but in streaming */
+	void *state;			   /* its */
 	LIST_ENTRY(connection) link;
 };
 
+enum { SAID_MAX = 256 };
+
 struct admin_request {
-	struct connection *connection;
+	struct connection *connection; /* NULL: nasctl has gone */
+	struct admin *admin;	       /* NULL: that has gone, too */
+	LIST_ENTRY(admin_request) link;
+	bool is_told; /* of, when it is answered */
+	uid_t uid;
+	char said[SAID_MAX]; /* the command, as far as it may be told */
 };
 
 struct admin {
@@ -53,7 +66,11 @@ struct admin {
 	void *arg;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	LIST_HEAD(, connection) connections;
-	unsigned int connection_count;
+	LIST_HEAD(, admin_request) requests;
+	void (*watch)(const struct admin_deed *deed, void *arg); /* or NULL */
+	void *watch_arg;
+	unsigned int connection_count, stream_count;
+	struct event *look; /* for what streams have to say; pending while there are any */
 };
 
 /* Commands */
@@ -171,11 +188,16 @@ void admin_words_fini(struct admin_words *words)
 
 /* Connections */
 
+static void stream_end(struct connection *connection);
+static void stream_go_on(struct connection *connection);
+
 /* The request, if a handler still has it, goes on without a connection. */
 static void connection_close(struct connection *connection)
 {
 	if (connection->request)
 		connection->request->connection = NULL;
+	if (connection->source)
+		stream_end(connection);
 	LIST_REMOVE(connection, link);
 	connection->admin->connection_count--;
 	bufferevent_free(connection->stream);
@@ -193,8 +215,19 @@ static void on_written(struct bufferevent *stream, void *arg)
 	struct connection *connection = arg;
 
 	(void)stream;
-	if (connection->is_answered)
+	if (connection->source)
+		stream_go_on(connection);
+	else if (connection->is_answered)
 		connection_close(connection);
+}
+
+json_t *admin_rows(json_t *rows, uint64_t missed)
+{
+	if (json_array_size(rows) == 0 && missed == 0) {
+		json_decref(rows);
+		return NULL;
+	}
+	return json_pack("{s:o, s:I}", "rows", rows, "missed", (json_int_t)missed);
 }
 
 json_t *admin_text(const char *text)
@@ -217,7 +250,7 @@ static void connection_write(struct connection *connection, const char *text)
 {
 	uint8_t header[ADMIN_HEADER_BYTES];
 	struct bytes_writer writer = bytes_writer_init(header, sizeof(header));
-	struct timeval patience = { .tv_sec = PATIENCE_S };
+	struct timeval patience = { .tv_sec = connection->source ? STREAM_PATIENCE_S : PATIENCE_S };
 	size_t len = strlen(text);
 
 	bytes_put_be32(&writer, (uint32_t)len);
@@ -250,6 +283,61 @@ connection_refuse(struct connection *connection, const char *format, ...)
 	connection_answer(connection, json_pack("{s:o}", "error", admin_text(text)));
 }
 
+/* Requests and who watches them */
+
+static uid_t peer_of(const struct connection *connection)
+{
+	struct ucred peer = { .uid = (uid_t)-1 };
+	socklen_t len = sizeof(peer);
+
+	getsockopt(bufferevent_getfd(connection->stream), SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	return peer.uid;
+}
+
+static struct admin_request *request_new(struct connection *connection, const struct admin_command *command, int argc,
+					 char *const *argv)
+{
+	struct admin_request *request = calloc(1, sizeof(*request));
+	size_t len;
+
+	if (!request)
+		return NULL;
+	request->connection = connection;
+	request->admin = connection->admin;
+	request->is_told = command->effect != ADMIN_QUIET;
+	request->uid = peer_of(connection);
+	len = (size_t)snprintf(request->said, sizeof(request->said), "%s", command->name);
+	for (int i = 0; command->effect == ADMIN_CHANGES && i < argc && len < sizeof(request->said); i++)
+		len += (size_t)snprintf(request->said + len, sizeof(request->said) - len, " %s", argv[i]);
+	LIST_INSERT_HEAD(&connection->admin->requests, request, link);
+	return request;
+}
+
+static void request_free(struct admin_request *request)
+{
+	if (request->admin)
+		LIST_REMOVE(request, link);
+	free(request);
+}
+
+/* A question is no answer yet: the command comes again. */
+static void tell(const struct admin_request *request, const json_t *answer)
+{
+	const struct admin *admin = request->admin;
+	const char *error = json_string_value(json_object_get(answer, "error"));
+	const char *done = json_string_value(json_object_get(answer, "done"));
+	const struct admin_deed deed = { request->said, request->uid, error == NULL, error ? error : done };
+
+	if (admin && admin->watch && request->is_told && !json_object_get(answer, "confirm"))
+		admin->watch(&deed, admin->watch_arg);
+}
+
+void admin_watch(struct admin *admin, void (*watch)(const struct admin_deed *deed, void *arg), void *arg)
+{
+	admin->watch = watch;
+	admin->watch_arg = arg;
+}
+
 static void run_command(struct connection *connection, int count, char **words)
 {
 	struct admin *admin = connection->admin;
@@ -265,10 +353,9 @@ static void run_command(struct connection *connection, int count, char **words)
 		connection_refuse(connection, "%s: not on this kind of device", command->name);
 	} else if (!admin_command_takes(command, count - name_words)) {
 		connection_refuse(connection, "usage: nasctl %s %s", command->name, command->arguments);
-	} else if (!(request = malloc(sizeof(*request)))) {
+	} else if (!(request = request_new(connection, command, count - name_words, words + name_words))) {
 		connection_refuse(connection, "%s: no memory", command->name);
 	} else {
-		request->connection = connection;
 		connection->request = request;
 		function(request, count - name_words, words + name_words, admin->arg);
 	}
@@ -349,6 +436,51 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	evconnlistener_enable(admin->listener);
+}
+
+/* Streams */
+
+static void stream_end(struct connection *connection)
+{
+	struct admin *admin = connection->admin;
+
+	connection->source->end(connection->state);
+	connection->source = NULL;
+	if (--admin->stream_count == 0)
+		event_del(admin->look);
+}
+
+static void stream_go_on(struct connection *connection)
+{
+	json_t *message;
+
+	if (evbuffer_get_length(bufferevent_get_output(connection->stream)) > 0)
+		return; /* on_written() comes back */
+	message = connection->source->next(connection->state);
+	if (message)
+		connection_answer(connection, message);
+}
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct admin *admin = arg;
+	struct connection *connection;
+
+	(void)fd, (void)what;
+	LIST_FOREACH(connection, &admin->connections, link)
+		if (connection->source)
+			stream_go_on(connection);
+}
+
+static void stream_begin(struct connection *connection, json_t *first, const struct admin_source *source, void *state)
+{
+	struct admin *admin = connection->admin;
+
+	connection->source = source;
+	connection->state = state;
+	if (admin->stream_count++ == 0)
+		event_add(admin->look, &(struct timeval){ .tv_usec = STREAM_LOOK_MS * 1000 });
+	connection_answer(connection, first);
 }
 
 /* The socket */
@@ -432,8 +564,10 @@ int admin_new(struct event_base *base, const char *path, const struct admin_hand
 	admin->arg = arg;
 	strcpy(admin->path, path);
 	LIST_INIT(&admin->connections);
+	LIST_INIT(&admin->requests);
 	admin->accept_again = evtimer_new(base, on_accept_again, admin);
-	rc = admin->accept_again ? listen_at(admin) : -ENOMEM;
+	admin->look = event_new(base, -1, EV_PERSIST, on_look, admin);
+	rc = admin->accept_again && admin->look ? listen_at(admin) : -ENOMEM;
 	if (rc) {
 		admin_free(admin);
 		return rc;
@@ -452,8 +586,14 @@ void admin_free(struct admin *admin)
 	}
 	while (!LIST_EMPTY(&admin->connections))
 		connection_close(LIST_FIRST(&admin->connections));
+	while (!LIST_EMPTY(&admin->requests)) {
+		LIST_FIRST(&admin->requests)->admin = NULL;
+		LIST_REMOVE(LIST_FIRST(&admin->requests), link);
+	}
 	if (admin->accept_again)
 		event_free(admin->accept_again);
+	if (admin->look)
+		event_free(admin->look);
 	free(admin);
 }
 
@@ -462,13 +602,14 @@ void admin_free(struct admin *admin)
 /* Takes @answer, and the request. */
 static void answer_request(struct admin_request *request, json_t *answer)
 {
+	tell(request, answer);
 	if (request->connection) {
 		request->connection->request = NULL;
 		connection_answer(request->connection, answer);
 	} else {
 		json_decref(answer);
 	}
-	free(request);
+	request_free(request);
 }
 
 static void answer_sentence(struct admin_request *request, const char *kind, const char *format, va_list args)
@@ -497,6 +638,19 @@ void admin_done(struct admin_request *request, const char *format, ...)
 	va_start(args, format);
 	answer_sentence(request, "done", format, args);
 	va_end(args);
+}
+
+void admin_confirm(struct admin_request *request, const char *word, const char *format, ...)
+{
+	char *text = NULL;
+	va_list args;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	answer_request(request, text ? json_pack("{s:o, s:o}", "confirm", admin_text(text), "word", admin_text(word)) : NULL);
+	free(text);
 }
 
 /* "name:Title" */
@@ -538,7 +692,33 @@ void admin_answer(struct admin_request *request, json_t *table)
 	answer_request(request, table);
 }
 
+void admin_report(struct admin_request *request, json_t *table, const char *text, bool is_bad)
+{
+	json_object_set_new(table, "text", admin_text(text));
+	json_object_set_new(table, "is_bad", json_boolean(is_bad));
+	answer_request(request, table);
+}
+
 void admin_record(struct admin_request *request, json_t *record)
 {
 	answer_request(request, json_pack("{s:o}", "record", record));
+}
+
+void admin_stream(struct admin_request *request, json_t *table, const struct admin_source *source, void *state)
+{
+	struct connection *connection = request->connection;
+
+	if (!connection) {
+		source->end(state);
+		answer_request(request, table);
+	} else if (connection->admin->stream_count >= ADMIN_STREAMS_MAX) {
+		source->end(state);
+		json_decref(table);
+		admin_error(request, "vnasd is followed by %d others already; end one of them", ADMIN_STREAMS_MAX);
+	} else {
+		json_object_set_new(table, "follows", json_true());
+		connection->request = NULL;
+		request_free(request);
+		stream_begin(connection, table, source, state);
+	}
 }

@@ -268,6 +268,8 @@ struct volume {
 	uint64_t fsid;
 	uint64_t write_verifier;
 	struct handle root;
+	uint32_t spread; /* the spread directory that this is a branch of; 0: none */
+	uint64_t fileid_mask; /* of a branch; namespace_branch_mask() */
 	const struct backend *backend;
 	void *state; /* the backend's own */
 };

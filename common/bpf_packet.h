@@ -35,12 +35,16 @@ enum packet_kind {
 /* Which end of the flow a packet comes from: who is source, the client or the VIP. */
 enum packet_direction { PACKET_FROM_CLIENT, PACKET_TO_CLIENT };
 
+enum { PACKET_UDP_HEADER = 8, PACKET_TCP_CHECK = 16 /* where its checksum is */ };
 enum { TCP_FLAG_FIN = 0x01, TCP_FLAG_SYN = 0x02, TCP_FLAG_RST = 0x04, TCP_FLAG_ACK = 0x10 };
 
 struct packet {
 	struct flow_key flow;
-	__u8 tcp_flags; /* 0 for UDP, as the two below */
+	__u8 tcp_flags; /* 0 for UDP, as the three below */
+	__u8 tcp_reserved; /* bits of TCP's header that are nobody's (RFC 9293, 3.1), in place */
 	__u32 sequence, sequence_len; /* the bytes it carries, and FIN, in TCP's numbers (RFC 9293, 3.4) */
+	__u32 len, headers_len;	      /* of the IP packet; of its headers, IP's and those of TCP or UDP */
+	__u32 transport;	      /* where TCP or UDP begins in the frame */
 };
 
 struct packet_macs {
@@ -117,6 +121,16 @@ static __always_inline void packet_read_sequence(struct __sk_buff *skb, const st
 	p->sequence_len = (len > 0 ? len : 0) + !!(ports->flags & TCP_FLAG_FIN);
 }
 
+/* Never more than is there. */
+static __always_inline void packet_read_lengths(struct __sk_buff *skb, const struct packet_place *place,
+						const struct packet_ports *ports, struct packet *p)
+{
+	__u32 start = place->offset - ETH_HLEN, most = skb->len - ETH_HLEN;
+
+	p->headers_len = start + (p->flow.protocol == IPPROTO_TCP ? (ports->offset >> 4) * 4 : PACKET_UDP_HEADER);
+	p->len = place->len > 0 && start + place->len < most ? start + place->len : most;
+}
+
 static __always_inline enum packet_kind packet_read_ports(struct __sk_buff *skb, enum packet_direction direction,
 							  const struct packet_place *place, struct packet *p)
 {
@@ -132,6 +146,9 @@ static __always_inline enum packet_kind packet_read_ports(struct __sk_buff *skb,
 	p->flow.client_port = direction == PACKET_FROM_CLIENT ? ports.source : ports.dest;
 	p->flow.vip_port = direction == PACKET_FROM_CLIENT ? ports.dest : ports.source;
 	p->tcp_flags = ports.flags;
+	p->tcp_reserved = ports.offset & 0x0e;
+	packet_read_lengths(skb, place, &ports, p);
+	p->transport = place->offset;
 	if (p->flow.protocol == IPPROTO_TCP)
 		packet_read_sequence(skb, place, &ports, p);
 	return PACKET_SESSION;
@@ -162,6 +179,24 @@ static __always_inline int packet_opens(const struct packet *p)
 	return (p->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
+/* Clears bits of TCP's header that a packet must not have, and keeps its checksum right. Non-zero: it is as it was. */
+static __always_inline long packet_clear_reserved(struct __sk_buff *skb, const struct packet *p, __u8 bits)
+{
+	const __u32 at = p->transport + offsetof(struct packet_ports, offset);
+	__u8 old[2], new[2];
+	__be16 old_word, new_word;
+
+	if (bpf_skb_load_bytes(skb, at, old, sizeof(old)))
+		return -1;
+	new[0] = old[0] & ~bits;
+	new[1] = old[1];
+	__builtin_memcpy(&old_word, old, sizeof(old_word));
+	__builtin_memcpy(&new_word, new, sizeof(new_word));
+	if (bpf_l4_csum_replace(skb, p->transport + PACKET_TCP_CHECK, old_word, new_word, sizeof(old_word)))
+		return -1;
+	return bpf_skb_store_bytes(skb, at, new, sizeof(new), 0);
+}
+
 static __always_inline long packet_get_macs(struct __sk_buff *skb, struct packet_macs *macs)
 {
 	return bpf_skb_load_bytes(skb, 0, macs, sizeof(*macs));
@@ -170,6 +205,15 @@ static __always_inline long packet_get_macs(struct __sk_buff *skb, struct packet
 static __always_inline long packet_set_macs(struct __sk_buff *skb, const struct packet_macs *macs)
 {
 	return bpf_skb_store_bytes(skb, 0, macs, sizeof(*macs), 0);
+}
+
+static __always_inline int packet_same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
+{
+	__u16 x[3], y[3];
+
+	__builtin_memcpy(x, a, sizeof(x));
+	__builtin_memcpy(y, b, sizeof(y));
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
 static __always_inline long packet_age_ipv4(struct __sk_buff *skb)
@@ -206,6 +250,48 @@ static __always_inline long packet_age_ipv6(struct __sk_buff *skb)
 static __always_inline long packet_age(struct __sk_buff *skb)
 {
 	return skb->protocol == bpf_htons(ETH_P_IP) ? packet_age_ipv4(skb) : packet_age_ipv6(skb);
+}
+
+/* The upper six bits of a byte whose lower two are ECN's (RFC 2474, 3). */
+static __always_inline long packet_set_dscp_ipv4(struct __sk_buff *skb, __u8 dscp)
+{
+	const __u32 at = ETH_HLEN, tos_at = ETH_HLEN + offsetof(struct iphdr, tos);
+	__u8 old[2], new[2];
+	__be16 old_word, new_word;
+
+	if (bpf_skb_load_bytes(skb, at, old, sizeof(old)))
+		return -1;
+	new[0] = old[0];
+	new[1] = dscp << 2 | (old[1] & 3);
+	if (new[1] == old[1])
+		return 0;
+	__builtin_memcpy(&old_word, old, sizeof(old_word));
+	__builtin_memcpy(&new_word, new, sizeof(new_word));
+	if (bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check), old_word, new_word, sizeof(old_word)))
+		return -1;
+	return bpf_skb_store_bytes(skb, tos_at, &new[1], sizeof(new[1]), 0);
+}
+
+/* Behind four bits of version, and before 20 of the flow label. */
+static __always_inline long packet_set_dscp_ipv6(struct __sk_buff *skb, __u8 dscp)
+{
+	__be16 word;
+	__u16 old, new;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &word, sizeof(word)))
+		return -1;
+	old = bpf_ntohs(word);
+	new = (old & ~0x0fc0) | dscp << 6;
+	if (new == old)
+		return 0;
+	word = bpf_htons(new);
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &word, sizeof(word), BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Non-zero: it is as it was. */
+static __always_inline long packet_set_dscp(struct __sk_buff *skb, __u8 dscp)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) ? packet_set_dscp_ipv4(skb, dscp) : packet_set_dscp_ipv6(skb, dscp);
 }
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "common/certificates.h"
 
+#include "common/bytes.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -24,17 +25,22 @@ enum {
 	CLUSTER_BYTES = 16,
 	CLUSTER_TEXT = 2 * CLUSTER_BYTES + 1,
 	NAME_TEXT = 64,
-	DAY_S = 24 * 3600,
-	AUTHORITY_DAYS = 3652,
-	NODE_DAYS = 1826,
-	EXPIRY_WARNING_DAYS = 60,
-	CLOCK_SKEW_S = DAY_S, /* a node whose clock is behind must not find its new certificate "not yet valid" */
+	SERIAL_BYTES = 16,
+	NUMBER_BYTES = 8, /* of the serial number; the rest is random */
+	CLOCK_SKEW_S = 24 * 3600, /* a node whose clock is behind must not find the new authority "not yet valid" */
 };
+
+#define AUTHORITY_NAME "vnas authority"
+#define KEY_GROUP "prime256v1" /* of all keys */
+
+/* Serial numbers were all random once, with this bit set. */
+#define NUMBER_END (UINT64_C(1) << 62)
 
 static const char authority_file[] = "ca.crt";
 static const char authority_key_file[] = "ca.key";
 static const char node_file[] = "node.crt";
 static const char node_key_file[] = "node.key";
+static const char next_key_file[] = "node.key.next"; /* while a certificate for it is asked for */
 
 /* OpenSSL's latest complaint, in words; forgets it and those before. */
 static const char *openssl_why(void)
@@ -220,7 +226,7 @@ static int no_pass_phrase(char *buffer, int size, int writing, void *arg)
 	return -1;
 }
 
-/* The three below give NULL if @text is no such thing. */
+/* Of these, those named _from_text() give NULL if @text is no such thing. */
 static X509 *certificate_from_text(const char *text)
 {
 	BIO *bio = BIO_new_mem_buf(text, -1);
@@ -239,6 +245,21 @@ static X509_REQ *request_from_text(const char *text)
 	BIO_free(bio);
 	ERR_clear_error();
 	return request;
+}
+
+/*
+ * Its public key, which belongs to it; NULL if it is not such as key_make() makes, or is not what has signed the request. Strangers
+ * send these: a key of another kind may take a hundred times as long to check, while all else waits.
+ */
+static EVP_PKEY *request_key(X509_REQ *request)
+{
+	EVP_PKEY *key = request ? X509_REQ_get0_pubkey(request) : NULL;
+	char group[sizeof(KEY_GROUP)] = "";
+	bool is_ours = key && EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) && strcmp(group, KEY_GROUP) == 0 &&
+		       X509_REQ_verify(request, key) == 1;
+
+	ERR_clear_error();
+	return is_ours ? key : NULL;
 }
 
 static EVP_PKEY *key_from_text(const char *text)
@@ -303,7 +324,7 @@ static int key_store(const char *dir, const char *name, EVP_PKEY *key)
 
 static int key_make(const char *dir, const char *name, EVP_PKEY **out)
 {
-	EVP_PKEY *key = EVP_EC_gen("P-256");
+	EVP_PKEY *key = EVP_EC_gen(KEY_GROUP);
 	int rc;
 
 	if (!key)
@@ -365,19 +386,88 @@ static bool node_from_text(const char *text, uint32_t *node)
 	return true;
 }
 
-/* Return: 0; -EBADMSG if the subject is not O=<cluster UUID>, CN=node-<id> */
-static int subject_decode(const X509 *certificate, uint32_t *node, uint8_t cluster[static CLUSTER_BYTES])
+/* Is the subject O=<cluster UUID>, CN=node-<id>; or the authority's, whose node is 0? */
+static bool subject_decode(const X509 *certificate, uint32_t *node, uint8_t cluster[static CLUSTER_BYTES])
 {
 	X509_NAME *subject = X509_get_subject_name(certificate);
 	char organization[NAME_TEXT], common[NAME_TEXT];
-	uint8_t found[CLUSTER_BYTES];
 
 	if (X509_NAME_get_text_by_NID(subject, NID_organizationName, organization, sizeof(organization)) < 0 ||
-	    X509_NAME_get_text_by_NID(subject, NID_commonName, common, sizeof(common)) < 0)
+	    X509_NAME_get_text_by_NID(subject, NID_commonName, common, sizeof(common)) < 0 ||
+	    !cluster_from_text(organization, cluster))
+		return false;
+	*node = 0;
+	return strcmp(common, AUTHORITY_NAME) == 0 || node_from_text(common, node);
+}
+
+static bool serial_decode(const X509 *certificate, struct certificates_facts *out)
+{
+	BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), NULL);
+	uint8_t bytes[SERIAL_BYTES];
+	struct bytes_reader r = bytes_reader_init(bytes, sizeof(bytes));
+	bool is_ours = serial && BN_bn2binpad(serial, bytes, SERIAL_BYTES) == SERIAL_BYTES;
+
+	BN_free(serial);
+	if (!is_ours)
+		return false;
+	for (size_t i = 0; i < SERIAL_BYTES; i++)
+		snprintf(out->serial + 2 * i, 3, "%02x", bytes[i]);
+	out->number = bytes_get_be64(&r);
+	if (out->number >= NUMBER_END)
+		out->number = 0;
+	return true;
+}
+
+static bool time_decode(const ASN1_TIME *time, int64_t *out_s)
+{
+	struct tm tm;
+
+	if (!time || !ASN1_TIME_to_tm(time, &tm))
+		return false;
+	*out_s = timegm(&tm);
+	return true;
+}
+
+/* Those that were made before this was written into them began a day before. */
+static bool issued_decode(const X509 *certificate, int64_t *out_s)
+{
+	PKEY_USAGE_PERIOD *period = X509_get_ext_d2i(certificate, NID_private_key_usage_period, NULL, NULL);
+	bool decoded;
+
+	if (period && period->notBefore) {
+		decoded = time_decode(period->notBefore, out_s);
+	} else {
+		decoded = time_decode(X509_get0_notBefore(certificate), out_s);
+		*out_s += decoded ? CLOCK_SKEW_S : 0;
+	}
+	PKEY_USAGE_PERIOD_free(period);
+	return decoded;
+}
+
+/* Return: 0; -EBADMSG if it is not such as certificate_issue() makes */
+static int facts_decode(const X509 *certificate, struct certificates_facts *out)
+{
+	struct certificates_facts facts = { 0 };
+	bool is_ours = subject_decode(certificate, &facts.node, facts.cluster) && serial_decode(certificate, &facts) &&
+		       issued_decode(certificate, &facts.issued_s) &&
+		       time_decode(X509_get0_notAfter(certificate), &facts.expires_s);
+
+	ERR_clear_error();
+	if (!is_ours)
 		return -EBADMSG;
-	if (!cluster_from_text(organization, found) || !node_from_text(common, node))
+	*out = facts;
+	return 0;
+}
+
+/* The same for a device's. */
+static int device_facts_decode(const X509 *certificate, struct certificates_facts *out)
+{
+	struct certificates_facts facts;
+	int rc = facts_decode(certificate, &facts);
+
+	if (rc < 0 || !facts.node)
 		return -EBADMSG;
-	memcpy(cluster, found, sizeof(found));
+	*out = facts;
 	return 0;
 }
 
@@ -413,7 +503,9 @@ struct issue {
 	EVP_PKEY *key;	    /* the subject's, public part */
 	X509 *issuer;	    /* NULL: the certificate itself */
 	EVP_PKEY *issuer_key;
-	int days;
+	const ASN1_TIME *begins; /* NULL: now */
+	uint64_t number;
+	uint32_t life_s;
 	const struct extension *extensions;
 };
 
@@ -431,21 +523,53 @@ static bool set_subject(X509 *certificate, const struct issue *issue)
 	return add_name(subject, "O", cluster) && add_name(subject, "CN", issue->common_name);
 }
 
-/* Random, so that no two certificates of a cluster share a number though nobody counts them. */
-static bool set_serial(X509 *certificate)
+/* The random part keeps numbers apart that a database has given twice, because it was restored from a backup. */
+static bool set_serial(X509 *certificate, uint64_t number)
 {
-	BIGNUM *number = BN_new();
-	bool done = number && BN_rand(number, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) &&
-		    BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate));
+	uint8_t bytes[SERIAL_BYTES];
+	struct bytes_writer w = bytes_writer_init(bytes, sizeof(bytes));
+	BIGNUM *serial = NULL;
+	bool done;
 
-	BN_free(number);
+	bytes_put_be64(&w, number);
+	done = RAND_bytes(bytes + NUMBER_BYTES, SERIAL_BYTES - NUMBER_BYTES) == 1;
+	if (done)
+		serial = BN_bin2bn(bytes, SERIAL_BYTES, NULL);
+	done = serial && BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(certificate));
+	BN_free(serial);
 	return done;
 }
 
-static bool set_validity(X509 *certificate, int days)
+/*
+ * All certificates of an authority begin with it, so that none is ever "not yet valid" because the master's clock was ahead when it was
+ * made; none is good for longer than the authority.
+ */
+static bool set_validity(X509 *certificate, const struct issue *issue, time_t now)
 {
-	return X509_gmtime_adj(X509_getm_notBefore(certificate), -CLOCK_SKEW_S) &&
-	       X509_gmtime_adj(X509_getm_notAfter(certificate), (long)days * DAY_S);
+	const ASN1_TIME *begins = issue->issuer ? X509_get0_notBefore(issue->issuer) : issue->begins;
+	const ASN1_TIME *end = issue->issuer ? X509_get0_notAfter(issue->issuer) : NULL;
+	time_t expires = now + (time_t)issue->life_s;
+
+	if (begins ? !X509_set1_notBefore(certificate, begins) :
+		     !ASN1_TIME_set(X509_getm_notBefore(certificate), now - CLOCK_SKEW_S))
+		return false;
+	if (end && X509_cmp_time(end, &expires) < 0)
+		return X509_set1_notAfter(certificate, end);
+	return ASN1_TIME_set(X509_getm_notAfter(certificate), expires);
+}
+
+/* When it was made: the private key is used from then on (id-ce-privateKeyUsagePeriod). */
+static bool add_issued(X509 *certificate, time_t now)
+{
+	PKEY_USAGE_PERIOD *period = PKEY_USAGE_PERIOD_new();
+	bool added = false;
+
+	if (period)
+		period->notBefore = ASN1_GENERALIZEDTIME_set(NULL, now);
+	if (period && period->notBefore)
+		added = X509_add1_ext_i2d(certificate, NID_private_key_usage_period, period, 0, X509V3_ADD_DEFAULT) == 1;
+	PKEY_USAGE_PERIOD_free(period);
+	return added;
 }
 
 static bool add_extensions(X509 *certificate, X509 *issuer, const struct extension *extension)
@@ -469,11 +593,12 @@ static int certificate_issue(const struct issue *issue, X509 **out)
 {
 	X509 *certificate = X509_new();
 	X509 *issuer = issue->issuer ? issue->issuer : certificate;
+	time_t now = time(NULL);
 
-	if (!certificate || !X509_set_version(certificate, X509_VERSION_3) || !set_serial(certificate) ||
-	    !set_validity(certificate, issue->days) || !set_subject(certificate, issue) ||
+	if (!certificate || !X509_set_version(certificate, X509_VERSION_3) || !set_serial(certificate, issue->number) ||
+	    !set_validity(certificate, issue, now) || !set_subject(certificate, issue) ||
 	    !X509_set_issuer_name(certificate, X509_get_subject_name(issuer)) ||
-	    !X509_set_pubkey(certificate, issue->key) || !add_extensions(certificate, issuer, issue->extensions) ||
+	    !X509_set_pubkey(certificate, issue->key) || !add_extensions(certificate, issuer, issue->extensions) || !add_issued(certificate, now) ||
 	    !X509_sign(certificate, issue->issuer_key, EVP_sha256())) {
 		X509_free(certificate);
 		return openssl_failed("issuing a certificate");
@@ -493,8 +618,8 @@ static void authority_fini(struct authority *authority)
 	EVP_PKEY_free(authority->key);
 }
 
-static int node_issue(const struct authority *authority, const uint8_t *cluster, uint32_t node, EVP_PKEY *key,
-		      X509 **out)
+static int node_issue(const struct authority *authority, const uint8_t *cluster, const struct certificates_terms *terms,
+		      EVP_PKEY *key, X509 **out)
 {
 	char name[NAME_TEXT];
 	struct issue issue = {
@@ -503,34 +628,42 @@ static int node_issue(const struct authority *authority, const uint8_t *cluster,
 		.key = key,
 		.issuer = authority->certificate,
 		.issuer_key = authority->key,
-		.days = NODE_DAYS,
+		.number = terms->number,
+		.life_s = terms->life_s,
 		.extensions = node_extensions,
 	};
 
-	snprintf(name, sizeof(name), "node-%u", node);
+	snprintf(name, sizeof(name), "node-%u", terms->node);
+	return certificate_issue(&issue, out);
+}
+
+/* @begins: NULL: now */
+static int authority_issue(const uint8_t *cluster, uint32_t life_s, EVP_PKEY *key, const ASN1_TIME *begins, X509 **out)
+{
+	struct issue issue = {
+		.cluster = cluster,
+		.common_name = AUTHORITY_NAME,
+		.key = key,
+		.issuer_key = key,
+		.begins = begins,
+		.life_s = life_s,
+		.extensions = authority_extensions,
+	};
+
 	return certificate_issue(&issue, out);
 }
 
 /* The key is new even if a broken-off attempt left one: nobody trusts that one yet. */
-static int authority_make(const char *dir, const uint8_t *cluster, struct authority *out)
+static int authority_make(const char *dir, const uint8_t *cluster, uint32_t life_s, struct authority *out)
 {
-	struct issue issue = {
-		.cluster = cluster,
-		.common_name = "vnas authority",
-		.days = AUTHORITY_DAYS,
-		.extensions = authority_extensions,
-	};
-	int rc;
+	int rc = key_make(dir, authority_key_file, &out->key);
 
-	rc = key_make(dir, authority_key_file, &out->key);
-	if (rc)
-		return rc;
-	issue.key = issue.issuer_key = out->key;
-	return certificate_issue(&issue, &out->certificate);
+	return rc ? rc : authority_issue(cluster, life_s, out->key, NULL, &out->certificate);
 }
 
-int certificates_init(const char *dir, const uint8_t cluster[static 16])
+int certificates_init(const char *dir, const uint8_t cluster[static 16], uint32_t authority_life_s, uint32_t life_s)
 {
+	const struct certificates_terms terms = { .node = 1, .life_s = life_s };
 	struct authority authority = { 0 };
 	EVP_PKEY *key = NULL;
 	X509 *node = NULL;
@@ -541,13 +674,13 @@ int certificates_init(const char *dir, const uint8_t cluster[static 16])
 		return rc;
 	if (file_exists(dir, authority_file))
 		return -EEXIST;
-	rc = authority_make(dir, cluster, &authority);
+	rc = authority_make(dir, cluster, authority_life_s, &authority);
 	if (rc)
 		goto out;
 	rc = key_load_or_make(dir, node_key_file, &key);
 	if (rc)
 		goto out;
-	rc = node_issue(&authority, cluster, 1, key, &node);
+	rc = node_issue(&authority, cluster, &terms, key, &node);
 	if (rc)
 		goto out;
 	rc = certificate_store(dir, node_file, node);
@@ -561,25 +694,30 @@ out:
 	return rc;
 }
 
-int certificates_request(const char *dir, char *pem)
+static int request_make(EVP_PKEY *key, char *pem)
 {
-	X509_REQ *request = NULL;
-	EVP_PKEY *key = NULL;
+	X509_REQ *request = X509_REQ_new();
 	int rc;
 
-	rc = dir_make(dir);
-	if (rc)
-		return rc;
-	rc = key_load_or_make(dir, node_key_file, &key);
-	if (rc)
-		return rc;
-	request = X509_REQ_new();
 	if (request && X509_REQ_set_version(request, X509_REQ_VERSION_1) && X509_REQ_set_pubkey(request, key) &&
 	    X509_REQ_sign(request, key, EVP_sha256()))
 		rc = request_to_text(request, pem);
 	else
 		rc = openssl_failed("making a certificate request");
 	X509_REQ_free(request);
+	return rc;
+}
+
+int certificates_request(const char *dir, char *pem)
+{
+	EVP_PKEY *key = NULL;
+	int rc;
+
+	rc = dir_make(dir);
+	if (!rc)
+		rc = key_load_or_make(dir, node_key_file, &key);
+	if (!rc)
+		rc = request_make(key, pem);
 	EVP_PKEY_free(key);
 	return rc;
 }
@@ -593,8 +731,8 @@ static int authority_load(const char *dir, struct authority *out)
 	return rc == -ENOENT ? -ENOKEY : rc;
 }
 
-int certificates_sign(const char *dir, const char *request, const uint8_t cluster[static 16], uint32_t node,
-		      char *certificate)
+int certificates_sign(const char *dir, const char *request, const uint8_t cluster[static 16],
+		      const struct certificates_terms *terms, char *certificate)
 {
 	struct authority authority = { 0 };
 	X509_REQ *asked = NULL;
@@ -606,13 +744,12 @@ int certificates_sign(const char *dir, const char *request, const uint8_t cluste
 	if (rc)
 		goto out;
 	asked = request_from_text(request);
-	key = asked ? X509_REQ_get0_pubkey(asked) : NULL;
-	if (!key || X509_REQ_verify(asked, key) != 1) {
-		ERR_clear_error();
+	key = request_key(asked);
+	if (!key) {
 		rc = -EBADMSG;
 		goto out;
 	}
-	rc = node_issue(&authority, cluster, node, key, &signed_one);
+	rc = node_issue(&authority, cluster, terms, key, &signed_one);
 	if (!rc)
 		rc = certificate_to_text(signed_one, certificate);
 out:
@@ -622,15 +759,66 @@ out:
 	return rc;
 }
 
+int certificates_renew_authority(const char *dir, const uint8_t cluster[static 16], uint32_t life_s)
+{
+	struct authority authority = { 0 };
+	X509 *renewed = NULL;
+	int rc = authority_load(dir, &authority);
+
+	if (!rc)
+		rc = authority_issue(cluster, life_s, authority.key, X509_get0_notBefore(authority.certificate), &renewed);
+	if (!rc)
+		rc = certificate_store(dir, authority_file, renewed);
+	X509_free(renewed);
+	authority_fini(&authority);
+	return rc;
+}
+
+int certificates_request_key(const char *request, uint8_t key[static CERTIFICATES_KEY_BYTES])
+{
+	X509_REQ *asked = request_from_text(request);
+	EVP_PKEY *public = request_key(asked);
+	unsigned int len = CERTIFICATES_KEY_BYTES;
+	unsigned char *der = NULL;
+	int der_len = 0, rc = -EBADMSG;
+
+	if (public)
+		der_len = i2d_PUBKEY(public, &der);
+	if (der_len > 0 && EVP_Digest(der, (size_t)der_len, key, &len, EVP_sha256(), NULL) == 1)
+		rc = 0;
+	OPENSSL_free(der);
+	X509_REQ_free(asked);
+	ERR_clear_error();
+	return rc;
+}
+
+int certificates_pair(const char *authority, const uint8_t key[static CERTIFICATES_KEY_BYTES],
+		      char text[static CERTIFICATES_PAIR_TEXT])
+{
+	char both[CERTIFICATES_FINGERPRINT_TEXT + CERTIFICATES_KEY_BYTES] = "";
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	size_t len = 0;
+
+	snprintf(both, CERTIFICATES_FINGERPRINT_TEXT, "%s", authority);
+	memcpy(both + CERTIFICATES_FINGERPRINT_TEXT, key, CERTIFICATES_KEY_BYTES);
+	if (EVP_Digest(both, sizeof(both), digest, NULL, EVP_sha256(), NULL) != 1)
+		return openssl_failed("hashing a key");
+	for (unsigned int i = 0; i < 8; i++)
+		len += (size_t)sprintf(text + len, "%s%02x%02x", i ? "-" : "", digest[2 * i], digest[2 * i + 1]);
+	return 0;
+}
+
 /*
  * Trust
  */
 
+/* At any time: whether it has expired is another question. */
 static bool is_signed_by(X509 *certificate, X509 *authority)
 {
 	X509_STORE_CTX *context = X509_STORE_CTX_new();
 	X509_STORE *store = X509_STORE_new();
 	bool verified = context && store && X509_STORE_add_cert(store, authority) &&
+			X509_STORE_set_flags(store, X509_V_FLAG_NO_CHECK_TIME) &&
 			X509_STORE_CTX_init(context, store, certificate, NULL) && X509_verify_cert(context) == 1;
 
 	X509_STORE_CTX_free(context);
@@ -642,9 +830,8 @@ static bool is_signed_by(X509 *certificate, X509 *authority)
 int certificates_install(const char *dir, const char *certificate, const char *authority)
 {
 	X509 *node = certificate_from_text(certificate), *root = certificate_from_text(authority);
+	struct certificates_facts facts;
 	EVP_PKEY *key = NULL;
-	uint8_t cluster[CLUSTER_BYTES];
-	uint32_t id;
 	int rc = -EBADMSG;
 
 	if (!node || !root)
@@ -653,15 +840,83 @@ int certificates_install(const char *dir, const char *certificate, const char *a
 	if (rc)
 		goto out;
 	rc = -EKEYREJECTED;
-	if (X509_check_private_key(node, key) != 1 || !is_signed_by(node, root) || subject_decode(node, &id, cluster))
+	if (X509_check_private_key(node, key) != 1 || !is_signed_by(node, root) ||
+	    device_facts_decode(node, &facts))
 		goto out;
-	rc = certificate_store(dir, node_file, node);
+	rc = certificate_store(dir, authority_file, root);
+	/* Last: where this file is, nobody asks for another (certificates_self()). */
 	if (!rc)
-		rc = certificate_store(dir, authority_file, root);
+		rc = certificate_store(dir, node_file, node);
 out:
 	ERR_clear_error();
 	EVP_PKEY_free(key);
 	X509_free(root);
+	X509_free(node);
+	return rc;
+}
+
+/* Is it the authority that we trust, with the same certificate or a renewed one? */
+static bool is_same_authority(const X509 *ours, const X509 *theirs)
+{
+	return X509_NAME_cmp(X509_get_subject_name(ours), X509_get_subject_name(theirs)) == 0 &&
+	       EVP_PKEY_eq(X509_get0_pubkey(ours), X509_get0_pubkey(theirs)) == 1;
+}
+
+/* One that ends earlier comes from a master that was restored from a backup. */
+static int authority_update(const char *dir, const X509 *ours, X509 *theirs)
+{
+	if (ASN1_TIME_compare(X509_get0_notAfter(theirs), X509_get0_notAfter(ours)) <= 0)
+		return 0;
+	return certificate_store(dir, authority_file, theirs);
+}
+
+/* The next key becomes the key: once node.crt is of the next key, at any later time. */
+static int next_key_adopt(const char *dir)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+	int rc = path_of(dir, next_key_file, "", from);
+
+	if (!rc)
+		rc = path_of(dir, node_key_file, "", to);
+	if (!rc)
+		rc = rename(from, to) < 0 ? -errno : dir_sync(dir);
+	if (rc)
+		log_err("certificates", "file=%s/%s can't be renamed to %s: %s", dir, next_key_file, node_key_file, strerror(-rc));
+	return rc;
+}
+
+/*
+ * Three steps, each of which is a rename. A machine that stops after the first has the old certificate, which the renewed authority
+ * has signed, too; after the second, the commit point, the new one, whose key identity_load() finds.
+ */
+int certificates_renew(const char *dir, const char *certificate, const char *authority)
+{
+	X509 *node = certificate_from_text(certificate), *theirs = certificate_from_text(authority), *ours = NULL;
+	struct certificates_facts facts;
+	EVP_PKEY *key = NULL;
+	int rc = -EBADMSG;
+
+	if (!node || !theirs)
+		goto out;
+	rc = certificate_load(dir, authority_file, &ours);
+	if (!rc)
+		rc = key_load(dir, next_key_file, &key);
+	if (rc)
+		goto out;
+	rc = -EKEYREJECTED;
+	if (X509_check_private_key(node, key) != 1 || !is_same_authority(ours, theirs) || !is_signed_by(node, theirs) ||
+	    device_facts_decode(node, &facts))
+		goto out;
+	rc = authority_update(dir, ours, theirs);
+	if (!rc)
+		rc = certificate_store(dir, node_file, node);
+	if (!rc)
+		rc = next_key_adopt(dir);
+out:
+	ERR_clear_error();
+	EVP_PKEY_free(key);
+	X509_free(ours);
+	X509_free(theirs);
 	X509_free(node);
 	return rc;
 }
@@ -696,31 +951,110 @@ int certificates_fingerprint(const char *dir, char text[static CERTIFICATES_FING
 	return rc;
 }
 
-int certificates_self(const char *dir, uint32_t *node, uint8_t cluster[static 16])
+int certificates_fingerprint_of(const char *authority, char text[static CERTIFICATES_FINGERPRINT_TEXT])
 {
-	X509 *certificate = NULL;
+	X509 *certificate = certificate_from_text(authority);
+	int rc = certificate ? fingerprint_of(certificate, text) : -EBADMSG;
+
+	X509_free(certificate);
+	ERR_clear_error();
+	return rc;
+}
+
+struct identity {
+	X509 *node;
+	X509 *authority;
+	EVP_PKEY *key;
+};
+
+static void identity_fini(struct identity *identity)
+{
+	X509_free(identity->node);
+	X509_free(identity->authority);
+	EVP_PKEY_free(identity->key);
+}
+
+/* The machine may have stopped in the middle of certificates_renew(). */
+static int identity_finish_renewal(const char *dir, struct identity *identity)
+{
+	EVP_PKEY *next = NULL;
 	int rc;
 
-	rc = certificate_load(dir, node_file, &certificate);
+	if (X509_check_private_key(identity->node, identity->key) == 1)
+		return 0;
+	rc = key_load(dir, next_key_file, &next);
+	if (rc == 0 && X509_check_private_key(identity->node, next) == 1) {
+		EVP_PKEY_free(identity->key);
+		identity->key = next;
+		return next_key_adopt(dir);
+	}
+	EVP_PKEY_free(next);
+	ERR_clear_error();
+	return rc == -ENOENT ? 0 : rc; /* then they don't fit: identity_fits() */
+}
+
+static int identity_load(const char *dir, struct identity *out)
+{
+	int rc;
+
+	rc = certificate_load(dir, authority_file, &out->authority);
+	if (!rc)
+		rc = certificate_load(dir, node_file, &out->node);
+	if (!rc)
+		rc = key_load(dir, node_key_file, &out->key);
+	return rc ? rc : identity_finish_renewal(dir, out);
+}
+
+/* A renewal that is not finished needs its key still. */
+int certificates_renewal_request(const char *dir, char *pem)
+{
+	struct identity identity = { 0 };
+	EVP_PKEY *key = NULL;
+	int rc = identity_load(dir, &identity);
+
+	if (!rc)
+		rc = key_make(dir, next_key_file, &key);
+	if (!rc)
+		rc = request_make(key, pem);
+	EVP_PKEY_free(key);
+	identity_fini(&identity);
+	return rc;
+}
+
+static int facts_load(const char *dir, const char *name, struct certificates_facts *out)
+{
+	X509 *certificate = NULL;
+	int rc = certificate_load(dir, name, &certificate);
+
 	if (rc)
 		return rc;
-	rc = subject_decode(certificate, node, cluster);
+	rc = facts_decode(certificate, out);
 	X509_free(certificate);
+	return rc;
+}
+
+int certificates_self(const char *dir, struct certificates_facts *out)
+{
+	return facts_load(dir, node_file, out);
+}
+
+int certificates_authority_facts(const char *dir, struct certificates_facts *out)
+{
+	return facts_load(dir, authority_file, out);
+}
+
+int certificates_facts_of(const char *certificate, struct certificates_facts *out)
+{
+	X509 *decoded = certificate_from_text(certificate);
+	int rc = decoded ? device_facts_decode(decoded, out) : -EBADMSG;
+
+	X509_free(decoded);
 	return rc;
 }
 
 /*
  * TLS
  */
-
-static void warn_of_expiry(const char *dir, const X509 *certificate)
-{
-	time_t then = time(NULL) + (time_t)EXPIRY_WARNING_DAYS * DAY_S;
-
-	if (X509_cmp_time(X509_get0_notAfter(certificate), &then) < 0)
-		log_warn("certificates", "file=%s/%s expires in less than %d days: enrol this device again", dir,
-			 node_file, EXPIRY_WARNING_DAYS);
-}
 
 /*
  * What both contexts share. Sessions are not resumed: links are long, and a peer's certificate is to be checked each
@@ -740,31 +1074,6 @@ static SSL_CTX *context_new(void)
 		return NULL;
 	}
 	return context;
-}
-
-struct identity {
-	X509 *node;
-	X509 *authority;
-	EVP_PKEY *key;
-};
-
-static void identity_fini(struct identity *identity)
-{
-	X509_free(identity->node);
-	X509_free(identity->authority);
-	EVP_PKEY_free(identity->key);
-}
-
-static int identity_load(const char *dir, struct identity *out)
-{
-	int rc;
-
-	rc = certificate_load(dir, authority_file, &out->authority);
-	if (!rc)
-		rc = certificate_load(dir, node_file, &out->node);
-	if (!rc)
-		rc = key_load(dir, node_key_file, &out->key);
-	return rc;
 }
 
 static bool identity_fits(const struct identity *identity)
@@ -794,8 +1103,8 @@ int certificates_tls(const char *dir, SSL_CTX **out)
 	if (rc)
 		goto out;
 	if (!identity_fits(&identity)) {
-		log_err("certificates", "dir=%s %s, %s and %s do not fit each other, or have expired: enrol again",
-			dir, node_file, node_key_file, authority_file);
+		log_err("certificates", "dir=%s %s, %s and %s do not fit each other: enrol again", dir, node_file,
+			node_key_file, authority_file);
 		rc = -EKEYREJECTED;
 		goto out;
 	}
@@ -805,7 +1114,6 @@ int certificates_tls(const char *dir, SSL_CTX **out)
 		goto out;
 	}
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-	warn_of_expiry(dir, identity.node);
 	*out = context;
 	context = NULL;
 out:
@@ -827,17 +1135,21 @@ static void fingerprint_free(void *parent, void *text, CRYPTO_EX_DATA *data, int
 	free(text);
 }
 
-/* Return: the certificate with this fingerprint among those that the peer sent, borrowed; or NULL */
-static X509 *find_by_fingerprint(STACK_OF(X509) *certificates, const char *fingerprint)
+static bool is_wanted(X509 *certificate, const char *fingerprint)
 {
 	char text[CERTIFICATES_FINGERPRINT_TEXT];
 
-	for (int i = 0; i < sk_X509_num(certificates); i++) {
-		X509 *certificate = sk_X509_value(certificates, i);
+	if (!fingerprint[0])
+		return X509_check_issued(certificate, certificate) == X509_V_OK;
+	return fingerprint_of(certificate, text) == 0 && strcasecmp(text, fingerprint) == 0;
+}
 
-		if (fingerprint_of(certificate, text) == 0 && strcasecmp(text, fingerprint) == 0)
-			return certificate;
-	}
+/* Return: the certificate with this fingerprint ("": that is its own issuer) among those that the peer sent, borrowed; or NULL */
+static X509 *find_by_fingerprint(STACK_OF(X509) *certificates, const char *fingerprint)
+{
+	for (int i = 0; i < sk_X509_num(certificates); i++)
+		if (is_wanted(sk_X509_value(certificates, i), fingerprint))
+			return sk_X509_value(certificates, i);
 	return NULL;
 }
 
@@ -859,10 +1171,10 @@ out:
 	return verified;
 }
 
-int certificates_tls_enrol(const char fingerprint[static CERTIFICATES_FINGERPRINT_TEXT], SSL_CTX **out)
+int certificates_tls_enrol(const char *fingerprint, SSL_CTX **out)
 {
 	SSL_CTX *context = context_new();
-	char *kept = strdup(fingerprint);
+	char *kept = strdup(fingerprint ? fingerprint : "");
 
 	if (fingerprint_index < 0)
 		fingerprint_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, fingerprint_free);
@@ -877,7 +1189,7 @@ int certificates_tls_enrol(const char fingerprint[static CERTIFICATES_FINGERPRIN
 	return 0;
 }
 
-int certificates_peer(const SSL *ssl, uint32_t *node, uint8_t cluster[static 16])
+int certificates_peer(const SSL *ssl, struct certificates_facts *out)
 {
 	const X509 *certificate = SSL_get0_peer_certificate(ssl);
 
@@ -885,5 +1197,16 @@ int certificates_peer(const SSL *ssl, uint32_t *node, uint8_t cluster[static 16]
 		return -ENOENT;
 	if (SSL_get_verify_result(ssl) != X509_V_OK)
 		return -EBADMSG;
-	return subject_decode(certificate, node, cluster);
+	return device_facts_decode(certificate, out);
+}
+
+/* The chain is there only if the peer was accepted: SSL_get0_verified_chain(3). */
+int certificates_peer_authority(const SSL *ssl, char text[static CERTIFICATES_FINGERPRINT_TEXT])
+{
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+	int count = chain ? sk_X509_num(chain) : 0;
+
+	if (count == 0 || SSL_get_verify_result(ssl) != X509_V_OK)
+		return -ENOENT;
+	return fingerprint_of(sk_X509_value(chain, count - 1), text);
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
@@ -30,10 +31,15 @@ enum {
 	ACCEPT_PAUSE_MS = 100, /* after running out of descriptors */
 	SPARE_CALLS_MAX = 512,
 	SPARE_REPLY_MAX = 8192, /* what a spare call keeps for its next reply */
+	DISCARD_MAX = 1024 * 1024,
+	BUCKETS = 4096,
 	CALL_BYTES = 2048,	/* what a call takes, about, with a short answer, but for its record */
+	KEEPALIVE_IDLE_S = 60,
+	KEEPALIVE_BETWEEN_S = 10,
+	KEEPALIVE_PROBES = 6,
 };
 
-enum conn_phase { CONN_SERVING, CONN_QUIESCING, CONN_QUIET, CONN_CLOSED };
+enum conn_phase { CONN_SERVING, CONN_QUIESCING, CONN_QUIET, CONN_DRAINING, CONN_DISCARDING, CONN_CLOSED };
 
 /* One call of a connection; lives until its answer is sent, or is there and the connection is gone. */
 struct conn_call {
@@ -50,11 +56,15 @@ struct conn_call {
 
 struct conn {
 	TAILQ_ENTRY(conn) link;
+	LIST_ENTRY(conn) by_session, by_flow;
 	struct letter joining; /* on its way from the control loop to its own */
 	struct conn_part *part;
 	enum conn_phase phase;
+	enum conn_part_served served;
 	int fd;
 	bool movable, parsing;
+	bool is_young; /* or nobody has looked since: conn_is_young() */
+	uint64_t young_until_ms; /* monotonic clock */
 	struct event *on_read, *on_write, *on_kick;
 	struct record_reader input;
 	struct output output;
@@ -67,12 +77,14 @@ struct conn {
 	struct kernel_helper_static fixed;
 	struct conn_facts facts;
 	size_t restored_len;
+	struct tcp_statistics at_drain; /* DRAINING: the other device's session has it up to here */
 	struct placement placement;
 	void (*on_quiet)(struct conn *conn, void *arg);
 	void *on_quiet_arg;
 };
 
 TAILQ_HEAD(conn_list, conn);
+LIST_HEAD(conn_bucket, conn);
 
 struct conn_listener {
 	LIST_ENTRY(conn_listener) link;
@@ -86,7 +98,10 @@ struct conn_part {
 	struct conn_server *server;
 	struct conn_part_options options;
 	struct conn_list conns, graveyard;
+	struct conn_bucket by_session[BUCKETS], by_flow[BUCKETS]; /* of those in `conns` */
 	atomic_size_t count; /* with those that are on their way here */
+	struct tcp_statistics ended;
+	uint64_t resets;
 	struct event *on_bury;
 	LIST_HEAD(, conn_call) spare_calls; /* so that a call needs no allocation */
 	size_t spare_count;
@@ -97,6 +112,7 @@ struct conn_server {
 	struct conn_server_options options;
 	LIST_HEAD(, conn_listener) listeners;
 	uint32_t next_session;
+	uint64_t passive_opens;
 	struct loop *control; /* notes go there */
 	struct conn_part *parts;
 };
@@ -155,6 +171,33 @@ static void part_on_bury(evutil_socket_t fd, short what, void *arg)
 	loop_leave(part->options.loop);
 }
 
+/* Sessions are counted from a random number on, so neighbours are in neighbouring buckets. */
+static struct conn_bucket *session_bucket(struct conn_part *part, uint64_t session)
+{
+	return &part->by_session[session % BUCKETS];
+}
+
+static struct conn_bucket *flow_bucket(struct conn_part *part, const struct flow_key *flow)
+{
+	return &part->by_flow[flow_hash(flow) % BUCKETS];
+}
+
+static void conn_list_in(struct conn *conn)
+{
+	struct conn_part *part = conn->part;
+
+	TAILQ_INSERT_TAIL(&part->conns, conn, link);
+	LIST_INSERT_HEAD(session_bucket(part, conn->facts.session), conn, by_session);
+	LIST_INSERT_HEAD(flow_bucket(part, &conn->flow), conn, by_flow);
+}
+
+static void conn_list_out(struct conn *conn)
+{
+	TAILQ_REMOVE(&conn->part->conns, conn, link);
+	LIST_REMOVE(conn, by_session);
+	LIST_REMOVE(conn, by_flow);
+}
+
 /* Out of its part's list, freed at the end of the loop turn; calls in progress will find no connection. */
 static void conn_retire(struct conn *conn)
 {
@@ -174,7 +217,7 @@ static void conn_retire(struct conn *conn)
 	}
 	conn->phase = CONN_CLOSED;
 	conn->fd = -1;
-	TAILQ_REMOVE(&part->conns, conn, link);
+	conn_list_out(conn);
 	TAILQ_INSERT_TAIL(&part->graveyard, conn, link);
 	part_leave(part);
 	event_active(part->on_bury, 0, 0);
@@ -221,12 +264,61 @@ static void conn_tell_closed(const struct conn *conn)
 		conn_note(conn, closed_open);
 }
 
+/* Nobody may hear of it but the control loop: the client's connection is the other device's. */
+static void conn_break_off(struct conn *conn)
+{
+	if (conn->phase == CONN_QUIET)
+		return;
+	event_del_noblock(conn->on_read);
+	event_del_noblock(conn->on_kick);
+	conn_memory_pause(&conn->holder);
+	conn->phase = CONN_QUIET;
+	conn_tell_closed(conn);
+}
+
+/* All of a session. Returns whether its connection has been reset. */
+static bool conn_statistics(const struct conn *conn, struct tcp_statistics *out)
+{
+	bool is_reset = tcp_statistics_read(conn->fd, out);
+
+	tcp_statistics_add(out, &conn->facts.statistics);
+	return is_reset;
+}
+
+static void conn_count_end(const struct conn *conn, bool reset)
+{
+	struct conn_part *part = conn->part;
+	struct tcp_statistics all;
+
+	part->resets += conn_statistics(conn, &all) || reset;
+	tcp_statistics_add(&part->ended, &all);
+}
+
+/* The session goes on elsewhere. What was drained since it left is not in it: what came in meanwhile went to both devices. */
+static void conn_count_rest(const struct conn *conn)
+{
+	struct tcp_statistics rest;
+
+	if (conn->phase != CONN_DRAINING)
+		return;
+	tcp_statistics_read(conn->fd, &rest);
+	tcp_statistics_subtract(&rest, &conn->at_drain);
+	rest.segments_in = rest.bytes_in = 0;
+	tcp_statistics_add(&conn->part->ended, &rest);
+}
+
 void conn_close(struct conn *conn, bool reset)
 {
 	int fd = conn->fd;
 
 	if (conn->phase == CONN_CLOSED)
 		return;
+	if (conn->served == CONN_RECEIVES) {
+		conn_break_off(conn);
+		return;
+	}
+	if (!conn_is_half(conn)) /* else the other device counts it */
+		conn_count_end(conn, reset);
 	conn_tell_closed(conn);
 	conn_retire(conn);
 	if (reset)
@@ -238,6 +330,7 @@ int conn_surrender(struct conn *conn)
 {
 	int fd = conn->fd;
 
+	conn_count_rest(conn);
 	conn_retire(conn);
 	return fd;
 }
@@ -277,6 +370,10 @@ static void conn_flush(struct conn *conn)
 {
 	size_t before = conn->output.held;
 
+	if (conn->served == CONN_RECEIVES) {
+		conn_hold(conn);
+		return;
+	}
 	if (output_send(&conn->output, conn->fd)) {
 		conn_close(conn, false);
 		return;
@@ -314,7 +411,7 @@ static void conn_continue(struct conn *conn)
 static bool conn_enter(struct conn *conn)
 {
 	loop_enter(conn->part->options.loop);
-	if (conn->phase == CONN_SERVING || conn->phase == CONN_QUIESCING)
+	if (conn->phase != CONN_QUIET && conn->phase != CONN_CLOSED)
 		return true;
 	loop_leave(conn->part->options.loop);
 	return false;
@@ -523,6 +620,16 @@ static void call_outstanding(struct conn_call *call)
 	conn->calls_held += call->held;
 }
 
+/*
+ * A client that has lost its connection sends again what was not answered, as soon as it has another. And what is read after a half
+ * was taken back, the other device may have carried out.
+ */
+static bool conn_is_young(struct conn *conn)
+{
+	conn->is_young = conn->is_young && clock_monotonic_ms() < conn->young_until_ms;
+	return conn->is_young;
+}
+
 static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 {
 	struct conn_call *call = call_new(conn->part);
@@ -536,6 +643,7 @@ static void conn_dispatch(struct conn *conn, const uint8_t *record, size_t len)
 	call->rpc.record = record;
 	call->rpc.record_len = len;
 	call->rpc.transport = RPC_TCP;
+	call->rpc.may_be_repeated = conn_is_young(conn);
 	call->rpc.takes_pages = true;
 	call->rpc.client = conn->client;
 	call->rpc.server = conn->local;
@@ -669,9 +777,34 @@ static void conn_read(struct conn *conn)
 	}
 }
 
+/* What a silent socket acknowledges late the client hears of late, for it has no answers that say so. */
+static void conn_acknowledge_at_once(struct conn *conn)
+{
+	setsockopt(conn->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 1 }, sizeof(int));
+}
+
+static void conn_throw_away(struct conn *conn)
+{
+	ssize_t got = 0;
+
+	for (int i = 0; i < READS_PER_TURN; i++) {
+		got = recv(conn->fd, NULL, DISCARD_MAX, MSG_TRUNC | MSG_DONTWAIT);
+		if (got <= 0)
+			break;
+	}
+	if (got == 0)
+		event_del(conn->on_read); /* the other device says what has to be said to that */
+	else if (got < 0 && errno != EAGAIN && errno != EINTR)
+		conn_close(conn, false);
+	else
+		conn_acknowledge_at_once(conn);
+}
+
 static void conn_take_in(struct conn *conn)
 {
 	conn_read(conn);
+	if (conn->served == CONN_RECEIVES)
+		conn_acknowledge_at_once(conn);
 	if (record_settle(&conn->input) < 0)
 		conn_close(conn, false);
 	if (conn->phase == CONN_SERVING && !conn_may_read(conn))
@@ -686,7 +819,10 @@ static void conn_on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (!conn_enter(conn))
 		return;
-	conn_take_in(conn);
+	if (conn->phase == CONN_DISCARDING)
+		conn_throw_away(conn);
+	else
+		conn_take_in(conn);
 	conn_leave(conn);
 }
 
@@ -754,6 +890,8 @@ static struct conn *conn_new(struct conn_part *part, int fd)
 		return NULL;
 	conn->part = part;
 	conn->fd = fd;
+	conn->is_young = true;
+	conn->young_until_ms = clock_monotonic_ms() + CONN_YOUNG_MS;
 	LIST_INIT(&conn->calls);
 	output_init(&conn->output);
 	conn->on_read = event_new(base, fd, EV_READ | EV_PERSIST, conn_on_readable, conn);
@@ -770,7 +908,7 @@ static void conn_join(struct conn *conn)
 {
 	struct conn_part *part = conn->part;
 
-	TAILQ_INSERT_TAIL(&part->conns, conn, link);
+	conn_list_in(conn);
 	conn_memory_join(part->options.memory, &conn->holder, &holder_functions);
 	conn_hold(conn);
 	conn->phase = CONN_SERVING;
@@ -817,6 +955,18 @@ static void joining_open(struct letter *letter)
 	conn_free(conn);
 }
 
+/*
+ * A client that is gone without a word is missed after two minutes, not after the system's two hours. So is one that knows nothing of
+ * the connection any more, because the device that handed it to us has reset it, not having heard that we have it.
+ */
+static void keep_alive(int fd)
+{
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){ KEEPALIVE_IDLE_S }, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){ KEEPALIVE_BETWEEN_S }, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){ KEEPALIVE_PROBES }, sizeof(int));
+}
+
 static void server_accepted(struct conn_server *server, int fd)
 {
 	const struct conn_server_options *options = &server->options;
@@ -829,9 +979,10 @@ static void server_accepted(struct conn_server *server, int fd)
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	keep_alive(fd);
 	conn->facts.session = (uint64_t)options->self << 32 | server->next_session++;
 	conn->facts.since_ns = clock_wall_ns();
+	server->passive_opens++;
 	conn->movable = options->handlers->on_accept(fd, &conn->fixed, options->arg);
 	part_enter(conn->part);
 	conn->joining.open = joining_open;
@@ -882,42 +1033,69 @@ static void listener_free(struct conn_listener *listener)
 	free(listener);
 }
 
-static int listener_bind(struct conn_listener *listener, const struct sockaddr *address, socklen_t len)
+static int listening_socket(const struct sockaddr *address, socklen_t len)
 {
-	listener->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (listener->fd < 0)
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc;
+
+	if (fd < 0)
 		return -errno;
-	setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
 	if (address->sa_family == AF_INET6)
-		setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ 1 }, sizeof(int));
-	if (bind(listener->fd, address, len) < 0 || listen(listener->fd, LISTEN_BACKLOG) < 0)
-		return -errno;
-	return 0;
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ 1 }, sizeof(int));
+	if (bind(fd, address, len) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
+		return fd;
+	rc = -errno;
+	close(fd);
+	return rc;
 }
 
 int conn_server_listen(struct conn_server *server, const struct sockaddr *address, socklen_t len)
 {
-	struct conn_listener *listener = calloc(1, sizeof(*listener));
-	int rc;
+	int fd = listening_socket(address, len);
 
-	if (!listener)
+	return fd < 0 ? fd : conn_server_listen_on(server, fd);
+}
+
+int conn_server_listen_on(struct conn_server *server, int fd)
+{
+	struct conn_listener *listener = calloc(1, sizeof(*listener));
+
+	if (!listener) {
+		close(fd);
 		return -ENOMEM;
+	}
 	listener->server = server;
-	rc = listener_bind(listener, address, len);
-	if (rc < 0)
-		goto fail;
-	rc = -ENOMEM;
-	listener->on_accept = event_new(server->options.base, listener->fd, EV_READ | EV_PERSIST,
-					listener_on_acceptable, listener);
+	listener->fd = fd;
+	listener->on_accept = event_new(server->options.base, fd, EV_READ | EV_PERSIST, listener_on_acceptable, listener);
 	listener->on_resume = evtimer_new(server->options.base, listener_on_resume, listener);
-	if (!listener->on_accept || !listener->on_resume)
-		goto fail;
+	if (!listener->on_accept || !listener->on_resume) {
+		listener_free(listener);
+		return -ENOMEM;
+	}
 	event_add(listener->on_accept, NULL);
 	LIST_INSERT_HEAD(&server->listeners, listener, link);
 	return 0;
-fail:
-	listener_free(listener);
-	return rc;
+}
+
+void conn_server_stop_accepting(struct conn_server *server)
+{
+	struct conn_listener *listener;
+
+	LIST_FOREACH(listener, &server->listeners, link) {
+		event_del(listener->on_accept);
+		event_del(listener->on_resume);
+	}
+}
+
+size_t conn_server_listeners(const struct conn_server *server, int *fds, size_t max)
+{
+	const struct conn_listener *listener;
+	size_t count = 0;
+
+	LIST_FOREACH(listener, &server->listeners, link)
+		if (count < max)
+			fds[count++] = listener->fd;
+	return count;
 }
 
 static int part_init(struct conn_part *part, struct conn_server *server, const struct conn_part_options *options)
@@ -967,8 +1145,10 @@ static void part_fini(struct conn_part *part)
 	struct conn_call *call;
 	struct conn *conn;
 
-	while ((conn = TAILQ_FIRST(&part->conns)))
+	while ((conn = TAILQ_FIRST(&part->conns))) {
+		conn->served = CONN_WHOLE; /* nobody is told any more */
 		conn_close(conn, false);
+	}
 	part_bury(part);
 	while ((call = LIST_FIRST(&part->spare_calls))) {
 		LIST_REMOVE(call, link);
@@ -1008,24 +1188,47 @@ struct conn *conn_next(struct conn_server *server, struct conn *conn)
 	return next;
 }
 
+void conn_server_totals(struct conn_server *server, struct conn_totals *out)
+{
+	struct conn_totals totals = { .passive_opens = server->passive_opens };
+	struct tcp_statistics all;
+
+	for (size_t i = 0; i < server->options.part_count; i++) {
+		tcp_statistics_add(&totals.tcp, &server->parts[i].ended);
+		totals.established_resets += server->parts[i].resets;
+	}
+	for (struct conn *conn = conn_next(server, NULL); conn; conn = conn_next(server, conn)) {
+		if (conn_is_half(conn))
+			continue;
+		conn_statistics(conn, &all);
+		tcp_statistics_add(&totals.tcp, &all);
+		totals.established++;
+	}
+	*out = totals;
+}
+
 struct conn *conn_find(struct conn_server *server, uint64_t session)
 {
-	struct conn *conn = NULL;
+	for (size_t i = 0; i < server->options.part_count; i++) {
+		struct conn *conn;
 
-	while ((conn = conn_next(server, conn)))
-		if (conn->facts.session == session)
-			break;
-	return conn;
+		LIST_FOREACH(conn, session_bucket(&server->parts[i], session), by_session)
+			if (conn->facts.session == session)
+				return conn;
+	}
+	return NULL;
 }
 
 struct conn *conn_find_flow(struct conn_server *server, const struct flow_key *flow)
 {
-	struct conn *conn = NULL;
+	for (size_t i = 0; i < server->options.part_count; i++) {
+		struct conn *conn;
 
-	while ((conn = conn_next(server, conn)))
-		if (memcmp(&conn->flow, flow, sizeof(*flow)) == 0)
-			break;
-	return conn;
+		LIST_FOREACH(conn, flow_bucket(&server->parts[i], flow), by_flow)
+			if (memcmp(&conn->flow, flow, sizeof(*flow)) == 0)
+				return conn;
+	}
+	return NULL;
 }
 
 size_t conn_count(const struct conn_server *server)
@@ -1062,6 +1265,11 @@ bool conn_is_movable(const struct conn *conn)
 	return conn->movable;
 }
 
+void conn_stay(struct conn *conn)
+{
+	conn->movable = false;
+}
+
 int conn_fd(const struct conn *conn)
 {
 	return conn->fd;
@@ -1075,6 +1283,14 @@ size_t conn_restored_len(const struct conn *conn)
 size_t conn_output_len(const struct conn *conn)
 {
 	return conn->output.len;
+}
+
+size_t conn_sending_len(const struct conn *conn)
+{
+	int outgoing = 0;
+
+	ioctl(conn->fd, SIOCOUTQ, &outgoing);
+	return conn->output.len + (size_t)outgoing;
 }
 
 /* Moving */
@@ -1096,10 +1312,60 @@ int conn_quiesce(struct conn *conn, void (*on_quiet)(struct conn *conn, void *ar
 	return 0;
 }
 
+bool conn_write_out(struct conn *conn)
+{
+	if (conn->phase != CONN_QUIET || conn->served != CONN_WHOLE)
+		return true;
+	if (output_send(&conn->output, conn->fd)) /* the freeze will find it */
+		return true;
+	conn_hold(conn);
+	return conn_sending_len(conn) <= CONN_SENDING_FEW;
+}
+
+void conn_drain(struct conn *conn)
+{
+	if (conn->phase != CONN_QUIET)
+		return;
+	conn->phase = CONN_DRAINING;
+	tcp_statistics_read(conn->fd, &conn->at_drain);
+	event_active(conn->on_kick, 0, 0);
+}
+
+void conn_discard(struct conn *conn)
+{
+	if (conn->phase != CONN_QUIET)
+		return;
+	conn->phase = CONN_DISCARDING;
+	event_add(conn->on_read, NULL);
+}
+
+bool conn_is_drained(const struct conn *conn)
+{
+	return conn_sending_len(conn) == (conn->phase == CONN_DISCARDING ? conn->output.len : 0);
+}
+
+bool conn_is_half(const struct conn *conn)
+{
+	return conn->served != CONN_WHOLE;
+}
+
+void conn_take_over(struct conn *conn)
+{
+	conn->served = CONN_WHOLE;
+	if (conn->phase == CONN_SERVING)
+		event_active(conn->on_kick, 0, 0);
+	else
+		conn_close(conn, false); /* it was broken off, and nobody would look at it again */
+}
+
 void conn_resume(struct conn *conn)
 {
-	if (conn->phase != CONN_QUIESCING && conn->phase != CONN_QUIET)
+	if (conn->phase != CONN_QUIESCING && conn->phase != CONN_QUIET && conn->phase != CONN_DRAINING)
 		return;
+	if (conn->phase != CONN_QUIESCING) {
+		conn->is_young = true;
+		conn->young_until_ms = clock_monotonic_ms() + CONN_YOUNG_MS;
+	}
 	conn->phase = CONN_SERVING;
 	conn->on_quiet = NULL;
 	event_active(conn->on_kick, 0, 0);
@@ -1158,8 +1424,17 @@ static int conn_queue_restored(struct conn *conn, const uint8_t *bytes, size_t l
 	return 0;
 }
 
+/* It was accepted elsewhere, by another clock: of one that seems to be of the future nothing has passed. */
+static uint64_t young_left_ms(uint64_t since_ns)
+{
+	uint64_t now_ns = clock_wall_ns(), age_ms = now_ns > since_ns ? (now_ns - since_ns) / 1000000 : 0;
+
+	return age_ms < CONN_YOUNG_MS ? CONN_YOUNG_MS - age_ms : 0;
+}
+
 int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
-		const struct kernel_helper_static *fixed, const struct conn_state *state, struct conn **out)
+		const struct kernel_helper_static *fixed, const struct conn_state *state, enum conn_part_served served,
+		struct conn **out)
 {
 	struct conn *conn;
 
@@ -1171,7 +1446,9 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 	conn->flow = *flow;
 	conn->fixed = *fixed;
 	conn->facts = state->facts;
+	conn->young_until_ms = clock_monotonic_ms() + young_left_ms(state->facts.since_ns);
 	conn->restored_len = state->sent_len;
+	conn->served = served;
 	conn->movable = true;
 	flow_to_sockets(flow, &conn->client, &conn->local);
 	if (record_append(&conn->input, state->input, state->input_len) < 0 ||
@@ -1179,7 +1456,7 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 		conn_free(conn);
 		return -ENOMEM;
 	}
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	keep_alive(fd);
 	part_enter(conn->part);
 	conn_join(conn);
 	event_active(conn->on_kick, 0, 0);

@@ -3,7 +3,8 @@
 
 #include "common/export_rules.h"
 
-#include <arpa/inet.h>
+#include "common/ip_network.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -155,50 +156,15 @@ static int options_parse(struct reader *r, struct export_rights *rights)
 
 /* --- clients --- */
 
-static void map_ipv4(const void *ipv4, uint8_t out[static 16])
+static int address_parse(const char *text, struct export_rule *rule)
 {
-	memset(out, 0, 10);
-	out[10] = out[11] = 0xff;
-	memcpy(out + 12, ipv4, 4);
-}
+	struct ip_network network;
 
-/* "24" or "255.255.255.0". Return: the bits; -EINVAL */
-static int prefix_parse(const char *text, unsigned int family_bits)
-{
-	unsigned long bits;
-	struct in_addr mask;
-	uint32_t holes;
-
-	if (number_parse(text, family_bits, &bits) == 0)
-		return (int)bits;
-	if (family_bits != 32 || inet_pton(AF_INET, text, &mask) != 1)
+	if (ip_network_parse(text, &network) < 0)
 		return -EINVAL;
-	holes = ~ntohl(mask.s_addr);
-	if (holes & (holes + 1))
-		return -EINVAL;
-	return 32 - __builtin_popcount(holes);
-}
-
-static int address_parse(char *text, struct export_rule *rule)
-{
-	char *slash = strchr(text, '/');
-	unsigned int family_bits = 128;
-	struct in_addr ipv4;
-	int bits;
-
-	if (slash)
-		*slash = '\0';
-	if (inet_pton(AF_INET, text, &ipv4) == 1) {
-		map_ipv4(&ipv4, rule->address);
-		family_bits = 32;
-	} else if (inet_pton(AF_INET6, text, rule->address) != 1) {
-		return -EINVAL;
-	}
-	bits = slash ? prefix_parse(slash + 1, family_bits) : (int)family_bits;
-	if (bits < 0)
-		return bits;
-	rule->client = slash ? EXPORT_NETWORK : EXPORT_HOST;
-	rule->prefix_bits = (unsigned int)bits + 128 - family_bits;
+	rule->client = strchr(text, '/') ? EXPORT_NETWORK : EXPORT_HOST;
+	rule->prefix_bits = network.bits;
+	memcpy(rule->address, network.address, sizeof(rule->address));
 	return 0;
 }
 

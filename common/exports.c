@@ -29,9 +29,10 @@ struct export {
 	size_t rule_count;
 };
 
-/* What concerns a volume: the export that holds its root, and those that lead into it. */
+/* What concerns a volume, by the place that counts: the export that holds its root, and those that lead into it. */
 struct place {
 	uint32_t volume;
+	uint64_t entry;
 	const struct export *whole; /* or NULL */
 	size_t first, end;	    /* of exports.list */
 	size_t path_len;	    /* of the volume's place, and a slash: what their paths have in front */
@@ -153,7 +154,7 @@ static int place_fill(const struct exports *exports, const ns_entry *entry, stru
 	len = strlen(path);
 	path[len++] = '/';
 	path[len] = '\0';
-	*out = (struct place){ .volume = entry->volume, .path_len = len };
+	*out = (struct place){ .volume = entry->volume, .entry = entry->id, .path_len = len };
 	out->first = out->end = list_position(exports, path);
 	while (out->end < exports->count && strncmp(exports->list[out->end].path, path, len) == 0)
 		out->end++;
@@ -162,11 +163,60 @@ static int place_fill(const struct exports *exports, const ns_entry *entry, stru
 	return 0;
 }
 
+/* By volume; of one volume's places first those that are exported, then the oldest. */
 static int place_compare(const void *a, const void *b)
+{
+	const struct place *place_a = a, *place_b = b;
+
+	if (place_a->volume != place_b->volume)
+		return place_a->volume < place_b->volume ? -1 : 1;
+	if (!place_a->whole != !place_b->whole)
+		return place_a->whole ? -1 : 1;
+	return place_a->entry < place_b->entry ? -1 : place_a->entry > place_b->entry;
+}
+
+static int volume_compare(const void *a, const void *b)
 {
 	uint32_t volume_a = ((const struct place *)a)->volume, volume_b = ((const struct place *)b)->volume;
 
 	return volume_a < volume_b ? -1 : volume_a > volume_b;
+}
+
+/* A handle does not tell by which of a volume's places a client came: one of them decides. */
+static void places_choose(struct exports *exports)
+{
+	size_t kept = 0;
+
+	qsort(exports->places, exports->place_count, sizeof(*exports->places), place_compare);
+	for (size_t i = 0; i < exports->place_count; i++)
+		if (!kept || exports->places[kept - 1].volume != exports->places[i].volume)
+			exports->places[kept++] = exports->places[i];
+	exports->place_count = kept;
+}
+
+static size_t count_branches(const struct namespace *ns, uint32_t spread)
+{
+	const ns_branch *branch;
+	size_t count = 0;
+
+	for (size_t at = 0; (branch = namespace_next_branch(ns, &at));)
+		count += branch->spread == spread;
+	return count;
+}
+
+/* A branch of a spread directory has the directory's places, and the same paths below them. */
+static void branches_fill(struct exports *exports, const struct place *place)
+{
+	const ns_branch *branch;
+	const ns_volume *volume;
+
+	for (size_t at = 0; (branch = namespace_next_branch(exports->ns, &at));) {
+		volume = branch->spread == place->volume ? namespace_volume_by_uuid(exports->ns, (const uint8_t *)branch->uuid) : NULL;
+		if (!volume)
+			continue;
+		exports->places[exports->place_count] = *place;
+		exports->places[exports->place_count++].volume = volume->id;
+	}
 }
 
 static int places_fill(struct exports *exports)
@@ -175,15 +225,16 @@ static int places_fill(struct exports *exports)
 	size_t count = 0;
 
 	for (size_t at = 0; (entry = namespace_next_entry(exports->ns, &at));)
-		count += entry->volume != NAMESPACE_ROOT_VOLUME;
+		count += entry->volume != NAMESPACE_ROOT_VOLUME ? 1 + count_branches(exports->ns, entry->volume) : 0;
 	exports->places = calloc(count + 1, sizeof(*exports->places));
 	if (!exports->places)
 		return -ENOMEM;
 	/* A path too long to be told exports nothing. */
 	for (size_t at = 0; (entry = namespace_next_entry(exports->ns, &at));)
 		if (entry->volume != NAMESPACE_ROOT_VOLUME)
-			exports->place_count += place_fill(exports, entry, &exports->places[exports->place_count]) == 0;
-	qsort(exports->places, exports->place_count, sizeof(*exports->places), place_compare);
+			if (place_fill(exports, entry, &exports->places[exports->place_count]) == 0)
+				branches_fill(exports, &exports->places[exports->place_count++]);
+	places_choose(exports);
 	return 0;
 }
 
@@ -211,7 +262,7 @@ static const struct place *place_of(const struct exports *exports, uint32_t volu
 {
 	const struct place key = { .volume = volume };
 
-	return bsearch(&key, exports->places, exports->place_count, sizeof(key), place_compare);
+	return bsearch(&key, exports->places, exports->place_count, sizeof(key), volume_compare);
 }
 
 struct exports *exports_new(const struct namespace *ns, struct name_service *names)

@@ -7,13 +7,19 @@
 #include "common/duplicate_requests.h"
 #include "common/file_service_internal.h"
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/mount_table.h"
 #include "common/name_service.h"
 #include "common/nfs3_internal.h"
 #include "common/nlm.h"
+#include "common/priorities.h"
 #include "common/pseudo.h"
+#include "common/spread_directory.h"
+#include "common/tch_machine.h"
+#include "common/user_groups.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,19 +37,24 @@ static const struct rpc_program programs[FILE_SERVICE_PROGRAMS] = {
 /*
  * As many as nfsd remembers with 2 GiB of memory: the changes of several seconds under full load, of minutes under usual.
  * A client that lost its connection asks again at once; one that was cut off, when the network is back. Answers are not
- * kept longer for the sake of clients that begin anew with the same xids after a restart.
+ * kept longer for the sake of clients that begin anew with the same xids after a restart. A device that has a half of a connection and
+ * never hears of the first one again may have carried out calls that the first one repeats when it goes on alone.
  */
+enum { ANSWER_AGE_MS = 10 * 60 * 1000 };
+
+_Static_assert(ANSWER_AGE_MS > TCH_HALF_LOST_MS + TCH_HALF_MS, "a half that comes late finds its answers");
+
 static const struct duplicate_requests_options changes_options = {
 	.entries_max = 32 * 1024,
 	.bytes_max = 12 * 1024 * 1024,
-	.age_max_ms = 10 * 60 * 1000,
+	.age_max_ms = ANSWER_AGE_MS,
 	.now_ms = clock_monotonic_ms,
 };
 
 static const struct duplicate_requests_options writes_options = {
 	.entries_max = 16 * 1024,
 	.bytes_max = 4 * 1024 * 1024,
-	.age_max_ms = 10 * 60 * 1000,
+	.age_max_ms = ANSWER_AGE_MS,
 	.now_ms = clock_monotonic_ms,
 };
 
@@ -58,16 +69,19 @@ static int make_shared(struct file_service *service)
 	service->mounts = mount_table_new();
 	service->changes = duplicate_requests_new(&changes_options);
 	service->writes = duplicate_requests_new(&writes_options);
-	return service->mounts && service->changes && service->writes ? 0 : -ENOMEM;
+	service->meters = calloc(1, sizeof(*service->meters));
+	return service->mounts && service->changes && service->writes && service->meters ? 0 : -ENOMEM;
 }
 
 static int make_own(struct file_service *service)
 {
 	service->exports = exports_new(service->options.ns, service->names);
+	service->users = user_groups_new(service->options.ns);
+	service->priorities = priorities_new(service->options.ns, service->meters);
 	memcpy(service->programs, programs, sizeof(programs));
 	for (size_t i = 0; i < FILE_SERVICE_PROGRAMS; i++)
 		service->programs[i].state = service;
-	return service->exports ? 0 : -ENOMEM;
+	return service->exports && service->users && service->priorities ? 0 : -ENOMEM;
 }
 
 struct file_service *file_service_new(const struct file_service_options *options)
@@ -78,6 +92,7 @@ struct file_service *file_service_new(const struct file_service_options *options
 		return NULL;
 	service->options = *options;
 	LIST_INIT(&service->parts);
+	LIST_INIT(&service->delayed);
 	SLIST_INIT(&service->spare_works);
 	if (make_shared(service) < 0 || make_own(service) < 0) {
 		file_service_free(service);
@@ -97,10 +112,12 @@ struct file_service *file_service_new_part(struct file_service *whole, struct lo
 	service->loop = loop;
 	service->control = control;
 	LIST_INIT(&service->parts);
+	LIST_INIT(&service->delayed);
 	SLIST_INIT(&service->spare_works);
 	LIST_INSERT_HEAD(&whole->parts, service, link);
 	service->names = whole->names;
 	service->mounts = whole->mounts;
+	service->meters = whole->meters;
 	service->changes = whole->changes;
 	service->writes = whole->writes;
 	if (make_own(service) < 0) {
@@ -110,13 +127,75 @@ struct file_service *file_service_new_part(struct file_service *whole, struct lo
 	return service;
 }
 
+/* Who waits for a time, not for an answer. */
+struct delayed_call {
+	LIST_ENTRY(delayed_call) link;
+	struct file_service *service;
+	struct rpc_call *call;
+	void (*resume)(struct file_service *service, struct rpc_call *call);
+	struct event *timer;
+};
+
+static void delayed_free(struct delayed_call *delayed)
+{
+	LIST_REMOVE(delayed, link);
+	event_free(delayed->timer);
+	free(delayed);
+}
+
+static void on_delay(evutil_socket_t fd, short what, void *arg)
+{
+	struct delayed_call delayed = *(struct delayed_call *)arg;
+
+	(void)fd, (void)what;
+	delayed_free(arg);
+	delayed.resume(delayed.service, delayed.call);
+}
+
+static void end_delays(struct file_service *service)
+{
+	struct delayed_call *delayed;
+
+	while ((delayed = LIST_FIRST(&service->delayed))) {
+		struct rpc_call *call = delayed->call;
+
+		delayed_free(delayed);
+		rpc_reply_nothing(call);
+	}
+}
+
+int file_service_delay(struct file_service *service, struct rpc_call *call, uint32_t wait_ms,
+		       void (*resume)(struct file_service *service, struct rpc_call *call))
+{
+	struct event_base *base = service->loop ? loop_base(service->loop) : service->options.base;
+	struct timeval wait = { .tv_sec = wait_ms / 1000, .tv_usec = wait_ms % 1000 * 1000 };
+	struct delayed_call *delayed = malloc(sizeof(*delayed));
+
+	if (!delayed)
+		return -ENOMEM;
+	*delayed = (struct delayed_call){ .service = service, .call = call, .resume = resume };
+	delayed->timer = base ? evtimer_new(base, on_delay, delayed) : NULL;
+	if (!delayed->timer || rpc_call_keep(call) < 0) {
+		if (delayed->timer)
+			event_free(delayed->timer);
+		free(delayed);
+		return -ENOMEM;
+	}
+	LIST_INSERT_HEAD(&service->delayed, delayed, link);
+	event_add(delayed->timer, &wait);
+	return 0;
+}
+
 void file_service_stop(struct file_service *service)
 {
 	struct file_service *part;
 
 	service->stopping = true;
-	LIST_FOREACH(part, &service->parts, link)
+	end_delays(service);
+	LIST_FOREACH(part, &service->parts, link) {
 		part->stopping = true;
+		end_delays(part);
+	}
 	if (service->names && !service->whole)
 		name_service_stop(service->names);
 }
@@ -126,6 +205,7 @@ static void free_shared(struct file_service *service)
 	BUG_IF(!LIST_EMPTY(&service->parts));
 	name_service_free(service->names);
 	mount_table_free(service->mounts);
+	free(service->meters);
 	duplicate_requests_free(service->changes);
 	duplicate_requests_free(service->writes);
 }
@@ -137,6 +217,8 @@ void file_service_free(struct file_service *service)
 	file_service_stop(service);
 	nfs3_work_free_spare(service);
 	exports_free(service->exports);
+	user_groups_free(service->users);
+	priorities_free(service->priorities);
 	if (service->whole)
 		LIST_REMOVE(service, link);
 	else
@@ -162,6 +244,8 @@ static void add_counters(struct file_service_counters *sum, const struct file_se
 	sum->access_denied += more->access_denied;
 	sum->read_bytes += more->read_bytes;
 	sum->written_bytes += more->written_bytes;
+	for (size_t i = 0; i < FILE_SERVICE_NOPERATIONS; i++)
+		latency_add(&sum->latency[i], &more->latency[i]);
 }
 
 struct file_service_counters file_service_counters(const struct file_service *service)
@@ -179,16 +263,43 @@ bool file_service_runs_once(const struct rpc_call *call)
 	return (call->program == NFS_PROGRAM || call->program == NFS_ACL_PROGRAM) && nfs3_runs_once(call);
 }
 
+bool file_service_is_awaited(const struct rpc_call *call)
+{
+	return call->program == NFS_ACL_PROGRAM && call->procedure != 0;
+}
+
 struct duplicate_requests_counters file_service_duplicates(const struct file_service *service,
 							   enum file_service_cache cache)
 {
 	return duplicate_requests_counters(cache == FILE_SERVICE_WRITES ? service->writes : service->changes);
 }
 
+/* On any device, whichever way the call came. */
+static int find_spread(struct file_service *service, const ns_spread *spread, struct volume **here)
+{
+	if (!service->options.spreads)
+		return -EINPROGRESS;
+	spread_directory_open(service->options.spreads, spread, &service->spread);
+	*here = &service->spread;
+	return 0;
+}
+
+/* A branch is at the place of its spread directory. */
+static bool has_place(const struct namespace *ns, const ns_volume *volume)
+{
+	const ns_branch *branch;
+
+	if (namespace_place(ns, volume->id))
+		return true;
+	branch = namespace_branch_by_uuid(ns, (const uint8_t *)volume->uuid);
+	return branch && namespace_place(ns, branch->spread);
+}
+
 int file_service_find(struct file_service *service, uint32_t id, enum rpc_transport transport, struct volume **here,
 		      uint32_t *node)
 {
 	const struct file_service_options *options = &service->options;
+	const ns_spread *spread;
 	const ns_volume *volume;
 
 	*here = NULL;
@@ -200,10 +311,21 @@ int file_service_find(struct file_service *service, uint32_t id, enum rpc_transp
 		return 0;
 	}
 	volume = namespace_volume(options->ns, id);
+	spread = volume ? NULL : namespace_spread(options->ns, id);
+	if (spread)
+		return find_spread(service, spread, here);
+	/*
+	 * Who relays has heard that it is ours, and where it is, which decides about rights; both may still be on their way here, by
+	 * another session.
+	 */
+	if (transport == RPC_RELAYED && (!volume || !has_place(options->ns, volume)))
+		return -EINPROGRESS;
 	if (!volume)
 		return -ESTALE;
 	if (volume->node == options->self) {
 		*here = options->find_volume(id, options->arg);
+		if (!*here && options->has_left && options->has_left(id, options->arg))
+			return -EIO; /* its clients are told, not kept waiting for somebody to bring it back */
 		return *here ? 0 : -EINPROGRESS;
 	}
 	if (transport == RPC_RELAYED || !options->relay)
@@ -212,26 +334,36 @@ int file_service_find(struct file_service *service, uint32_t id, enum rpc_transp
 	return 0;
 }
 
-int file_service_groups(struct file_service *service, const struct rpc_call *call, const struct export_rights *rights,
-			struct credentials *who, struct group_set **out)
+/* Return: as file_service_groups() */
+static int ask_name_service(struct file_service *service, uint32_t uid, bool without_root, struct group_set **out)
 {
-	struct group_set *set;
-
-	*out = NULL;
-	if (!rights->manage_gids || call->flavor != RPC_AUTH_SYS || who->uid != call->who.uid || rights->all_squash)
-		return 0;
 	if (!service->names)
 		return -EINPROGRESS;
-	switch (name_service_groups(service->names, who->uid, rights->root_squash, &set)) {
+	switch (name_service_groups(service->names, uid, without_root, out)) {
 	case NAME_YES:
-		*out = set;
-		who->group_set = set;
 		return 0;
 	case NAME_ASKED:
 		return EXPORTS_UNKNOWN;
 	default:
 		return -EINPROGRESS;
 	}
+}
+
+int file_service_groups(struct file_service *service, const struct rpc_call *call, const struct export_rights *rights,
+			struct credentials *who, struct group_set **out)
+{
+	struct group_set *set;
+	int rc;
+
+	*out = NULL;
+	if (!rights->manage_gids || call->flavor != RPC_AUTH_SYS || who->uid != call->who.uid || rights->all_squash)
+		return 0;
+	rc = user_groups_find(service->users, who->uid, rights->root_squash, &set);
+	if (rc == -ENOENT)
+		rc = ask_name_service(service, who->uid, rights->root_squash, &set);
+	if (rc == 0)
+		who->group_set = *out = set;
+	return rc == -ENOMEM ? -EINPROGRESS : rc;
 }
 
 void file_service_relay(struct file_service *service, uint32_t node, struct rpc_call *call)

@@ -18,6 +18,7 @@
 #define VNAS_COMMON_FILE_SERVICE_H
 
 #include "common/backend.h"
+#include "common/latency.h"
 #include "common/namespace.h"
 #include "common/rpc.h"
 
@@ -38,6 +39,8 @@ struct duplicate_requests_counters;
 struct event_base;
 struct file_service;
 struct loop;
+struct spread_call;
+struct spreads;
 struct workers;
 
 struct file_service_options {
@@ -50,15 +53,35 @@ struct file_service_options {
 	/* The open volume with this id on this device, or NULL. */
 	struct volume *(*find_volume)(uint32_t id, void *arg);
 
+	/* Is its disk known to have gone? Asked of a volume of this device that is not open. NULL: never */
+	bool (*has_left)(uint32_t id, void *arg);
+
 	/*
 	 * Carry @call to @node and its reply back. Answers @call itself, now or later; when the node can't be reached,
 	 * through file_service_unreachable(). NULL if this device can't relay.
 	 */
 	void (*relay)(uint32_t node, struct rpc_call *call, void *arg);
+
+	/* What is in the spread directories; borrowed for the service's life. NULL: nothing is known of them. */
+	const struct spreads *spreads;
+
+	/* Takes a call that changes a spread directory. NULL: the master does that, to which such calls are relayed. */
+	void (*change_spread)(struct spread_call *call, void *arg);
 	void *arg;
 
 	/* Where calls run that may wait for a disk; borrowed for the service's life. NULL: in the loop. */
 	struct workers *workers;
+};
+
+/* What kind of work a call of NFS or NFSACL is. */
+enum file_service_operations {
+	FILE_SERVICE_LOOK,   /* attributes, names, rights, ACLs */
+	FILE_SERVICE_LIST,   /* READDIR, READDIRPLUS */
+	FILE_SERVICE_READ,
+	FILE_SERVICE_WRITE,
+	FILE_SERVICE_COMMIT,
+	FILE_SERVICE_CHANGE, /* names, attributes, ACLs */
+	FILE_SERVICE_NOPERATIONS
 };
 
 /* Calls answered, by procedure. */
@@ -66,7 +89,11 @@ struct file_service_counters {
 	uint64_t nfs3[NFS3_PROCEDURES];
 	uint64_t nfs_acl[NFS_ACL_PROCEDURES];
 	uint64_t relayed, bad_handle, stale_handle, access_denied, read_bytes, written_bytes;
+	struct latency latency[FILE_SERVICE_NOPERATIONS]; /* from call to answer, waiting for names and turns included */
 };
+
+/* As RFC 1813 calls it; of NFS_PROGRAM or NFS_ACL_PROGRAM. @procedure: there is one */
+const char *file_service_procedure_name(uint32_t program, uint32_t procedure);
 
 /* NULL: no memory, or no threads */
 struct file_service *file_service_new(const struct file_service_options *options);
@@ -106,6 +133,12 @@ void file_service_unreachable(struct rpc_call *call);
  * another xid, and the owner could not know it as a duplicate.
  */
 bool file_service_runs_once(const struct rpc_call *call);
+
+/*
+ * Is file_service_unreachable() an error to the program that waits for the call? Linux knows NFS3ERR_JUKEBOX of NFS, not of NFSACL: there it
+ * is handed on ("Unknown error 528"), by open(2) with O_CREAT, too, which asks for the directory's ACL.
+ */
+bool file_service_is_awaited(const struct rpc_call *call);
 
 /* Of the service and of those that name it as theirs: from the control loop, while data loops are paused. */
 struct file_service_counters file_service_counters(const struct file_service *service);

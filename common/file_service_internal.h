@@ -21,16 +21,21 @@ struct file_service {
 	LIST_HEAD(, file_service) parts;
 	LIST_ENTRY(file_service) link; /* in `parts` */
 	struct exports *exports;
+	struct user_groups *users;
+	struct priorities *priorities;
+	LIST_HEAD(, delayed_call) delayed; /* file_service.c's */
 	bool stopping;
 	struct file_service_counters counters;
 
 	/* Of the whole one; a data loop's borrows them. */
 	struct name_service *names; /* NULL without an event_base */
 	struct mount_table *mounts;
+	struct priorities_meters *meters;
 	struct duplicate_requests *changes; /* of names and attributes */
 	struct duplicate_requests *writes;  /* apart, so that many writes do not have those forgotten */
 
 	struct volume root; /* the virtual root, as of the last file_service_find() */
+	struct volume spread; /* a spread directory, as of the last one that found it */
 	SLIST_HEAD(, nfs3_work) spare_works; /* nfs3_work.c's, as the next */
 	size_t spare_work_count;
 	struct rpc_program programs[FILE_SERVICE_PROGRAMS];
@@ -50,7 +55,8 @@ int file_service_find(struct file_service *service, uint32_t id, enum rpc_transp
 		      uint32_t *node);
 
 /**
- * file_service_groups() - the groups that this server knows a user to be in, if the export says so
+ * file_service_groups() - the groups that this server knows a user to be in, if the export says so: of the cluster's users
+ * first, then of this device's
  * @who:	after squashing; borrows them on success
  * @out:	out: a reference to them, the caller's; NULL if those that the client said count
  *
@@ -69,6 +75,15 @@ void file_service_relay(struct file_service *service, uint32_t node, struct rpc_
  */
 int file_service_wait(struct file_service *service, struct rpc_call *call,
 		      void (*resume)(struct file_service *service, struct rpc_call *call));
+
+/**
+ * file_service_delay() - have a call wait for a time
+ * @resume:	goes on with the call
+ *
+ * Return: 0; -ENOMEM: nothing has happened
+ */
+int file_service_delay(struct file_service *service, struct rpc_call *call, uint32_t wait_ms,
+		       void (*resume)(struct file_service *service, struct rpc_call *call));
 
 /* RFC 1813, appendix I */
 enum mount_number {

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,17 +97,25 @@ int flow_is_ipv4(const struct flow_key *flow)
 	return memcmp(flow->client, ipv4_mapped, sizeof(ipv4_mapped)) == 0;
 }
 
+static bool is_mapped(const __u8 address[16])
+{
+	return memcmp(address, ipv4_mapped, sizeof(ipv4_mapped)) == 0;
+}
+
+const char *flow_address_text(const __u8 address[static 16], char text[static FLOW_ADDRESS_MAX])
+{
+	if (is_mapped(address))
+		inet_ntop(AF_INET, address + sizeof(ipv4_mapped), text, FLOW_ADDRESS_MAX);
+	else
+		inet_ntop(AF_INET6, address, text, FLOW_ADDRESS_MAX);
+	return text;
+}
+
 static void endpoint_text(const __u8 address[16], __be16 port, char *text, size_t size)
 {
-	char name[INET6_ADDRSTRLEN];
+	char name[FLOW_ADDRESS_MAX];
 
-	if (memcmp(address, ipv4_mapped, sizeof(ipv4_mapped)) == 0) {
-		inet_ntop(AF_INET, address + sizeof(ipv4_mapped), name, sizeof(name));
-		snprintf(text, size, "%s:%u", name, ntohs(port));
-	} else {
-		inet_ntop(AF_INET6, address, name, sizeof(name));
-		snprintf(text, size, "[%s]:%u", name, ntohs(port));
-	}
+	snprintf(text, size, is_mapped(address) ? "%s:%u" : "[%s]:%u", flow_address_text(address, name), ntohs(port));
 }
 
 static const char *protocol_text(uint8_t protocol)

@@ -31,7 +31,7 @@ struct flow_key {
 };
 
 #ifndef __bpf__
-enum { FLOW_TEXT_MAX = 120 };
+enum { FLOW_TEXT_MAX = 120, FLOW_ADDRESS_MAX = 46 };
 
 /**
  * flow_from_sockets() - the key of a connection
@@ -53,6 +53,9 @@ void flow_to_sockets(const struct flow_key *flow, struct sockaddr_storage *clien
 
 /* "tcp 10.0.0.2:801-10.0.0.1:2049", for logs and nasctl. Returns @text. */
 const char *flow_text(const struct flow_key *flow, char text[static FLOW_TEXT_MAX]);
+
+/* "10.0.0.2", "fd00::1". Returns @text. */
+const char *flow_address_text(const __u8 address[static 16], char text[static FLOW_ADDRESS_MAX]);
 
 /* For tables of flows (FNV-1a). Clients can make theirs collide: what they may put into a table is bounded. */
 uint32_t flow_hash(const struct flow_key *flow);

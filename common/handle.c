@@ -47,7 +47,7 @@ int handle_decode(const struct handle_key *key, const uint8_t *bytes, size_t len
 	handle.type = bytes_get_u8(&r);
 	handle.backend_type = bytes_get_be16(&r);
 	handle.volume = bytes_get_be32(&r);
-	if (version != HANDLE_VERSION || handle.type < HANDLE_PSEUDO || handle.type > HANDLE_LOCAL_IN)
+	if (version != HANDLE_VERSION || handle.type < HANDLE_PSEUDO || handle.type > HANDLE_SPREAD)
 		return -EBADMSG;
 	if (handle.type == HANDLE_LOCAL_IN && r.left % 2)
 		return -EBADMSG;

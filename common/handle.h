@@ -36,6 +36,7 @@ enum handle_type {
 	HANDLE_PSEUDO = 1, /* an entry of the virtual root; the backend's handle is its 64-bit entry id */
 	HANDLE_LOCAL = 2,  /* a file in a local file system of the volume's owner */
 	HANDLE_LOCAL_IN = 3, /* a file and the directory it was found in: two of HANDLE_LOCAL, of one type and length */
+	HANDLE_SPREAD = 4, /* a spread directory, whose id stands for the volume's; the backend's handle is empty */
 };
 
 /* A handle taken apart. */

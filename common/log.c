@@ -14,12 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-struct kept_line {
-	uint64_t time_ns;
-	enum log_level level;
-	char text[LOG_LINE_MAX];
-};
-
 static const struct {
 	const char *name;
 	int priority; /* of syslog(3), as the journal's prefix has it: sd-daemon(3) */
@@ -37,7 +31,7 @@ static atomic_bool for_journal;
 
 /* Line number n (they count from 0) is in ring[n % LOG_KEEP] while lines_ever - n <= LOG_KEEP. */
 static pthread_mutex_t ring_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kept_line ring[LOG_KEEP];
+static struct log_line ring[LOG_KEEP];
 static uint64_t lines_ever;
 
 void log_open(enum log_level level)
@@ -56,6 +50,11 @@ int log_level_parse(const char *name, enum log_level *level)
 	return -EINVAL;
 }
 
+const char *log_level_name(enum log_level level)
+{
+	return levels[level].name;
+}
+
 /* What a peer sent may be part of the text: no line breaks and no terminal control. */
 static void make_printable(char *text)
 {
@@ -64,15 +63,16 @@ static void make_printable(char *text)
 			*text = '?';
 }
 
-static void keep(const struct kept_line *line)
+static void keep(struct log_line *line)
 {
 	pthread_mutex_lock(&ring_lock);
+	line->number = lines_ever;
 	ring[lines_ever++ % LOG_KEEP] = *line;
 	pthread_mutex_unlock(&ring_lock);
 }
 
 /* One write(2) per line, so that lines of several threads do not mix. */
-static void emit(const struct kept_line *line)
+static void emit(const struct log_line *line)
 {
 	char out[LOG_LINE_MAX + sizeof("<7>\n")];
 	int len;
@@ -96,7 +96,7 @@ static uint64_t now_ns(void)
 void log_write(enum log_level level, const char *area, const char *format, ...)
 {
 	int saved_errno = errno;
-	struct kept_line line = { .level = level };
+	struct log_line line = { .level = level };
 	va_list args;
 	int head;
 
@@ -116,31 +116,34 @@ void log_write(enum log_level level, const char *area, const char *format, ...)
 	errno = saved_errno;
 }
 
-static bool copy_kept(uint64_t number, struct kept_line *copy)
+uint64_t log_end(void)
 {
-	bool is_kept;
-
-	pthread_mutex_lock(&ring_lock);
-	is_kept = number < lines_ever && lines_ever - number <= LOG_KEEP;
-	if (is_kept)
-		*copy = ring[number % LOG_KEEP];
-	pthread_mutex_unlock(&ring_lock);
-	return is_kept;
-}
-
-/* The lock is free during @visit, so a visitor may log; lines overwritten meanwhile are left out. */
-void log_recent(void (*visit)(uint64_t time_ns, enum log_level level, const char *line, void *arg), void *arg)
-{
-	struct kept_line line;
-	uint64_t first, end;
+	uint64_t end;
 
 	pthread_mutex_lock(&ring_lock);
 	end = lines_ever;
 	pthread_mutex_unlock(&ring_lock);
-	first = end > LOG_KEEP ? end - LOG_KEEP : 0;
-	for (uint64_t number = first; number < end; number++)
-		if (copy_kept(number, &line))
-			visit(line.time_ns, line.level, line.text, arg);
+	return end;
+}
+
+/* A copy is given: the line may be overwritten the next moment. */
+bool log_next(uint64_t *number, uint64_t *missed, struct log_line *out)
+{
+	uint64_t oldest, wanted;
+	bool is_there;
+
+	pthread_mutex_lock(&ring_lock);
+	oldest = lines_ever > LOG_KEEP ? lines_ever - LOG_KEEP : 0;
+	wanted = *number > oldest ? *number : oldest;
+	is_there = wanted < lines_ever;
+	if (is_there)
+		*out = ring[wanted % LOG_KEEP];
+	pthread_mutex_unlock(&ring_lock);
+	if (missed)
+		*missed = wanted - *number;
+	if (is_there)
+		*number = wanted + 1;
+	return is_there;
 }
 
 bool log_bug(const char *file, int line, const char *condition)

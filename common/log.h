@@ -43,12 +43,28 @@ void log_write(enum log_level level, const char *area, const char *format, ...) 
 #define log_info(area, ...) log_write(LOG_LEVEL_INFO, area, __VA_ARGS__)
 #define log_debug(area, ...) log_write(LOG_LEVEL_DEBUG, area, __VA_ARGS__)
 
+struct log_line {
+	uint64_t number;  /* they count from 0, of all levels that are written */
+	uint64_t time_ns; /* wall clock, since 1970 */
+	enum log_level level;
+	char text[LOG_LINE_MAX];
+};
+
+/* The number of the line that will be written next. */
+uint64_t log_end(void);
+
 /**
- * log_recent() - visit the kept lines, oldest first
- * @visit:	called with the wall clock time of the line (nanoseconds since 1970), its level and text; borrowed
- * @arg:	handed to @visit
+ * log_next() - a line that is kept, by its number
+ * @number:	in: the line that is wanted; out: that behind the one that was found
+ * @missed:	out: how many from @number on are not kept any more; or NULL
+ * @out:	out: the line; untouched if there is none
+ *
+ * Return: whether there is one
  */
-void log_recent(void (*visit)(uint64_t time_ns, enum log_level level, const char *line, void *arg), void *arg);
+bool log_next(uint64_t *number, uint64_t *missed, struct log_line *out);
+
+/* The name of a level. */
+const char *log_level_name(enum log_level level);
 
 /*
  * BUG_IF() - a condition that only our own mistake can make true

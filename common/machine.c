@@ -6,6 +6,7 @@
 #include "common/log.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -13,6 +14,7 @@
 #include <libmnl/libmnl.h>
 #include <limits.h>
 #include <linux/if_addr.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -23,7 +25,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { SYSCTL_VALUE_MAX = 256, CHANGE_MAX = 512 };
+enum { SYSCTL_VALUE_MAX = 256, CHANGE_MAX = 512, QUEUE_KIND_MAX = 16, NETLINK_ROOM = 512 };
 
 #define RECORD_MAGIC "vnas-machine-1"
 
@@ -132,6 +134,22 @@ int machine_mac(const char *interface, unsigned char mac[static 6])
 	return rc;
 }
 
+void machine_serial(const char *configured, char serial[static MACHINE_SERIAL_TEXT])
+{
+	FILE *in = *configured ? NULL : fopen("/sys/class/dmi/id/product_serial", "re");
+	size_t len = 0;
+	int c;
+
+	snprintf(serial, MACHINE_SERIAL_TEXT, "%s", configured);
+	if (!in)
+		return;
+	while (len < MACHINE_SERIAL_TEXT - 1 && (c = fgetc(in)) != EOF)
+		if (isgraph(c))
+			serial[len++] = (char)c;
+	serial[len] = '\0';
+	fclose(in);
+}
+
 static int address_parse(const char *text, struct address *address)
 {
 	*address = (struct address){ .family = AF_INET, .len = 4 };
@@ -166,8 +184,8 @@ static int address_is_there(const char *interface, const struct address *address
 	return 0;
 }
 
-/* Send a request that asks for an acknowledgment, and take that. */
-static int netlink_ask(const struct nlmsghdr *request)
+/* Send a request, and take the answer: an acknowledgment, or a message that @take gets. */
+static int netlink_ask_for(const struct nlmsghdr *request, mnl_cb_t take, void *arg)
 {
 	char reply[8192]; /* an acknowledgment repeats the request */
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
@@ -178,24 +196,37 @@ static int netlink_ask(const struct nlmsghdr *request)
 		return -errno;
 	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(nl, request, request->nlmsg_len) < 0 ||
 	    (len = mnl_socket_recvfrom(nl, reply, sizeof(reply))) < 0 ||
-	    mnl_cb_run(reply, (size_t)len, request->nlmsg_seq, mnl_socket_get_portid(nl), NULL, NULL) < 0)
+	    mnl_cb_run(reply, (size_t)len, request->nlmsg_seq, mnl_socket_get_portid(nl), take, arg) < 0)
 		rc = -errno;
 	mnl_socket_close(nl);
 	return rc;
 }
 
+static int netlink_ask(const struct nlmsghdr *request)
+{
+	return netlink_ask_for(request, NULL, NULL);
+}
+
+/* The header of a request in @room, of NETLINK_ROOM bytes. */
+static struct nlmsghdr *netlink_begin(void *room, unsigned short type, unsigned short flags)
+{
+	struct nlmsghdr *header = mnl_nlmsg_put_header(room);
+
+	header->nlmsg_type = type;
+	header->nlmsg_flags = NLM_F_REQUEST | flags;
+	header->nlmsg_seq = 1;
+	return header;
+}
+
 static int address_ask(unsigned short type, unsigned short flags, const char *interface, const struct address *address)
 {
-	char request[MNL_NLMSG_HDRLEN + 256];
-	struct nlmsghdr *header = mnl_nlmsg_put_header(request);
+	char request[NETLINK_ROOM];
+	struct nlmsghdr *header = netlink_begin(request, type, NLM_F_ACK | flags);
 	struct ifaddrmsg *message;
 	unsigned int index = if_nametoindex(interface);
 
 	if (!index)
 		return -ENODEV;
-	header->nlmsg_type = type;
-	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-	header->nlmsg_seq = 1;
 	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
 	message->ifa_family = (unsigned char)address->family;
 	message->ifa_prefixlen = (unsigned char)(address->len * 8);
@@ -203,6 +234,53 @@ static int address_ask(unsigned short type, unsigned short flags, const char *in
 	message->ifa_index = index;
 	mnl_attr_put(header, IFA_LOCAL, address->len, address->bytes);
 	mnl_attr_put(header, IFA_ADDRESS, address->len, address->bytes);
+	return netlink_ask(header);
+}
+
+/* Queues */
+
+/* By it we know ours again: "564e:", VN. The kernel's own have 0, those of others are rarely so large. */
+#define QUEUE_HANDLE TC_H_MAKE(0x564e << 16, 0)
+
+static int take_kind(const struct nlmsghdr *header, void *kind)
+{
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each(attribute, header, sizeof(struct ifinfomsg))
+		if (mnl_attr_get_type(attribute) == IFLA_QDISC && mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0)
+			snprintf(kind, QUEUE_KIND_MAX, "%s", mnl_attr_get_str(attribute));
+	return MNL_CB_OK;
+}
+
+/* What kind an interface's root queue is: "noqueue", "mq". */
+static int queue_kind(const char *interface, char kind[static QUEUE_KIND_MAX])
+{
+	char request[NETLINK_ROOM];
+	struct nlmsghdr *header = netlink_begin(request, RTM_GETLINK, 0);
+	struct ifinfomsg *message;
+
+	*kind = '\0';
+	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
+	message->ifi_family = AF_UNSPEC;
+	message->ifi_index = (int)if_nametoindex(interface);
+	return message->ifi_index ? netlink_ask_for(header, take_kind, kind) : -ENODEV;
+}
+
+static int queue_ask(unsigned short type, unsigned short flags, const char *interface)
+{
+	char request[NETLINK_ROOM];
+	struct nlmsghdr *header = netlink_begin(request, type, NLM_F_ACK | flags);
+	struct tcmsg *message;
+	unsigned int index = if_nametoindex(interface);
+
+	if (!index)
+		return -ENODEV;
+	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
+	message->tcm_family = AF_UNSPEC;
+	message->tcm_ifindex = (int)index;
+	message->tcm_parent = TC_H_ROOT;
+	message->tcm_handle = QUEUE_HANDLE;
+	mnl_attr_put_strz(header, TCA_KIND, "pfifo_fast");
 	return netlink_ask(header);
 }
 
@@ -241,6 +319,14 @@ static int undo_up(char *interface)
 	return rc == -ENODEV ? 0 : rc;
 }
 
+/* The kernel puts its own back. EINVAL: another handle, so it is not ours. */
+static int undo_queue(char *interface)
+{
+	int rc = queue_ask(RTM_DELQDISC, 0, interface);
+
+	return rc == -ENODEV || rc == -ENOENT || rc == -EINVAL ? 0 : rc;
+}
+
 static const struct {
 	const char *word;
 	int (*undo)(char *rest);
@@ -248,6 +334,7 @@ static const struct {
 	{ "sysctl ", undo_sysctl },
 	{ "address ", undo_address },
 	{ "up ", undo_up },
+	{ "queue ", undo_queue },
 };
 
 enum { KIND_COUNT = sizeof(kinds_of_change) / sizeof(kinds_of_change[0]) };
@@ -528,6 +615,36 @@ static int have_up(struct machine *machine, const char *interface)
 	else
 		log_info("machine", "interface=%s: brought up", interface);
 	return rc;
+}
+
+/* EEXIST: it is not the kernel's own. A card with many queues ("mq") would be left with one. */
+static int change_queue(struct machine *machine, const char *interface, const char *what)
+{
+	char kind[QUEUE_KIND_MAX];
+	int rc = queue_kind(interface, kind);
+
+	if (rc == 0 && strcmp(kind, "mq") == 0)
+		return -EEXIST;
+	return rc ?: record_change(machine, what, "") ?: queue_ask(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, interface);
+}
+
+int machine_queue(struct machine *machine, const char *interface)
+{
+	char what[CHANGE_MAX];
+	bool was_ours;
+	int rc;
+
+	snprintf(what, sizeof(what), "queue %s", interface);
+	was_ours = is_recorded(machine, what);
+	rc = change_queue(machine, interface, what);
+	if (rc == 0)
+		log_info("machine", "interface=%s: its queue serves by priority", interface);
+	else if (rc == -EEXIST && !was_ours)
+		log_info("machine", "interface=%s: has several queues, or one that is configured: left alone; let it serve "
+			 "priority 6 first", interface);
+	else if (rc != -EEXIST)
+		log_err("machine", "interface=%s: its queue can't be changed: %s", interface, strerror(-rc));
+	return rc == -EEXIST ? 0 : rc;
 }
 
 /*

@@ -12,6 +12,7 @@
  *	sysctl NAME OLD-VALUE
  *	address INTERFACE ADDRESS
  *	up INTERFACE
+ *	queue INTERFACE
  *
  * A call that fails has logged why. What it did before it failed stays in force and recorded.
  *
@@ -51,6 +52,17 @@ int machine_sysctl(struct machine *machine, const char *name, const char *value)
  */
 int machine_address(struct machine *machine, const char *interface, const char *address);
 
+/**
+ * machine_queue() - have an interface's queue serve packets by their priority
+ *
+ * Its root becomes pfifo_fast: three bands, each served when those before it are empty (tc-prio(8), "priomap"). Only in place of what
+ * the kernel itself has put there; a queue that somebody has configured, and a card with several queues, are left alone, and the
+ * log says so.
+ *
+ * Return: 0, also if it is there already or was left alone; -ENODEV; -EPERM
+ */
+int machine_queue(struct machine *machine, const char *interface);
+
 /*
  * What a disk node needs: the VIPs on lo, not announced by @interface; ARP and reverse path settings. @interface may be
  * "", without handoffs: the settings for all interfaces keep ARP quiet, too.
@@ -65,5 +77,12 @@ int machine_setup_master(struct machine *machine, const char *client_interface, 
 
 /* The MAC address of an interface. 0; -ENODEV */
 int machine_mac(const char *interface, unsigned char mac[static 6]);
+
+enum { MACHINE_SERIAL_TEXT = 65 };
+
+/*
+ * The machine's serial number: @configured; if that is "", what its firmware says, of which visible characters are kept; else "".
+ */
+void machine_serial(const char *configured, char serial[static MACHINE_SERIAL_TEXT]);
 
 #endif

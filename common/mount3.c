@@ -192,6 +192,10 @@ static int walk_root(struct mnt *mnt)
 		mnt->handle = namespace_entry_handle(entry);
 		return 0;
 	}
+	if (namespace_spread(ns, entry->volume)) {
+		mnt->handle = namespace_spread_handle(entry->volume);
+		return 0;
+	}
 	volume = namespace_volume(ns, entry->volume);
 	if (!volume)
 		return -ENOENT;
@@ -299,6 +303,26 @@ static void walk_and_finish(struct mnt *mnt)
 	finish_mnt(mnt, -ENOMEM);
 }
 
+static bool is_below(const struct mnt *mnt)
+{
+	return mnt->rest[strspn(mnt->rest, "/")];
+}
+
+/* What is in a spread directory every device knows; what is below that, its branch does. */
+static int enter_spread(struct mnt *mnt)
+{
+	uint32_t node;
+	size_t len;
+	int err = file_service_find(mnt->service, mnt->handle.volume, mnt->call->transport, &mnt->volume, &node);
+
+	mnt->rest += strspn(mnt->rest, "/");
+	len = strcspn(mnt->rest, "/");
+	if (!err)
+		err = step(mnt, mnt->rest, len);
+	mnt->rest += len;
+	return err;
+}
+
 static void answer_mnt(struct mnt *mnt)
 {
 	struct file_service *service = mnt->service;
@@ -308,7 +332,9 @@ static void answer_mnt(struct mnt *mnt)
 	if (err == EXPORTS_UNKNOWN && file_service_wait(service, mnt->call, dispatch_mnt) == 0)
 		return;
 	/* A mount point itself needs no volume: the name space knows its handle. */
-	if (!err && mnt->rest[strspn(mnt->rest, "/")]) {
+	while (!err && is_below(mnt) && mnt->handle.type == HANDLE_SPREAD) /* "." stays in it; workers must not look into it */
+		err = enter_spread(mnt);
+	if (!err && is_below(mnt)) {
 		err = file_service_find(service, mnt->handle.volume, mnt->call->transport, &mnt->volume, &node);
 		if (!err && !mnt->volume) {
 			relay_mnt(mnt, node);

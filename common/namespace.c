@@ -12,7 +12,9 @@
 
 _Static_assert(NS_KEY_BYTES == SIPHASH_KEY_BYTES, "the handle key travels whole");
 
-enum { KIND_COUNT = NS_EXPORT + 1 };
+#define KIND_COUNT (NS_BRANCH + 1)
+
+enum { CLASS_WEIGHT_MAX = 1000, BRANCH_SHIFT = 52 };
 
 /* Items of one kind, sorted by id. */
 struct item_list {
@@ -57,6 +59,18 @@ static uint64_t item_id(const ns_item *item)
 		return item->ns_item_u.entry.id;
 	case NS_EXPORT:
 		return item->ns_item_u.export_.id;
+	case NS_USER:
+		return item->ns_item_u.user.uid;
+	case NS_GROUP:
+		return item->ns_item_u.group.gid;
+	case NS_CLASS:
+		return item->ns_item_u.class_.id;
+	case NS_REVOCATION:
+		return item->ns_item_u.revocation.node;
+	case NS_SPREAD:
+		return item->ns_item_u.spread.id;
+	case NS_BRANCH:
+		return item->ns_item_u.branch.id;
 	}
 	return 0;
 }
@@ -64,6 +78,15 @@ static uint64_t item_id(const ns_item *item)
 static bool name_is_valid(const char *name)
 {
 	return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* So none is there twice. */
+static bool is_ascending(const ns_user *user)
+{
+	for (u_int i = 1; i < user->groups.groups_len; i++)
+		if (user->groups.groups_val[i - 1] >= user->groups.groups_val[i])
+			return false;
+	return true;
 }
 
 static bool item_is_valid(const ns_item *item)
@@ -83,6 +106,20 @@ static bool item_is_valid(const ns_item *item)
 		return entry->id && entry->id != entry->parent && name_is_valid(entry->name);
 	case NS_EXPORT:
 		return item->ns_item_u.export_.path[0] == '/';
+	case NS_USER:
+		return item->ns_item_u.user.name[0] && is_ascending(&item->ns_item_u.user);
+	case NS_GROUP:
+		return item->ns_item_u.group.name[0];
+	case NS_CLASS:
+		return item->ns_item_u.class_.name[0] && item->ns_item_u.class_.weight > 0 &&
+		       item->ns_item_u.class_.weight <= CLASS_WEIGHT_MAX;
+	case NS_REVOCATION:
+		return item->ns_item_u.revocation.node > 0;
+	case NS_SPREAD:
+		return item->ns_item_u.spread.id != NAMESPACE_ROOT_VOLUME && item->ns_item_u.spread.policy >= NS_SPREAD_MOST_ROOM &&
+		       item->ns_item_u.spread.policy <= NS_SPREAD_WEIGHT;
+	case NS_BRANCH:
+		return item->ns_item_u.branch.id > 0 && item->ns_item_u.branch.id <= NAMESPACE_BRANCHES_MAX;
 	}
 	return false;
 }
@@ -198,6 +235,16 @@ static int item_compare(const ns_item *a, const ns_item *b)
 		return strcmp(entry_a->name, entry_b->name);
 	case NS_EXPORT:
 		return strcmp(a->ns_item_u.export_.path, b->ns_item_u.export_.path);
+	case NS_USER:
+		return strcmp(a->ns_item_u.user.name, b->ns_item_u.user.name);
+	case NS_GROUP:
+		return strcmp(a->ns_item_u.group.name, b->ns_item_u.group.name);
+	case NS_CLASS:
+		return strcmp(a->ns_item_u.class_.name, b->ns_item_u.class_.name);
+	case NS_SPREAD:
+		return memcmp(a->ns_item_u.spread.uuid, b->ns_item_u.spread.uuid, NS_UUID_BYTES);
+	case NS_BRANCH:
+		return memcmp(a->ns_item_u.branch.uuid, b->ns_item_u.branch.uuid, NS_UUID_BYTES);
 	default:
 		return item_id(a) < item_id(b) ? -1 : item_id(a) > item_id(b);
 	}
@@ -380,7 +427,7 @@ static int apply(struct namespace *ns, const ns_change *change)
 
 	if (change->revision != ns->revision + 1)
 		return -ESTALE;
-	if (change->item.kind < NS_CLUSTER || change->item.kind > NS_EXPORT)
+	if (change->item.kind < NS_CLUSTER || change->item.kind >= KIND_COUNT)
 		return -EBADMSG;
 	list = &ns->kinds[change->item.kind];
 	switch (change->operation) {
@@ -495,6 +542,34 @@ const ns_entry *namespace_entry(const struct namespace *ns, uint64_t id)
 	return item ? &item->ns_item_u.entry : NULL;
 }
 
+const ns_user *namespace_user(const struct namespace *ns, uint32_t uid)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_USER], uid);
+
+	return item ? &item->ns_item_u.user : NULL;
+}
+
+const ns_group *namespace_group(const struct namespace *ns, uint32_t gid)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_GROUP], gid);
+
+	return item ? &item->ns_item_u.group : NULL;
+}
+
+bool namespace_is_revoked(const struct namespace *ns, uint32_t node, uint64_t number)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_REVOCATION], node);
+
+	return item && number < item->ns_item_u.revocation.first_good;
+}
+
+const ns_spread *namespace_spread(const struct namespace *ns, uint32_t id)
+{
+	const ns_item *item = list_find(&ns->kinds[NS_SPREAD], id);
+
+	return item ? &item->ns_item_u.spread : NULL;
+}
+
 static const ns_item *next_item(const struct namespace *ns, ns_kind kind, size_t *at)
 {
 	const struct item_list *list = &ns->kinds[kind];
@@ -530,6 +605,51 @@ const ns_export *namespace_next_export(const struct namespace *ns, size_t *at)
 	return item ? &item->ns_item_u.export_ : NULL;
 }
 
+const ns_user *namespace_next_user(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_USER, at);
+
+	return item ? &item->ns_item_u.user : NULL;
+}
+
+const ns_group *namespace_next_group(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_GROUP, at);
+
+	return item ? &item->ns_item_u.group : NULL;
+}
+
+const ns_class *namespace_next_class(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_CLASS, at);
+
+	return item ? &item->ns_item_u.class_ : NULL;
+}
+
+const ns_spread *namespace_next_spread(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_SPREAD, at);
+
+	return item ? &item->ns_item_u.spread : NULL;
+}
+
+const ns_branch *namespace_next_branch(const struct namespace *ns, size_t *at)
+{
+	const ns_item *item = next_item(ns, NS_BRANCH, at);
+
+	return item ? &item->ns_item_u.branch : NULL;
+}
+
+const ns_branch *namespace_branch_by_uuid(const struct namespace *ns, const uint8_t uuid[static NS_UUID_BYTES])
+{
+	const ns_branch *branch;
+
+	for (size_t at = 0; (branch = namespace_next_branch(ns, &at));)
+		if (memcmp(branch->uuid, uuid, NS_UUID_BYTES) == 0)
+			return branch;
+	return NULL;
+}
+
 const ns_node *namespace_node_by_name(const struct namespace *ns, const char *name)
 {
 	const ns_node *node;
@@ -537,6 +657,26 @@ const ns_node *namespace_node_by_name(const struct namespace *ns, const char *na
 	for (size_t at = 0; (node = namespace_next_node(ns, &at));)
 		if (strcmp(node->name, name) == 0)
 			return node;
+	return NULL;
+}
+
+const ns_user *namespace_user_by_name(const struct namespace *ns, const char *name)
+{
+	const ns_user *user;
+
+	for (size_t at = 0; (user = namespace_next_user(ns, &at));)
+		if (strcmp(user->name, name) == 0)
+			return user;
+	return NULL;
+}
+
+const ns_group *namespace_group_by_name(const struct namespace *ns, const char *name)
+{
+	const ns_group *group;
+
+	for (size_t at = 0; (group = namespace_next_group(ns, &at));)
+		if (strcmp(group->name, name) == 0)
+			return group;
 	return NULL;
 }
 
@@ -637,10 +777,30 @@ struct handle namespace_entry_handle(const ns_entry *entry)
 	return handle;
 }
 
-uint64_t namespace_fsid(const ns_volume *volume)
+struct handle namespace_spread_handle(uint32_t spread)
 {
-	struct bytes_reader r = bytes_reader_init(volume->uuid, 8);
+	return (struct handle){ .type = HANDLE_SPREAD, .volume = spread };
+}
+
+static uint64_t fsid_of(const char uuid[static NS_UUID_BYTES])
+{
+	struct bytes_reader r = bytes_reader_init(uuid, 8);
 	uint64_t fsid = bytes_get_be64(&r);
 
 	return fsid ? fsid : 1;
+}
+
+uint64_t namespace_spread_fsid(const ns_spread *spread)
+{
+	return fsid_of(spread->uuid);
+}
+
+uint64_t namespace_branch_mask(const ns_branch *branch)
+{
+	return (uint64_t)branch->id << BRANCH_SHIFT;
+}
+
+uint64_t namespace_fsid(const ns_volume *volume)
+{
+	return fsid_of(volume->uuid);
 }

@@ -17,10 +17,12 @@
  */
 #include "config.h"
 
+#include "common/clock.h"
 #include "common/duplicate_requests.h"
 #include "common/nfs3_internal.h"
 #include "common/page_pipe.h"
 #include "common/patience.h"
+#include "common/priorities.h"
 #include "common/workers.h"
 
 #include <errno.h>
@@ -85,6 +87,24 @@ static const struct nfs3_procedure *find_procedure(const struct rpc_call *call)
 	if (call->program == NFS_ACL_PROGRAM)
 		return call->procedure < NFS_ACL_PROCEDURES ? &nfs_acl_procedures[call->procedure] : NULL;
 	return call->procedure < NFS3_PROCEDURES ? &procedures[call->procedure] : NULL;
+}
+
+const char *file_service_procedure_name(uint32_t program, uint32_t procedure)
+{
+	return program == NFS_ACL_PROGRAM ? nfs_acl_procedures[procedure].name : procedures[procedure].name;
+}
+
+static enum file_service_operations operations_of(const struct nfs3_procedure *procedure)
+{
+	if (procedure->moves_data)
+		return procedure->run == nfs3_read  ? FILE_SERVICE_READ :
+		       procedure->run == nfs3_write ? FILE_SERVICE_WRITE :
+						      FILE_SERVICE_COMMIT;
+	if (procedure->modifies)
+		return FILE_SERVICE_CHANGE;
+	if (procedure->run == nfs3_readdir || procedure->run == nfs3_readdirplus)
+		return FILE_SERVICE_LIST;
+	return FILE_SERVICE_LOOK;
 }
 
 size_t nfs3_data_max(const struct nfs3_op *op)
@@ -184,6 +204,26 @@ static void note_for_placement(struct nfs3_op *op)
 	call->reply_bytes = reply_bytes(op);
 }
 
+static bool changes_spread(const struct nfs3_op *op)
+{
+	return op->object.type == HANDLE_SPREAD && op->procedure->modifies;
+}
+
+/* Where a spread directory is needs no search. The master changes it, and checks the rights, too. */
+static int admit_spread(struct nfs3_op *op, uint32_t *node)
+{
+	static const struct nfs3_places root;
+	int err = nfs3_check_rights(op, &root);
+
+	if (err || !changes_spread(op) || op->service->options.change_spread)
+		return err;
+	if (op->call->transport == RPC_RELAYED || !op->service->options.relay)
+		return -EINPROGRESS;
+	op->volume = NULL;
+	*node = NAMESPACE_MASTER;
+	return 0;
+}
+
 /*
  * Everything before the procedure itself. On 0 there is op->volume, or else @node to relay to: its owner checks the rights.
  * Else an enum exports_open, or why not.
@@ -199,6 +239,8 @@ static int admit(struct nfs3_op *op, const struct nfs3_places *places, uint32_t 
 	if (err)
 		return err;
 	op->key = *namespace_handle_key(op->service->options.ns);
+	if (op->object.type == HANDLE_SPREAD)
+		return admit_spread(op, node);
 	return op->volume ? nfs3_check_rights(op, places) : 0;
 }
 
@@ -245,6 +287,8 @@ void nfs3_reply_end(struct nfs3_op *op, int err)
 		counters->read_bytes += op->call->data_bytes;
 	if (counters && !err && op->call->procedure == NFS3_WRITE)
 		counters->written_bytes += op->call->data_bytes;
+	if (counters)
+		latency_note(&counters->latency[operations_of(op->procedure)], clock_monotonic_us() - op->call->since_us);
 	rpc_reply_end(op->call, &op->out);
 }
 
@@ -289,10 +333,16 @@ static int attempt(struct nfs3_op *op)
 	return err == -ERESTART ? err : 0;
 }
 
+/* Directories of which each device knows all: the virtual root, and spread ones. */
+static bool is_of_control_loop(const struct nfs3_op *op)
+{
+	return op->object.type == HANDLE_PSEUDO || op->object.type == HANDLE_SPREAD;
+}
+
 /* The virtual root never waits for a disk, and what it reads, the name space, is the loop's. */
 static void run_somewhere(struct nfs3_op *op)
 {
-	bool is_root = op->object.volume == NAMESPACE_ROOT_VOLUME;
+	bool is_root = is_of_control_loop(op);
 
 	if (op->procedure->prepare)
 		op->procedure->prepare(op);
@@ -425,7 +475,7 @@ static bool must_pass_on(const struct nfs3_op *op, int err)
 		return false;
 	if (err)
 		return err == EXPORTS_UNKNOWN;
-	return !op->volume || op->object.volume == NAMESPACE_ROOT_VOLUME;
+	return !op->volume || is_of_control_loop(op);
 }
 
 /* Who answers it counts it. */
@@ -433,6 +483,35 @@ static void pass_on(struct nfs3_op *op)
 {
 	--*counter_of(op->service, op->call);
 	rpc_pass_on(op->call, op->service->control);
+}
+
+uint32_t nfs3_data_bytes(const struct nfs3_op *op)
+{
+	if (op->procedure->run == nfs3_read)
+		return op->args.read.count;
+	return op->procedure->run == nfs3_write ? op->args.write.count : 0;
+}
+
+/* Among the work of others. 0; -EALREADY: it waits, and begins anew; -EINPROGRESS: the client should ask again; -ENOMEM */
+static int take_turn(struct nfs3_op *op)
+{
+	const struct priorities_call call = {
+		.client = &op->call->client,
+		.volume = op->object.volume,
+		.uid = op->call->who.uid,
+		.bytes = nfs3_data_bytes(op),
+		.has_waited = op->call->has_waited,
+	};
+	struct priorities_place place = priorities_note(op->service->priorities, &call, clock_monotonic_us);
+
+	op->queue = place.number;
+	op->weight = place.weight;
+	if (!place.wait_ms)
+		return 0;
+	if (place.wait_ms == UINT32_MAX)
+		return -EINPROGRESS;
+	op->call->has_waited = true;
+	return file_service_delay(op->service, op->call, place.wait_ms, on_name) == 0 ? -EALREADY : -ENOMEM;
 }
 
 static void answer(struct nfs3_op *op, const struct nfs3_places *places)
@@ -453,7 +532,14 @@ static void answer(struct nfs3_op *op, const struct nfs3_places *places)
 	else if (err == EXPORTS_PLACE)
 		err = search_begin(op) == 0 ? -EALREADY : -ENOMEM;
 	if (!err)
+		err = take_turn(op);
+	if (!err)
 		err = check_duplicate(op);
+	if (!err && changes_spread(op)) {
+		err = nfs3_change_spread(op);
+		if (!err)
+			return;
+	}
 	if (err == -EALREADY)
 		return;
 	if (err)
@@ -479,6 +565,8 @@ void nfs3_dispatch(const struct rpc_program *program, struct rpc_call *call)
 		return;
 	}
 	++*counter_of(op.service, call);
+	if (!call->since_us)
+		call->since_us = clock_monotonic_us();
 	if (!op.procedure->run) {
 		reply_null(call);
 		return;

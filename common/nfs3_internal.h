@@ -13,6 +13,7 @@
  * nfs3_create.c	CREATE, MKDIR, SYMLINK, MKNOD
  * nfs3_remove.c	REMOVE, RMDIR, RENAME, LINK
  * nfs3_readdir.c	READDIR, READDIRPLUS
+ * nfs3_spread.c	what changes a spread directory
  * nfs3_fsinfo.c	FSSTAT, FSINFO, PATHCONF
  * nfs_acl.c		another program, NFSACL, whose calls are answered in the same way: GETACL, SETACL
  *
@@ -121,6 +122,8 @@ struct nfs3_op {
 	struct volume *volume;
 	struct export_rights rights;
 	struct credentials who; /* after squashing */
+	uint8_t queue; /* of its class, among what waits for workers */
+	uint16_t weight;
 
 	/* The facts, in the order of the protocol. */
 	struct backend_attributes after;
@@ -156,6 +159,9 @@ void nfs3_put_failure(struct nfs3_op *op, const struct bytes_writer *start, int 
 
 /* The loop's: the results are written. @err: how it went */
 void nfs3_reply_end(struct nfs3_op *op, int err);
+
+/* Of data that the call would move. */
+uint32_t nfs3_data_bytes(const struct nfs3_op *op);
 
 void nfs3_args_free(const struct nfs3_procedure *procedure, union nfs3_args *args);
 
@@ -278,6 +284,17 @@ bool nfs3_write_decode(struct bytes_reader *r, union nfs3_args *args);
 bool nfs3_handle_decode(struct bytes_reader *r, nfs_fh3 *out); /* borrows the record */
 
 void nfs3_lookup_prepare(struct nfs3_op *op);
+
+/**
+ * nfs3_change_spread() - have a spread directory changed
+ * @op:	decoded, with its rights, on the device that changes them
+ *
+ * Return: 0: the call is or will be answered; else it is to be answered so
+ */
+int nfs3_change_spread(struct nfs3_op *op);
+
+/* What clients find instead of a branch's root: the spread directory. Nothing happens to anything else. */
+void nfs3_leave_branch(const struct volume *volume, struct backend_found *found);
 
 size_t nfs3_readlink_room(struct nfs3_op *op);
 size_t nfs3_read_room(struct nfs3_op *op);

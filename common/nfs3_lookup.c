@@ -74,11 +74,12 @@ int nfs3_lookup(struct nfs3_op *op)
 		err = op->above.err;
 	if (err)
 		return err;
+	nfs3_leave_branch(volume, &found);
 	if (op->above.is_asked) {
 		found = op->above.found;
 		fsid = op->above.fsid;
-	} else if (found.handle.volume != volume->id) {
-		fsid = cross(op, &found); /* from the virtual root, in the loop */
+	} else if (found.handle.volume != volume->id && found.handle.type == HANDLE_LOCAL) {
+		fsid = cross(op, &found); /* from the virtual root or a spread directory, in the loop */
 	}
 	nfs3_put_handle(op, &found);
 	nfs3_put_attributes(&op->out, &found.attributes, fsid);

@@ -38,6 +38,7 @@ static size_t entry_bytes(const struct backend_entry *entry)
 
 static void put_plus(struct listing *listing, const struct backend_entry *entry)
 {
+	struct backend_found found = entry->found;
 	struct nfs3_op *op = listing->op;
 
 	if (!entry->has_found || (op->hides_parent && strcmp(entry->name, "..") == 0)) {
@@ -45,9 +46,10 @@ static void put_plus(struct listing *listing, const struct backend_entry *entry)
 		bytes_put_be32(&op->out, false);
 		return;
 	}
-	nfs3_put_attributes(&op->out, &entry->found.attributes, op->volume->fsid);
+	nfs3_leave_branch(op->volume, &found);
+	nfs3_put_attributes(&op->out, &found.attributes, op->volume->fsid);
 	bytes_put_be32(&op->out, true);
-	nfs3_put_handle(op, &entry->found);
+	nfs3_put_handle(op, &found);
 }
 
 static bool on_entry(const struct backend_entry *entry, void *arg)

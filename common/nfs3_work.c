@@ -26,6 +26,7 @@
 enum {
 	TOGETHER_MAX = 16, /* the first is answered when the last is done */
 	BUCKETS = 256,
+	COST_BYTES = 32 * 1024, /* of data take about as long as an operation without */
 	SPARE_WORKS_MAX = 128, /* of a loop, so that an operation needs no allocation */
 };
 
@@ -258,6 +259,9 @@ int nfs3_work_submit(const struct nfs3_op *op)
 		.work = {
 			.home = op->service->loop,
 			.lane = op->volume,
+			.queue = op->queue,
+			.weight = op->weight,
+			.cost = 1 + nfs3_data_bytes(op) / COST_BYTES,
 			.run = may_join(op) ? together_run : alone_run,
 			.done = work_done,
 		},

@@ -101,6 +101,17 @@ static const struct nlm_procedure procedures[NLM_PROCEDURES] = {
 };
 /* clang-format on */
 
+const char *nlm_procedure_name(size_t procedure)
+{
+	static const char *const names[NLM_PROCEDURES] = {
+		"NULL", "TEST", "LOCK", "CANCEL", "UNLOCK", "GRANTED", "TEST_MSG", "LOCK_MSG", "CANCEL_MSG", "UNLOCK_MSG",
+		"GRANTED_MSG", "TEST_RES", "LOCK_RES", "CANCEL_RES", "UNLOCK_RES", "GRANTED_RES", "16", "17", "18", "19",
+		"SHARE", "UNSHARE", "NM_LOCK", "FREE_ALL",
+	};
+
+	return names[procedure];
+}
+
 /* Arguments */
 
 static bool is_share(const struct nlm_call *own)
@@ -595,6 +606,9 @@ static int admit(struct nlm_call *own, const struct rpc_call *call, uint32_t *no
 		err = take_file(own);
 	if (!err)
 		err = take_range(own);
+	/* Directories that are the loop's: there is nothing to open, and they are no worker's business. */
+	if (!err && own->procedure->opens && (own->handle.type == HANDLE_PSEUDO || own->handle.type == HANDLE_SPREAD))
+		err = -EINVAL;
 	if (!err)
 		err = file_service_find(own->nlm->options.files, own->handle.volume, call->transport, &own->volume, node);
 	/* What a client has it may always give up. */

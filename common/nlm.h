@@ -91,6 +91,9 @@ void nlm_follow_volumes(struct nlm *nlm);
 void nlm_unreachable(struct rpc_call *call);
 
 const struct nlm_counters *nlm_counters(const struct nlm *nlm);
+
+/* As XNFS calls it; of those without a procedure, the number. @procedure: less than NLM_PROCEDURES */
+const char *nlm_procedure_name(size_t procedure);
 const struct lock_table_counters *nlm_table_counters(const struct nlm *nlm);
 
 #endif

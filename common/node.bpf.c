@@ -20,8 +20,11 @@
  * later ones already. Those park until the earlier ones are in the stack, and all others park behind them. The kernel
  * helper puts them in order.
  *
+ * HALF is for a connection of which another device has the other half: common/bpf_half.h.
+ *
  * Everything else continues with TC_ACT_UNSPEC: the switch's fabric runs before on the same hook, others may follow.
  */
+#include "common/bpf_half.h"
 #include "common/bpf_packet.h"
 #include "common/node_map.h"
 
@@ -106,6 +109,143 @@ static __always_inline int is_next(struct node_flow *entry, const struct packet 
 	return 1;
 }
 
+/* Half handoffs */
+
+/* The packet is to go to the other device. */
+static __always_inline long address_to_peer(struct __sk_buff *skb, const struct node_way *way)
+{
+	struct packet_macs macs;
+
+	__builtin_memcpy(macs.to, way->to_mac, ETH_ALEN);
+	__builtin_memcpy(macs.from, way->from_mac, ETH_ALEN);
+	return packet_set_macs(skb, &macs);
+}
+
+/* What is lost on the way, the client sends again: it is not acknowledged before the other device has it. */
+static __always_inline long copy_to_peer(struct __sk_buff *skb, const struct node_way *way)
+{
+	struct packet_macs macs;
+
+	if (packet_get_macs(skb, &macs) || address_to_peer(skb, way))
+		return -EBADMSG;
+	bpf_clone_redirect(skb, way->relay_ifindex, 0);
+	count(NODE_COUNT_half_copied, 0);
+	return packet_set_macs(skb, &macs);
+}
+
+static __always_inline int is_from_peer(struct __sk_buff *skb, const struct node_way *way)
+{
+	struct packet_macs macs;
+
+	return !packet_get_macs(skb, &macs) && packet_same_mac(macs.from, way->to_mac);
+}
+
+/* The other device's acknowledgment becomes ours. */
+static __always_inline long pass_on(struct __sk_buff *skb, const struct packet *p, const struct half_tcp *tcp,
+				    struct node_half *half, const struct half_common *common)
+{
+	struct half_stamps stamps;
+	struct packet_macs macs;
+
+	__builtin_memcpy(macs.to, half->client_mac, ETH_ALEN);
+	__builtin_memcpy(macs.from, half->port_mac, ETH_ALEN);
+	if (half_say(skb, p, tcp, half, common) ||
+	    half_set32(skb, p, offsetof(struct half_tcp, sequence), tcp->sequence, bpf_htonl(half->send_next)) ||
+	    half_mark(skb, p, tcp, 0))
+		return -EBADMSG;
+	if (half_read_stamps(skb, p, tcp, &stamps) &&
+	    half_set32(skb, p, sizeof(*tcp) + offsetof(struct half_stamps, value), stamps.value, bpf_htonl(half->stamp)))
+		return -EBADMSG;
+	return half_exchange_ends(skb, p, tcp) ?: packet_set_macs(skb, &macs);
+}
+
+static __always_inline int on_exchange(struct __sk_buff *skb, const struct packet *p, const struct half_tcp *tcp,
+				       struct node_flow *entry)
+{
+	struct node_half *half = &entry->half;
+	struct half_common common;
+
+	if (!is_from_peer(skb, &entry->way))
+		return count(NODE_COUNT_half_late, TC_ACT_SHOT);
+	if (!half_is_credible(half, p, tcp))
+		return count(NODE_COUNT_half_forged, TC_ACT_SHOT);
+	half_note_peer(half, tcp);
+	count(NODE_COUNT_half_heard, 0);
+	common = half_of_both(half);
+	if (entry->way.part != NODE_SENDS || !half->client_ifindex || !half_is_news(half, &common))
+		return TC_ACT_SHOT;
+	if (pass_on(skb, p, tcp, half, &common))
+		return count(NODE_COUNT_half_failed, TC_ACT_SHOT);
+	return count(NODE_COUNT_half_passed_on, bpf_redirect(half->client_ifindex, 0));
+}
+
+/* A packet of the client, or what the other device says to us. */
+static __always_inline int take_in_half(struct __sk_buff *skb, const struct packet *p, struct node_flow *entry)
+{
+	const volatile struct node_way *way = &entry->way;
+	int copies = way->copies; /* first: they end together, in one store */
+	struct half_tcp tcp;
+
+	if (half_read(skb, p, &tcp))
+		return count(NODE_COUNT_in_short, TC_ACT_UNSPEC);
+	if (half_is_exchange(p))
+		return on_exchange(skb, p, &tcp, entry);
+	if (!way->part && way->relay_ifindex) /* it has just ended */
+		return relay(skb, entry, NODE_COUNT_in_relayed);
+	if (copies && copy_to_peer(skb, &entry->way))
+		return count(NODE_COUNT_half_failed, TC_ACT_SHOT);
+	note_received(entry, p->sequence + p->sequence_len);
+	half_note_repeated(&entry->half, p);
+	if (entry->way.part == NODE_RECEIVES && half_hide_acknowledgment(skb, p, &tcp, &entry->half))
+		return count(NODE_COUNT_half_failed, TC_ACT_SHOT);
+	bpf_skb_change_type(skb, PACKET_HOST);
+	return count(NODE_COUNT_in_half, TC_ACT_UNSPEC);
+}
+
+/* Our stack's packets pass, but promise no more than both devices can keep. */
+static __always_inline int send_for_both(struct __sk_buff *skb, const struct packet *p, const struct half_tcp *tcp,
+					 struct node_half *half)
+{
+	struct half_common common;
+	struct packet_macs macs;
+
+	if (!packet_get_macs(skb, &macs)) {
+		__builtin_memcpy(half->client_mac, macs.to, ETH_ALEN);
+		__builtin_memcpy(half->port_mac, macs.from, ETH_ALEN);
+		half->client_ifindex = skb->ifindex;
+	}
+	half_note_own(half, p, tcp);
+	common = half_of_both(half);
+	if (half_is_bare(p) && !half_is_news(half, &common) && common.acknowledged != half->own_acknowledged)
+		return count(NODE_COUNT_half_withheld, TC_ACT_SHOT);
+	if (half_say(skb, p, tcp, half, &common))
+		return count(NODE_COUNT_half_failed, TC_ACT_SHOT);
+	return count(NODE_COUNT_out_local, TC_ACT_UNSPEC);
+}
+
+static __always_inline int tell_peer(struct __sk_buff *skb, const struct packet *p, const struct half_tcp *tcp,
+				     struct node_flow *entry)
+{
+	half_note_own(&entry->half, p, tcp);
+	if (!half_is_bare(p)) /* the other device sends it: for our stack it is sent, and will be acknowledged */
+		return count(NODE_COUNT_out_muted, TC_ACT_STOLEN);
+	if (half_mark(skb, p, tcp, 1) || half_exchange_ends(skb, p, tcp) || address_to_peer(skb, &entry->way))
+		return count(NODE_COUNT_half_failed, TC_ACT_SHOT);
+	return count(NODE_COUNT_half_told, bpf_redirect(entry->way.relay_ifindex, 0));
+}
+
+static __always_inline int let_out_half(struct __sk_buff *skb, const struct packet *p, struct node_flow *entry)
+{
+	struct half_stamps stamps;
+	struct half_tcp tcp;
+
+	if (half_read(skb, p, &tcp))
+		return count(NODE_COUNT_half_failed, TC_ACT_SHOT);
+	if (half_read_stamps(skb, p, &tcp, &stamps))
+		entry->half.stamp = bpf_ntohl(stamps.value);
+	return entry->way.part == NODE_SENDS ? send_for_both(skb, p, &tcp, &entry->half) : tell_peer(skb, p, &tcp, entry);
+}
+
 SEC("tc")
 int node_ingress(struct __sk_buff *skb)
 {
@@ -125,6 +265,8 @@ int node_ingress(struct __sk_buff *skb)
 		bpf_map_delete_elem(&NODE_FLOWS, &p.flow);
 		return count(NODE_COUNT_in_reopened, TC_ACT_UNSPEC);
 	}
+	if (half_is_exchange(&p) && !entry->way.part) /* nothing that our stack may see */
+		return count(NODE_COUNT_half_late, TC_ACT_SHOT);
 	if (is_next(entry, &p))
 		return count(NODE_COUNT_in_next, TC_ACT_UNSPEC);
 	switch (NODE_GATE_STATE(__sync_fetch_and_add(&entry->gate, NODE_GATE_PACKET))) {
@@ -136,6 +278,8 @@ int node_ingress(struct __sk_buff *skb)
 		return relay(skb, entry, NODE_COUNT_in_relayed);
 	case NODE_OPEN:
 		return count(NODE_COUNT_in_local, TC_ACT_UNSPEC);
+	case NODE_HALF:
+		return take_in_half(skb, &p, entry);
 	default:
 		return count(NODE_COUNT_bad_state, TC_ACT_UNSPEC);
 	}
@@ -155,6 +299,8 @@ int node_egress(struct __sk_buff *skb)
 	    p.flow.protocol != IPPROTO_TCP)
 		return count(NODE_COUNT_out_other, TC_ACT_UNSPEC);
 	entry = bpf_map_lookup_elem(&NODE_FLOWS, &p.flow);
+	if (entry && entry->way.part)
+		return let_out_half(skb, &p, entry);
 	if (!entry || entry->way.speaks)
 		return count(NODE_COUNT_out_local, TC_ACT_UNSPEC);
 	return count(NODE_COUNT_out_muted, TC_ACT_SHOT);
@@ -191,6 +337,8 @@ int node_park(struct __sk_buff *skb)
 		entry = bpf_map_lookup_elem(&NODE_FLOWS, &p.flow);
 	if (entry && NODE_GATE_STATE(entry->gate) != NODE_ORDER)
 		note_returned(entry);
+	if (entry && entry->way.part)
+		return take_in_half(skb, &p, entry);
 	if (entry && entry->way.relay_ifindex)
 		return relay(skb, entry, NODE_COUNT_park_relayed);
 	bpf_skb_change_type(skb, PACKET_HOST);
@@ -206,6 +354,20 @@ int node_park_guard(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
+/*
+ * Nothing is parked, so nobody's count is lost. First the gate: the way to the other device stays the same, so a packet that
+ * learns the new state can be relayed at once, and none comes only to our stack.
+ */
+static __always_inline int end_half(struct node_flow *entry, const struct node_order *order)
+{
+	entry->returned = 0;
+	entry->gate = order->state;
+	barrier();
+	entry->way = order->way;
+	entry->next = 0;
+	return 0;
+}
+
 static __always_inline int obey(struct node_flow *entry, const struct node_order *order)
 {
 	if (order->when == NODE_LATER) {
@@ -213,6 +375,12 @@ static __always_inline int obey(struct node_flow *entry, const struct node_order
 		note_received(entry, order->next_sequence);
 		return 0;
 	}
+	if (order->when == NODE_PREPARE) {
+		entry->half = order->half;
+		return 0;
+	}
+	if (NODE_GATE_STATE(entry->gate) == NODE_HALF)
+		return end_half(entry, order);
 	entry->way = order->way;
 	entry->next = order->when == NODE_AT_LAST ? order->state : 0;
 	if (order->when != NODE_NOW)

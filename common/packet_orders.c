@@ -161,14 +161,17 @@ static struct packet_order *order_new(struct packet_orders *orders, const struct
 	return order;
 }
 
-int packet_orders_start(struct packet_orders *orders, const struct flow_key *flow, uint32_t next_sequence)
+/* @entry: replaces what the map has; NULL: the entry that is there goes over to ORDER */
+static int order_enter(struct packet_order *order, const struct node_flow *entry)
 {
-	struct node_flow entry = {
-		.gate = NODE_ORDER,
-		.park_ifindex = park_ifindex(orders->park),
-		.way = { .speaks = 1 },
-		.next_sequence = next_sequence,
-	};
+	struct node_order command = { .flow = order->flow, .way = { .speaks = 1 }, .state = NODE_ORDER };
+
+	return entry ? bpf_map_update_elem(order->all->flows_fd, &order->flow, entry, BPF_ANY) :
+		       order_command(order, &command);
+}
+
+static int order_begin(struct packet_orders *orders, const struct flow_key *flow, const struct node_flow *entry)
+{
 	struct packet_order *order;
 	int err;
 
@@ -178,12 +181,29 @@ int packet_orders_start(struct packet_orders *orders, const struct flow_key *flo
 		return -ENOMEM;
 	err = park_keep(orders->park, flow);
 	if (!err)
-		err = bpf_map_update_elem(orders->flows_fd, flow, &entry, BPF_ANY);
+		err = order_enter(order, entry);
 	if (err)
 		order_free(order);
 	else
 		order_wait(order, clock_monotonic_ms());
 	return err;
+}
+
+int packet_orders_start(struct packet_orders *orders, const struct flow_key *flow, uint32_t next_sequence)
+{
+	struct node_flow entry = {
+		.gate = NODE_ORDER,
+		.park_ifindex = park_ifindex(orders->park),
+		.way = { .speaks = 1 },
+		.next_sequence = next_sequence,
+	};
+
+	return order_begin(orders, flow, &entry);
+}
+
+int packet_orders_adopt(struct packet_orders *orders, const struct flow_key *flow)
+{
+	return order_begin(orders, flow, NULL);
 }
 
 void packet_orders_end(struct packet_orders *orders, const struct flow_key *flow)

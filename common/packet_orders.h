@@ -46,6 +46,12 @@ void packet_orders_free(struct packet_orders *orders);
  */
 int packet_orders_start(struct packet_orders *orders, const struct flow_key *flow, uint32_t next_sequence);
 
+/*
+ * The same for a flow that is here already, with an entry that knows what has come in (HALF). Return: 0; -ENOENT if it has no entry
+ * (any more); or as above
+ */
+int packet_orders_adopt(struct packet_orders *orders, const struct flow_key *flow);
+
 /* What was parked comes in, then all later packets as they come; removes the entry. No order is no error. */
 void packet_orders_end(struct packet_orders *orders, const struct flow_key *flow);
 

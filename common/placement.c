@@ -112,6 +112,17 @@ static bool is_enough(const struct placement_finding findings[static PLACEMENT_N
 	return (one->is_used && one->is_met) || (all->is_used && all->is_met);
 }
 
+static bool is_part(const struct placement_finding *finding, unsigned int percent)
+{
+	return finding->is_used && percent_of(finding->have, finding->limit) >= percent;
+}
+
+static bool may_become_enough(const struct placement_finding findings[static PLACEMENT_NCRITERIA], unsigned int percent)
+{
+	return percent && (is_part(&findings[PLACEMENT_ONE_DEVICE], percent) ||
+			   is_part(&findings[PLACEMENT_ELSEWHERE], percent));
+}
+
 void placement_judge(const struct placement *placement, const struct placement_policy *policy,
 		     const struct placement_situation *situation, struct placement_verdict *verdict)
 {
@@ -129,6 +140,7 @@ void placement_judge(const struct placement *placement, const struct placement_p
 	findings[PLACEMENT_BUDGET].is_used = policy->budget;
 	findings[PLACEMENT_QUEUE] = at_most(situation->queued, policy->queue);
 	verdict->node = sums.node;
+	verdict->prepares = sums.node && may_become_enough(findings, policy->prepare);
 	verdict->moves = sums.node && is_enough(findings);
 	for (int i = PLACEMENT_RATIO; i < PLACEMENT_NCRITERIA; i++)
 		verdict->moves &= !findings[i].is_used || findings[i].is_met;

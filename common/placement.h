@@ -4,7 +4,7 @@
  *
  * Counts the file data of the last moments per device (metadata never counts), over one session or over all sessions of a
  * client, and decides by a table of criteria. Pure: takes values and times, returns a verdict with its figures;
- * common/handoff.h acts on it.
+ * common/tch.h acts on it.
  *
  * Source: "Determination of whether to proceed with a handoff": data from elsewhere, from one specific other device,
  * relative amounts, workload, one session or more than one. "Optimally, a handoff will occur at a point in system activity
@@ -28,18 +28,23 @@ enum {
 struct placement_policy {
 	uint64_t bytes;		/* of one other device's data */
 	uint64_t elsewhere;	/* of all other devices' data together, instead of `bytes` */
+	unsigned int prepare;	/* percent of `bytes` or `elsewhere`: enough to prepare that device */
+	uint64_t request;	/* of this device's data, that another one has had relayed for a session: enough to ask for it */
 	unsigned int ratio;	/* percent: that device's data against this one's */
 	unsigned int workload;	/* percent of one core: how much busier than this one that device may be */
 	unsigned int window_ms; /* figures are halved as often as this */
 	unsigned int stay_ms;	/* a session stays at least this long after a move */
 	unsigned int budget;	/* handoffs that this device begins in a second */
 	uint64_t queue;		/* bytes of replies that wait: more is no good moment */
+	uint64_t halve;		/* bytes that the client has not acknowledged: more is not carried over, but sent from here first */
 	bool per_client;	/* count all sessions of a client together */
 };
 
 /* What has been counted. All zero at the start. */
 struct placement {
 	uint64_t halved_ms, moved_ms; /* monotonic clock */
+	uint64_t prepared_ms;
+	uint32_t prepared; /* the device that was prepared last, since the last move; 0: none */
 	struct placement_share {
 		uint32_t node;
 		uint64_t bytes;
@@ -83,6 +88,7 @@ struct placement_finding {
 struct placement_verdict {
 	uint32_t node; /* the other device with most of the data; 0: none */
 	bool moves;
+	bool prepares; /* it may soon */
 	struct placement_finding findings[PLACEMENT_NCRITERIA];
 };
 
@@ -95,7 +101,7 @@ void placement_note(struct placement *placement, const struct placement_policy *
  * @placement:	its counts, or its client's
  * @verdict:	out
  *
- * It moves to the device that most of the others' data is of, if that is enough by `bytes` or by `elsewhere`, and nothing else
+ * It moves, or may soon, to the device that most of the others' data is of, if that is enough by `bytes` or by `elsewhere`, and nothing else
  * speaks against it.
  */
 void placement_judge(const struct placement *placement, const struct placement_policy *policy,

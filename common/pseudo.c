@@ -92,6 +92,10 @@ static int find(const struct namespace *ns, const ns_entry *entry, struct backen
 		fill_stat(ns, entry, &found->attributes.st);
 		return 0;
 	}
+	if (namespace_spread(ns, entry->volume)) {
+		*found = (struct backend_found){ .handle = namespace_spread_handle(entry->volume) };
+		return 0;
+	}
 	volume = namespace_volume(ns, entry->volume);
 	if (!volume)
 		return -ENOENT;
@@ -212,6 +216,18 @@ static int pseudo_statfs(struct volume *volume, const struct credentials *who, c
 	return err;
 }
 
+const struct backend_limits pseudo_directory_limits = {
+	.link_max = INT32_MAX,
+	.name_max = NAME_MAX,
+	.file_size_max = INT64_MAX,
+	.time_delta.tv_nsec = 1,
+	.has_links = true,
+	.has_symlinks = true,
+	.no_truncate = true,
+	.chown_restricted = true,
+	.case_preserving = true,
+};
+
 static int pseudo_limits(struct volume *volume, const struct handle *object, struct backend_limits *limits,
 			 struct backend_attributes *after)
 {
@@ -219,17 +235,7 @@ static int pseudo_limits(struct volume *volume, const struct handle *object, str
 
 	if (err)
 		return err;
-	*limits = (struct backend_limits){
-		.link_max = INT32_MAX,
-		.name_max = NAME_MAX,
-		.file_size_max = INT64_MAX,
-		.time_delta.tv_nsec = 1,
-		.has_links = true,
-		.has_symlinks = true,
-		.no_truncate = true,
-		.chown_restricted = true,
-		.case_preserving = true,
-	};
+	*limits = pseudo_directory_limits;
 	return 0;
 }
 

@@ -22,6 +22,9 @@
 
 extern const struct backend pseudo_backend;
 
+/* What holds in directories that are made of records: as most file systems have it. */
+extern const struct backend_limits pseudo_directory_limits;
+
 /**
  * pseudo_open() - the virtual root as a volume
  * @ns:		loaded; borrowed as long as @out is used

@@ -51,6 +51,7 @@ struct rpc_call {
 	const uint8_t *record; /* the call message, without record mark */
 	size_t record_len;
 	enum rpc_transport transport;
+	bool may_be_repeated; /* over a connection that is new, or here again: another device may have had it */
 	bool takes_pages; /* a part of the reply may be in a pipe: common/page_pipe.h */
 	struct sockaddr_storage client; /* who called; for a relayed call the client itself, not the device between */
 	struct sockaddr_storage server; /* the address it was sent to */
@@ -84,6 +85,8 @@ struct rpc_call {
 	uint32_t volume;      /* 0: the virtual root or none */
 	uint32_t data_bytes;  /* bytes of file data read or written */
 	uint32_t reply_bytes; /* of data or entries that were asked for: what is outstanding is limited by it */
+	bool has_waited;      /* for its class (common/priorities.h); the program's */
+	uint64_t since_us;    /* when the program first saw it, on the monotonic clock; the program's */
 	bool moved_data;      /* READ, WRITE or COMMIT: such work may move a session, metadata never */
 
 	/* This module's. */

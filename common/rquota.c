@@ -132,7 +132,8 @@ static void ask_backend(struct file_service *service, const struct question *ask
 	}
 	*question = *asked;
 	question->work = (struct work){ .lane = question->volume, .run = question_run, .done = question_done };
-	if (service->options.workers && question->volume->id != NAMESPACE_ROOT_VOLUME &&
+	/* Directories that are the loop's have no quotas, and are no worker's business. */
+	if (service->options.workers && question->volume->backend->quota &&
 	    workers_submit(service->options.workers, &question->work) == 0)
 		return;
 	question_run(&question->work);

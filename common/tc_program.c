@@ -7,6 +7,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/magic.h>
@@ -68,6 +69,14 @@ int tc_set_entries(struct bpf_object *object, const char *name, uint32_t entries
 	if (BUG_IF(!map))
 		return -ENOENT;
 	return bpf_map__set_max_entries(map, entries);
+}
+
+/* Does it outlive the program? */
+static bool is_kept(const struct bpf_map *map)
+{
+	const char *name = bpf_map__name(map);
+
+	return !bpf_map__is_internal(map) && isdigit((unsigned char)name[strlen(name) - 1]);
 }
 
 /* "node_flows_1" is pinned as "node_flows". */
@@ -176,13 +185,13 @@ int tc_load(struct bpf_object *object, const char *pin_dir, bool *took_up)
 	if (err)
 		return err;
 	bpf_object__for_each_map(map, object) {
-		if (!err && !bpf_map__is_internal(map))
+		if (!err && is_kept(map))
 			err = take_up_map(map, pin_dir, took_up);
 	}
 	if (!err)
 		err = bpf_object__load(object);
 	bpf_object__for_each_map(map, object) {
-		if (!err && !bpf_map__is_internal(map))
+		if (!err && is_kept(map))
 			err = pin_map(map, pin_dir);
 	}
 	return err ? load_failed(object, err) : 0;
@@ -194,7 +203,7 @@ void tc_unpin(struct bpf_object *object, const char *pin_dir)
 	struct bpf_map *map;
 
 	bpf_object__for_each_map(map, object) {
-		if (!bpf_map__is_internal(map) && !pin_path(map, pin_dir, path))
+		if (is_kept(map) && !pin_path(map, pin_dir, path))
 			unlink(path);
 	}
 	rmdir(pin_dir);
@@ -307,7 +316,7 @@ static bool has_program(const struct tc_place *place, const char *prefix)
 	return found;
 }
 
-static bool is_kept(unsigned int ifindex, const unsigned int *keep, size_t keep_count)
+static bool is_in_use(unsigned int ifindex, const unsigned int *keep, size_t keep_count)
 {
 	for (size_t i = 0; i < keep_count; i++)
 		if (keep[i] == ifindex)
@@ -322,7 +331,7 @@ void tc_detach_strays(const struct tc_place *place, const char *prefix, const un
 
 	for (struct if_nameindex *i = interfaces; i && i->if_index; i++) {
 		stray.ifindex = i->if_index;
-		if (!is_kept(i->if_index, keep, keep_count) && has_program(&stray, prefix))
+		if (!is_in_use(i->if_index, keep, keep_count) && has_program(&stray, prefix))
 			tc_detach(&stray);
 	}
 	if_freenameindex(interfaces);

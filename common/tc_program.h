@@ -7,7 +7,8 @@
  * replaced or detached: both outlive the daemon.
  *
  * A map's name ends in a number, "node_flows_1", the version of what its fields mean. It is pinned as "node_flows".
- * What is pinned there by another version is replaced, not taken up.
+ * What is pinned there by another version is replaced, not taken up. A map whose name ends in no number belongs to the
+ * program that was loaded with it, is not pinned, and is replaced with it at one stroke.
  *
  * Several programs share a hook: the lower priority runs first and hands on with TC_ACT_UNSPEC.
  *
@@ -22,7 +23,8 @@
 
 struct bpf_object; /* bpf/libbpf.h */
 
-enum tc_priority { TC_PRIORITY_FABRIC = 1, TC_PRIORITY_NODE = 2 };
+/* What leaves passes the node program first, which may drop it. */
+enum tc_priority { TC_PRIORITY_FABRIC = 1, TC_PRIORITY_NODE = 2, TC_PRIORITY_FABRIC_OUT = 3 };
 
 /* Bits: both together name the whole clsact qdisc. */
 enum tc_direction { TC_DIRECTION_INGRESS = 1, TC_DIRECTION_EGRESS = 2 };

@@ -3,6 +3,7 @@
 
 #include "common/tcp_repair.h"
 
+#include "common/congestion.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -89,10 +90,45 @@ static int refuse_unmovable(int fd)
 	return 0;
 }
 
+static int read_sequence(int fd, int queue, uint32_t *sequence)
+{
+	int err = select_queue(fd, queue);
+
+	return err ? err : get_option(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, sequence, sizeof(*sequence));
+}
+
+/* A new connection has sent nothing yet. It may receive meanwhile: then again. */
+static int read_bases(int fd, struct tcp_info *info, uint32_t *send_base, uint32_t *receive_base)
+{
+	uint32_t write_next, receive_next, receive_again = 0;
+	int err = 0, outgoing;
+
+	for (int i = 0; !err && i < READINGS_MAX; i++) {
+		err = read_sequence(fd, TCP_RECV_QUEUE, &receive_next);
+		if (!err)
+			err = get_info(fd, info);
+		if (!err)
+			err = read_sequence(fd, TCP_RECV_QUEUE, &receive_again);
+		if (!err && receive_again == receive_next)
+			break;
+	}
+	if (!err)
+		err = receive_again == receive_next ? read_sequence(fd, TCP_SEND_QUEUE, &write_next) : -EAGAIN;
+	if (!err)
+		err = select_queue(fd, TCP_NO_QUEUE);
+	if (!err && ioctl(fd, SIOCOUTQ, &outgoing))
+		err = -errno;
+	if (err)
+		return err;
+	*send_base = write_next - (uint32_t)outgoing - (uint32_t)info->tcpi_bytes_acked;
+	*receive_base = receive_next - (uint32_t)info->tcpi_bytes_received;
+	return 0;
+}
+
 int tcp_repair_adopt(int fd, struct kernel_helper_static *out)
 {
 	struct tcp_info info;
-	uint32_t mss_clamp;
+	uint32_t mss_clamp, send_base = 0, receive_base = 0;
 	int err, err_off;
 
 	err = refuse_unmovable(fd);
@@ -104,7 +140,7 @@ int tcp_repair_adopt(int fd, struct kernel_helper_static *out)
 	/* In repair mode this is the client's limit, else the current size. */
 	err = get_option(fd, IPPROTO_TCP, TCP_MAXSEG, &mss_clamp, sizeof(mss_clamp));
 	if (!err)
-		err = get_info(fd, &info);
+		err = read_bases(fd, &info, &send_base, &receive_base);
 	err_off = repair_off(fd);
 	if (err || err_off)
 		return err ? err : err_off;
@@ -115,6 +151,8 @@ int tcp_repair_adopt(int fd, struct kernel_helper_static *out)
 		.has_wscale = info.tcpi_options & TCPI_OPT_WSCALE,
 		.has_sack = info.tcpi_options & TCPI_OPT_SACK,
 		.has_timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS,
+		.send_base = send_base,
+		.receive_base = receive_base,
 	};
 	return 0;
 }
@@ -125,29 +163,31 @@ struct reading {
 	uint32_t receive_next, write_next;
 };
 
-static int take_reading(int fd, struct reading *r)
+/*
+ * The numbers follow from what the kernel counts: no queue is selected, which would take twice as many calls, and is not good for the
+ * one that sends (count_unsent()).
+ */
+static int take_reading(int fd, const struct kernel_helper_static *fixed, struct tcp_info *info, struct reading *r)
 {
 	int err;
 
 	if (ioctl(fd, SIOCINQ, &r->incoming) || ioctl(fd, SIOCOUTQ, &r->outgoing))
 		return -errno;
-	err = select_queue(fd, TCP_RECV_QUEUE);
-	if (!err)
-		err = get_option(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &r->receive_next, sizeof(r->receive_next));
-	if (!err)
-		err = select_queue(fd, TCP_SEND_QUEUE);
-	if (!err)
-		err = get_option(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &r->write_next, sizeof(r->write_next));
-	return err;
+	err = get_info(fd, info);
+	if (err)
+		return err;
+	r->receive_next = fixed->receive_base + (uint32_t)info->tcpi_bytes_received;
+	r->write_next = fixed->send_base + (uint32_t)info->tcpi_bytes_acked + (uint32_t)r->outgoing;
+	return 0;
 }
 
 /*
  * The last @want bytes of the selected queue. A peek at the send queue yields whole packets, also the acknowledged
- * part of the first one, and returns their length whether they fitted or not (handoff.md 3.3).
+ * part of the first one, and returns their length whether they fitted or not (handoff.md 3.3): @slack is for those.
  */
-static int peek_queue(int fd, size_t want, uint8_t **out)
+static int peek_queue(int fd, size_t want, size_t slack, uint8_t **out)
 {
-	size_t size = want + PEEK_SLACK;
+	size_t size = want + slack;
 
 	for (int i = 0; i < 3; i++) {
 		uint8_t *bytes = malloc(size);
@@ -164,7 +204,7 @@ static int peek_queue(int fd, size_t want, uint8_t **out)
 		free(bytes);
 		if (len < (ssize_t)want)
 			return -EAGAIN;
-		size = (size_t)len + PEEK_SLACK;
+		size = (size_t)len + slack;
 	}
 	return -EAGAIN;
 }
@@ -177,7 +217,7 @@ static int peek_if_any(int fd, int queue, int want, uint8_t **out)
 	if (want <= 0)
 		return 0;
 	err = select_queue(fd, queue);
-	return err ? err : peek_queue(fd, (size_t)want, out);
+	return err ? err : peek_queue(fd, (size_t)want, queue == TCP_SEND_QUEUE ? PEEK_SLACK : 0, out);
 }
 
 static int copy_bytes(const uint8_t *from, size_t len, uint8_t **out)
@@ -193,19 +233,17 @@ static int copy_bytes(const uint8_t *from, size_t len, uint8_t **out)
 }
 
 /* The send queue falls into what the client may have and what never left. */
-static int split_send_queue(const uint8_t *queue, const struct reading *r, int unsent, struct kernel_helper_state *s)
+static int split_send_queue(const uint8_t *queue, struct kernel_helper_state *s)
 {
 	int err;
 
-	s->sent_len = (size_t)(r->outgoing - unsent);
-	s->unsent_len = (size_t)unsent;
 	err = copy_bytes(queue, s->sent_len, &s->sent);
 	if (!err)
 		err = copy_bytes(queue + s->sent_len, s->unsent_len, &s->unsent);
 	return err;
 }
 
-static int read_queues(int fd, const struct reading *r, int unsent, struct kernel_helper_state *s)
+static int read_queues(int fd, const struct reading *r, int unsent, bool keeps_sending, struct kernel_helper_state *s)
 {
 	uint8_t *queue;
 	int err;
@@ -216,9 +254,13 @@ static int read_queues(int fd, const struct reading *r, int unsent, struct kerne
 	if (err)
 		return err;
 	s->received_len = s->received ? (size_t)r->incoming : 0;
+	s->sent_len = (size_t)(r->outgoing - unsent);
+	s->unsent_len = (size_t)unsent;
+	if (keeps_sending)
+		return 0;
 	err = peek_if_any(fd, TCP_SEND_QUEUE, r->outgoing, &queue);
 	if (!err && queue)
-		err = split_send_queue(queue, r, unsent, s);
+		err = split_send_queue(queue, s);
 	free(queue);
 	return err;
 }
@@ -260,9 +302,24 @@ static uint32_t next_stamp(uint32_t stamp, const struct tcp_info *info)
 	return ((stamp + ahead + 1) & ~1u) | counts_us;
 }
 
+/*
+ * The next device's kernel begins without them, with a retransmission timeout of 3 s until the first acknowledgment, which brings a
+ * measurement: connect() in repair mode sets it last (tcp_init_metrics()), after a sockops program could have named another. Nor can
+ * the threshold be set alone: TCP_BPF_SNDCWND_CLAMP limits the window, too. What may be restored, is: common/congestion.h. The
+ * persist and delayed ACK timers follow from the window and from what was received; keepalive begins anew, as if a packet had come.
+ */
+static void note_timers(const struct tcp_info *info, struct kernel_helper_timers *timers)
+{
+	*timers = (struct kernel_helper_timers){
+		.round_trip_us = info->tcpi_rtt,
+		.round_trip_variance_us = info->tcpi_rttvar,
+		.retransmission_us = info->tcpi_rto,
+		.slow_start_threshold = info->tcpi_snd_ssthresh,
+	};
+}
+
 static int read_rest(int fd, struct kernel_helper_state *s)
 {
-	struct tcp_info info;
 	int err;
 
 	err = read_window(fd, s);
@@ -272,35 +329,43 @@ static int read_rest(int fd, struct kernel_helper_state *s)
 		err = get_option(fd, SOL_SOCKET, SO_RCVBUF, &s->receive_buffer, sizeof(s->receive_buffer));
 	if (!err)
 		err = get_option(fd, SOL_SOCKET, SO_SNDBUF, &s->send_buffer, sizeof(s->send_buffer));
-	if (!err)
-		err = get_info(fd, &info);
-	if (err)
-		return err;
-	if (info.tcpi_state != STATE_ESTABLISHED)
-		return -ENOTCONN;
-	s->congestion_window = info.tcpi_snd_cwnd;
-	s->timestamp = next_stamp(s->timestamp, &info);
-	return 0;
+	return err;
+}
+
+static void note_info(const struct tcp_info *info, struct kernel_helper_state *s)
+{
+	s->congestion_window = info->tcpi_snd_cwnd;
+	tcp_statistics_from(info, &s->statistics);
+	note_timers(info, &s->timers);
+	s->timestamp = next_stamp(s->timestamp, info);
 }
 
 /* A packet that passed the node program before the hold may still be at work on another CPU (handoff.md 3.2). */
-static int read_once(int fd, int unsent, struct kernel_helper_state *s)
+static int read_once(int fd, int unsent, bool keeps_sending, struct kernel_helper_state *s)
 {
 	struct reading before = { 0 }, after = { 0 };
+	struct tcp_info info;
 	int err;
 
-	err = take_reading(fd, &before);
+	err = take_reading(fd, &s->fixed, &info, &before);
+	if (!err && info.tcpi_state != STATE_ESTABLISHED)
+		err = -ENOTCONN;
 	if (!err)
-		err = read_queues(fd, &before, unsent, s);
+		err = read_queues(fd, &before, unsent, keeps_sending, s);
 	if (!err)
 		err = read_rest(fd, s);
 	if (!err)
-		err = take_reading(fd, &after);
+		err = take_reading(fd, &s->fixed, &info, &after);
+	if (!err && info.tcpi_state != STATE_ESTABLISHED)
+		err = -ENOTCONN;
 	if (!err && memcmp(&before, &after, sizeof(before)) != 0)
 		err = -EAGAIN;
+	if (err)
+		return err;
+	note_info(&info, s);
 	s->send_unacknowledged = before.write_next - (uint32_t)before.outgoing;
 	s->receive_next = before.receive_next;
-	return err;
+	return 0;
 }
 
 /*
@@ -308,19 +373,15 @@ static int read_once(int fd, int unsent, struct kernel_helper_state *s)
  * without sending them; only a retransmission would send them, after a second at the second device, after 200 ms here
  * if the connection stays. So the unsent bytes are counted before. What was on its way into the network before the hold
  * has left with repair mode on (both take the socket's lock), what came later was refused by the node program and
- * counts as unsent: the number cannot change.
+ * counts as unsent: the number cannot change. (Who enters repair mode has no queue selected.)
  */
 static int count_unsent(int fd, int *unsent)
 {
-	int err = select_queue(fd, TCP_NO_QUEUE);
-
-	if (err)
-		return err;
 	return ioctl(fd, SIOCOUTQNSD, unsent) ? -errno : 0;
 }
 
 int tcp_repair_freeze(int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
-		      struct kernel_helper_state *out)
+		      bool keeps_sending, struct kernel_helper_state *out)
 {
 	struct kernel_helper_state s = { 0 };
 	int unsent, err, err_queue;
@@ -334,7 +395,7 @@ int tcp_repair_freeze(int fd, const struct flow_key *flow, const struct kernel_h
 	for (int i = 0; err == -EAGAIN && i < READINGS_MAX; i++) {
 		kernel_helper_state_fini(&s);
 		s = (struct kernel_helper_state){ .flow = *flow, .fixed = *fixed };
-		err = read_once(fd, unsent, &s);
+		err = read_once(fd, unsent, keeps_sending, &s);
 	}
 	err_queue = select_queue(fd, TCP_NO_QUEUE);
 	if (err || err_queue) {
@@ -382,15 +443,22 @@ static socklen_t address_len(const struct sockaddr_storage *ss)
 	return ss->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
 }
 
-/* Repair mode was on before bind: the listener at the same address is no conflict. connect() sends nothing. */
-static int restore_ends(int fd, const struct kernel_helper_state *s)
+/* Repair mode was on before: the listener at the same address is no conflict. */
+static int restore_vip(int fd, const struct kernel_helper_state *s)
+{
+	struct sockaddr_storage client, vip;
+
+	flow_to_sockets(&s->flow, &client, &vip);
+	return bind(fd, (struct sockaddr *)&vip, address_len(&vip)) ? -errno : 0;
+}
+
+/* In repair mode connect() sends nothing. */
+static int restore_client(int fd, const struct kernel_helper_state *s)
 {
 	struct sockaddr_storage client, vip;
 	int err;
 
 	flow_to_sockets(&s->flow, &client, &vip);
-	if (bind(fd, (struct sockaddr *)&vip, address_len(&vip)))
-		return -errno;
 	err = set_sequence(fd, TCP_RECV_QUEUE, s->receive_next);
 	if (!err)
 		err = set_sequence(fd, TCP_SEND_QUEUE, s->send_unacknowledged);
@@ -461,21 +529,25 @@ static const struct restore_step {
 	const char *name;
 	int (*run)(int fd, const struct kernel_helper_state *state);
 } restore_steps[] = {
-	{ "buffers", restore_buffers },
 	{ "segment size", restore_segment_size },
-	{ "addresses", restore_ends },
+	{ "VIP", restore_vip },
+	{ "buffers", restore_buffers },
+	{ "client", restore_client },
 	{ "options", restore_options },
 	{ "sent bytes", restore_sent },
 	{ "window", restore_window },
 	{ "wake-up", wake_up },
 };
 
-static int run_restore_steps(int fd, const struct kernel_helper_state *state)
+/* So many of them can be done before the connection is frozen. */
+enum { PREPARED_STEPS = 2, RESTORE_STEPS = sizeof(restore_steps) / sizeof(restore_steps[0]) };
+
+static int run_restore_steps(int fd, const struct kernel_helper_state *state, size_t from, size_t to)
 {
 	char text[FLOW_TEXT_MAX];
 	int err;
 
-	for (size_t i = 0; i < sizeof(restore_steps) / sizeof(restore_steps[0]); i++) {
+	for (size_t i = from; i < to; i++) {
 		err = restore_steps[i].run(fd, state);
 		if (err) {
 			log_warn("tcp_repair", "flow=\"%s\" not restored: %s: %s", flow_text(&state->flow, text),
@@ -494,24 +566,71 @@ static bool is_consistent(const struct kernel_helper_state *s)
 	       s->send_buffer <= INT32_MAX;
 }
 
-int tcp_repair_restore(const struct kernel_helper_state *state, int *out)
+int tcp_repair_sketch(int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
+		      struct kernel_helper_state *out)
+{
+	struct kernel_helper_state s = { .flow = *flow, .fixed = *fixed };
+	int err;
+
+	err = get_option(fd, SOL_SOCKET, SO_RCVBUF, &s.receive_buffer, sizeof(s.receive_buffer));
+	if (!err)
+		err = get_option(fd, SOL_SOCKET, SO_SNDBUF, &s.send_buffer, sizeof(s.send_buffer));
+	if (!err)
+		*out = s;
+	return err;
+}
+
+int tcp_repair_prepare(const struct kernel_helper_state *sketch, int *out)
 {
 	int err, fd;
 
-	if (!is_consistent(state))
+	if (!is_consistent(sketch))
 		return -EINVAL;
-	fd = socket(flow_is_ipv4(&state->flow) ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(flow_is_ipv4(&sketch->flow) ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	err = repair_on(fd);
 	if (!err)
-		err = run_restore_steps(fd, state);
+		err = run_restore_steps(fd, sketch, 0, PREPARED_STEPS);
 	if (err) {
 		tcp_repair_silence(fd);
 		return err;
 	}
 	*out = fd;
 	return 0;
+}
+
+int tcp_repair_restore(const struct kernel_helper_state *state, struct congestion *congestion, int prepared, int *out)
+{
+	int err = is_consistent(state) ? 0 : -EINVAL;
+
+	if (!err && prepared < 0)
+		err = tcp_repair_prepare(state, &prepared);
+	if (!err) {
+		congestion_wish(congestion, prepared, state->congestion_window); /* without, it is slow for some round trips */
+		err = run_restore_steps(prepared, state, PREPARED_STEPS, RESTORE_STEPS);
+	}
+	if (!err)
+		*out = prepared;
+	else if (prepared >= 0)
+		tcp_repair_silence(prepared);
+	return err;
+}
+
+/* Bit 0 of what is read and written is no time: see next_stamp(). */
+int tcp_repair_stamp_after(int fd, uint32_t stamp)
+{
+	uint32_t now, later = (stamp + TIMESTAMP_ADVANCE + 1) & ~1u;
+	int err, err_off;
+
+	err = repair_on(fd);
+	if (err)
+		return err;
+	err = get_option(fd, IPPROTO_TCP, TCP_TIMESTAMP, &now, sizeof(now));
+	if (!err && (int32_t)(now - stamp) <= 0)
+		err = set_option(fd, IPPROTO_TCP, TCP_TIMESTAMP, (int)(later | (now & 1)));
+	err_off = repair_off(fd);
+	return err ? err : err_off;
 }
 
 int tcp_repair_thaw(int fd)

@@ -12,13 +12,26 @@
 
 #include "common/kernel_helper.h"
 
+struct congestion; /* common/congestion.h */
+
 /* Contracts as of the functions of the same name in common/kernel_helper.h. */
 int tcp_repair_adopt(int fd, struct kernel_helper_static *out);
 
 int tcp_repair_freeze(int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
-		      struct kernel_helper_state *out);
+		      bool keeps_sending, struct kernel_helper_state *out);
 
-int tcp_repair_restore(const struct kernel_helper_state *state, int *fd);
+int tcp_repair_sketch(int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
+		      struct kernel_helper_state *out);
+int tcp_repair_prepare(const struct kernel_helper_state *sketch, int *fd);
+
+/*
+ * @congestion: gives it its congestion window; NULL: it begins with the kernel's
+ * @prepared: or -1; closed on failure
+ */
+int tcp_repair_restore(const struct kernel_helper_state *state, struct congestion *congestion, int prepared, int *fd);
+
+/* What a live socket sends from now on is stamped later than @stamp. Return: 0 or a negative errno value */
+int tcp_repair_stamp_after(int fd, uint32_t stamp);
 
 /* Back to life after a freeze, without a packet. Return: 0 or a negative errno value */
 int tcp_repair_thaw(int fd);

@@ -3,6 +3,7 @@
 
 #include "common/workers.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
 
@@ -15,11 +16,29 @@
 
 STAILQ_HEAD(work_list, work);
 
+enum {
+	SHARE = 1 << 20,
+	ABOUT_MS = 5000, /* whoever has come is expected to come again for so long */
+};
+
+/*
+ * What waits in a lane, of one weight. `served` is the work done, divided by the weight: whoever has least is next. A queue that was
+ * empty begins where the one is that was served last. Source: Goyal, Vin and Cheng, "Start-time Fair Queueing" (1997)
+ */
+struct queue {
+	struct work_list waiting;
+	uint64_t served;
+	uint64_t came_ms; /* the last one with a weight; monotonic clock */
+	unsigned int running;
+};
+
 /* Exists while there is work in it. */
 struct lane {
 	TAILQ_ENTRY(lane) link;
 	const void *key;
-	struct work_list waiting;
+	size_t waiting;
+	uint64_t served; /* by who was served last */
+	struct queue queues[WORKERS_QUEUES];
 	struct work *last; /* runs when there is nothing else; or NULL */
 	unsigned int running;
 };
@@ -62,7 +81,8 @@ static struct lane *lane_get(struct workers *workers, const void *key)
 	if (!lane)
 		return NULL;
 	lane->key = key;
-	STAILQ_INIT(&lane->waiting);
+	for (size_t i = 0; i < WORKERS_QUEUES; i++)
+		STAILQ_INIT(&lane->queues[i].waiting);
 	TAILQ_INSERT_TAIL(&workers->lanes, lane, link);
 	return lane;
 }
@@ -72,11 +92,51 @@ static struct lane *lane_get(struct workers *workers, const void *key)
  * something left for a few more, whoever came first. Source: Choudhury and Hahne, "Dynamic queue length thresholds for
  * shared-memory packet switches" (1998), with a factor of one
  */
-static bool may_run(const struct workers *workers, const struct lane *lane)
+static bool has_room(const struct workers *workers, const struct lane *lane)
 {
-	if (STAILQ_EMPTY(&lane->waiting) && (!lane->last || lane->running))
-		return false;
 	return lane->running < workers->threads_max - workers->running;
+}
+
+/* Somebody else comes here now and then, and finds the disk as @queue leaves it. */
+static bool is_alone(const struct lane *lane, const struct queue *queue)
+{
+	uint64_t now_ms = clock_monotonic_ms();
+
+	for (const struct queue *other = lane->queues; other < lane->queues + WORKERS_QUEUES; other++)
+		if (other != queue && other->came_ms && STAILQ_EMPTY(&other->waiting) && now_ms - other->came_ms < ABOUT_MS)
+			return false;
+	return true;
+}
+
+/*
+ * The order in which work is begun is not all: what has been begun is a queue, too, in the disk. So nobody has more than half of the threads
+ * that the lane may have, while somebody else is about who has nothing waiting. When all have, nothing is kept back.
+ */
+static bool is_kept_back(const struct workers *workers, const struct lane *lane, const struct queue *queue)
+{
+	unsigned int left = workers->threads_max - (workers->running - lane->running);
+
+	/* Of what is left for it a lane can have half: see may_run(). */
+	return queue->running >= (left + 3) / 4 && !is_alone(lane, queue);
+}
+
+/* The queue whose turn it is. NULL: nothing waits, or may begin */
+static struct queue *next_queue(const struct workers *workers, struct lane *lane)
+{
+	struct queue *next = NULL;
+
+	for (struct queue *queue = lane->queues; lane->waiting && queue < lane->queues + WORKERS_QUEUES; queue++)
+		if (!STAILQ_EMPTY(&queue->waiting) && (!next || queue->served < next->served) &&
+		    !is_kept_back(workers, lane, queue))
+			next = queue;
+	return next;
+}
+
+static bool may_run(const struct workers *workers, struct lane *lane)
+{
+	if (!has_room(workers, lane))
+		return false;
+	return lane->waiting ? next_queue(workers, lane) != NULL : lane->last && !lane->running;
 }
 
 static struct lane *next_lane(struct workers *workers)
@@ -89,17 +149,40 @@ static struct lane *next_lane(struct workers *workers)
 	return NULL;
 }
 
-/* The next work of a lane. */
-static struct work *take_work(struct workers *workers, struct lane *lane)
+static void queue_add(struct lane *lane, struct work *work)
 {
-	struct work *work = STAILQ_FIRST(&lane->waiting);
+	struct queue *queue = &lane->queues[work->queue];
 
-	if (work) {
-		STAILQ_REMOVE_HEAD(&lane->waiting, link);
-	} else {
-		work = lane->last;
+	if (STAILQ_EMPTY(&queue->waiting) && queue->served < lane->served)
+		queue->served = lane->served;
+	STAILQ_INSERT_TAIL(&queue->waiting, work, link);
+	if (work->weight)
+		queue->came_ms = clock_monotonic_ms();
+	lane->waiting++;
+}
+
+static struct work *queue_take(struct lane *lane, struct queue *queue)
+{
+	struct work *work = STAILQ_FIRST(&queue->waiting);
+
+	STAILQ_REMOVE_HEAD(&queue->waiting, link);
+	lane->waiting--;
+	queue->running++;
+	lane->served = queue->served;
+	queue->served += (work->cost ? work->cost : 1) * (uint64_t)SHARE / (work->weight ? work->weight : 1);
+	return work;
+}
+
+/* The next work of a lane. @queue: out: whose it was; NULL: the last one's */
+static struct work *take_work(struct workers *workers, struct lane *lane, struct queue **queue)
+{
+	struct work *work = lane->last;
+
+	*queue = next_queue(workers, lane);
+	if (*queue)
+		work = queue_take(lane, *queue);
+	else
 		lane->last = NULL;
-	}
 	lane->running++;
 	workers->running++;
 	TAILQ_REMOVE(&workers->lanes, lane, link);
@@ -107,11 +190,13 @@ static struct work *take_work(struct workers *workers, struct lane *lane)
 	return work;
 }
 
-static void finish(struct workers *workers, struct lane *lane)
+static void finish(struct workers *workers, struct lane *lane, struct queue *queue)
 {
+	if (queue)
+		queue->running--;
 	lane->running--;
 	workers->running--;
-	if (!lane->running && STAILQ_EMPTY(&lane->waiting) && !lane->last) {
+	if (!lane->running && !lane->waiting && !lane->last) {
 		TAILQ_REMOVE(&workers->lanes, lane, link);
 		free(lane);
 	}
@@ -188,7 +273,8 @@ static struct lane *wait_for_work(struct thread *self)
 static void run(struct thread *self, struct lane *lane)
 {
 	struct workers *workers = self->workers;
-	struct work *work = take_work(workers, lane);
+	struct queue *queue;
+	struct work *work = take_work(workers, lane, &queue);
 	struct thread *next = call_thread(workers); /* what ended may have made room for more than one */
 
 	pthread_mutex_unlock(&workers->mutex);
@@ -196,7 +282,7 @@ static void run(struct thread *self, struct lane *lane)
 	work->run(work);
 	workers_send_home(workers, work);
 	pthread_mutex_lock(&workers->mutex);
-	finish(workers, lane);
+	finish(workers, lane, queue);
 	if (workers->stopping)
 		wake_all(workers);
 }
@@ -286,7 +372,7 @@ static int submit(struct workers *workers, struct work *work, bool is_last)
 		if (is_last)
 			lane->last = work;
 		else
-			STAILQ_INSERT_TAIL(&lane->waiting, work, link);
+			queue_add(lane, work);
 		thread = call_thread(workers);
 	}
 	pthread_mutex_unlock(&workers->mutex);
@@ -306,7 +392,7 @@ void workers_submit_next(struct workers *workers, struct work *work)
 	pthread_mutex_lock(&workers->mutex);
 	lane = lane_get(workers, work->lane);
 	if (!BUG_IF(!lane || !lane->running))
-		STAILQ_INSERT_TAIL(&lane->waiting, work, link);
+		queue_add(lane, work);
 	pthread_mutex_unlock(&workers->mutex);
 }
 

@@ -8,6 +8,11 @@
  * Work has a lane: the volume it is about. A lane may have as many threads as are left for others: a disk that does not
  * answer keeps its own clients waiting and nobody else's. With 32 threads that holds for five such disks at a time.
  *
+ * A lane has queues, which are served in proportion to their weights: of two with work waiting, one of twice the weight has twice as much
+ * done. What a queue did not use while it was empty is not saved up. Work of one queue is begun in the order of its coming. And while
+ * somebody comes to another queue now and then, but has nothing waiting, one queue has at most half of the lane's threads: what has been
+ * begun can't be overtaken any more. Only work with a weight counts as somebody.
+ *
  * Ownership: the submitter embeds and owns the work; it must live until `done`.
  * Threads: work is submitted from any loop's; workers_new() and workers_free() are called from the control loop's. `run` is called
  * on a worker's, `done` on that of the work's home (common/loop.h).
@@ -17,9 +22,10 @@
 
 #include "common/loop.h"
 
+#include <stdint.h>
 #include <sys/queue.h>
 
-enum { WORKERS_DEFAULT = 32 };
+enum { WORKERS_DEFAULT = 32, WORKERS_QUEUES = 16 };
 
 struct event_base;
 struct workers;
@@ -29,6 +35,9 @@ struct work {
 	struct letter letter;
 	struct loop *home; /* NULL: the control loop */
 	const void *lane;  /* only compared; NULL is one, too */
+	uint8_t queue;	   /* in its lane, below WORKERS_QUEUES */
+	uint16_t weight;   /* of the queue; 0 is 1, and nobody's */
+	uint32_t cost;	   /* how much of the lane's time it may take, compared with others; 0 is 1 */
 	void (*run)(struct work *work);
 	void (*done)(struct work *work);
 };
