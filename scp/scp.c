@@ -4,6 +4,7 @@
 #include "scp/scp.h"
 
 #include "common/log.h"
+#include "scp/backoff.h"
 #include "scp/scp_internal.h"
 
 #include <arpa/inet.h>
@@ -22,8 +23,6 @@ enum {
 	STRANGERS_MAX = 256,
 	LISTEN_BACKLOG = 128,
 	LISTEN_AGAIN_MS = 1000,
-	BACKOFF_MIN_MS = 100,
-	BACKOFF_MAX_MS = 5000,
 	STEADY_MS = 5000, /* a session that lasted so long was a good one: the next try is soon */
 };
 
@@ -144,10 +143,7 @@ static void line_retry(struct scp_line *line)
 {
 	if (!line->peer->wanted || line->peer->scp->is_stopping)
 		return;
-	timer_arm(line->retry, line->backoff_ms);
-	line->backoff_ms = line->backoff_ms ? 2 * line->backoff_ms : BACKOFF_MIN_MS;
-	if (line->backoff_ms > BACKOFF_MAX_MS)
-		line->backoff_ms = BACKOFF_MAX_MS;
+	timer_arm(line->retry, backoff_next(&line->backoff_ms, arc4random()));
 }
 
 /* Return: a socket being connected, or negative errno */
@@ -586,6 +582,27 @@ void scp_disconnect(struct scp *scp, uint32_t node, const char *reason)
 bool scp_is_up(const struct scp *scp, uint32_t node, scp_channel channel)
 {
 	return link_find(scp, node, channel);
+}
+
+const struct certificates_facts *scp_certificate_of(const struct scp *scp, uint32_t node)
+{
+	const struct scp_link *link = link_find(scp, node, SCP_CONTROL);
+
+	return link ? &link->certificate : NULL;
+}
+
+void scp_use_tls(struct scp *scp, SSL_CTX *tls)
+{
+	scp->options.tls = tls;
+}
+
+/* A link that is refused stays on the list until the reaper comes. */
+void scp_review(struct scp *scp)
+{
+	struct scp_link *link;
+
+	TAILQ_FOREACH(link, &scp->links, entry)
+		scp_link_review(link);
 }
 
 uint64_t scp_silence_ms(const struct scp *scp, uint32_t node)

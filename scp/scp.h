@@ -20,6 +20,7 @@
 #ifndef VNAS_SCP_SCP_H
 #define VNAS_SCP_SCP_H
 
+#include "common/certificates.h"
 #include "scp/scp_xdr.h" /* made by rpcgen from scp/scp.x */
 
 #include <openssl/ssl.h>
@@ -39,7 +40,7 @@ enum {
 struct event_base;
 struct scp;
 
-/* All but on_enrol are needed. */
+/* All are needed but those that say otherwise. */
 struct scp_handlers {
 	/* Fill our own hello before it is sent (everything but protocol, channel and node). Text is borrowed. */
 	void (*fill_hello)(scp_hello *hello, void *arg);
@@ -47,18 +48,27 @@ struct scp_handlers {
 	/* May this authenticated device of our cluster have a session? 0, or negative errno with a text for it. */
 	int (*may_join)(uint32_t node, const scp_hello *hello, char *reason, size_t reason_size, void *arg);
 
+	/*
+	 * A device has shown this certificate, which is the cluster's and has not expired: is it still good? Asked again by
+	 * scp_review(). 0, or negative errno with a text for the device. NULL: all are.
+	 */
+	int (*may_show)(const struct certificates_facts *certificate, char *reason, size_t reason_size, void *arg);
+
 	/* A session is up (hellos exchanged), or down with a reason in words: once for each on_up. */
 	void (*on_up)(uint32_t node, scp_channel channel, const scp_hello *hello, void *arg);
 	void (*on_down)(uint32_t node, scp_channel channel, const char *reason, void *arg);
 
-	/* Any other message but HELLO, REFUSE, ENROL and ENROL_REPLY. HEARTBEAT comes here too, after it was noted. */
+	/* Any other message but HELLO, REFUSE, ENROL, APPLY and ENROL_REPLY. HEARTBEAT comes here too, after it was noted. */
 	void (*on_message)(uint32_t node, scp_channel channel, uint32_t request, const scp_message *message, void *arg);
 
 	/*
-	 * Master only: a stranger wants to join. Fill @reply; its strings are freed with free(). NULL elsewhere, which
-	 * also tells which messages may come here: those to a master or those from one.
+	 * Master only: a stranger wants to join, by ENROL or APPLY. Fill @reply; its strings are freed with free(). NULL
+	 * elsewhere, which also tells which messages may come here: those to a master or those from one.
 	 */
-	void (*on_enrol)(const scp_enrol *enrol, const char *peer_address, scp_enrol_reply *reply, void *arg);
+	void (*on_enrol)(const scp_message *question, const char *peer_address, scp_enrol_reply *reply, void *arg);
+
+	/* A heartbeat was sent: what goes along with it. May be NULL. */
+	void (*on_beat)(uint32_t node, void *arg);
 
 	/* Fill a heartbeat before it is sent. */
 	void (*fill_heartbeat)(scp_heartbeat *heartbeat, void *arg);
@@ -89,7 +99,7 @@ uint16_t scp_port(const struct scp *scp);
  * scp_connect() - have and keep sessions (both channels) with a device
  * @address:	numeric, may change with a later call
  *
- * Called on the device with the higher node id; retries with back-off (0.1 s to 5 s) until scp_disconnect().
+ * Called on the device with the higher node id; retries with back-off (0.1 s to 5 s, scp/backoff.h) until scp_disconnect().
  *
  * Return: 0; -EINVAL (no such address); -ENOMEM
  */
@@ -99,6 +109,15 @@ int scp_connect(struct scp *scp, uint32_t node, const char *address, uint16_t po
 void scp_disconnect(struct scp *scp, uint32_t node, const char *reason);
 
 bool scp_is_up(const struct scp *scp, uint32_t node, scp_channel channel);
+
+/* The certificate by which the node has its control session. NULL: it has none. Borrowed until the loop's turn ends. */
+const struct certificates_facts *scp_certificate_of(const struct scp *scp, uint32_t node);
+
+/* For the sessions that begin from now on; those that are up go on with what they have. @tls: as in struct scp_options. */
+void scp_use_tls(struct scp *scp, SSL_CTX *tls);
+
+/* Some certificates may not be good any more: sessions by them are ended, and their devices told why. */
+void scp_review(struct scp *scp);
 
 /* Milliseconds since anything came from the node on its control session; UINT64_MAX if it is down. */
 uint64_t scp_silence_ms(const struct scp *scp, uint32_t node);

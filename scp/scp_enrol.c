@@ -1,63 +1,30 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Joining a cluster, from the side of the device that joins: one question, one answer, blocking.
- *
  * The token says where the master is, proves to it that an administrator sent us (SECRET), and to us that it is the
  * right one (FINGERPRINT of the cluster's authority).
  */
 #include "config.h"
 
-#include "scp/scp.h"
+#include "scp/scp_enrol.h"
 
 #include "common/certificates.h"
+#include "scp/scp.h"
 #include "scp/scp_message.h"
+#include "scp/tls_stream.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { JOIN_MS = 10000, ADDRESS_TEXT = 64, SECRET_TEXT = SCP_NAME_MAX + 1 };
-
-struct token {
-	char secret[SECRET_TEXT];
-	char fingerprint[CERTIFICATES_FINGERPRINT_TEXT];
-	char address[ADDRESS_TEXT];
-	char port[8];
-};
-
-/* An attempt to join. */
-struct join {
-	struct token token;
-	uint64_t until_ms; /* monotonic */
-	int fd;
-	SSL_CTX *tls;
-	SSL *ssl;
-	char *why; /* the caller's */
-	size_t why_size;
-};
-
-static int __attribute__((format(printf, 3, 4))) fail(struct join *join, int rc, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(join->why, join->why_size, format, args);
-	va_end(args);
-	return rc;
-}
-
 /*
- * The token: vnas1-SECRET-FINGERPRINT@ADDRESS[:PORT], an IPv6 address with a port in brackets
+ * Addresses
  */
 
 /* Copy [@from, @to) as text. */
@@ -72,24 +39,298 @@ static bool text_cut(const char *from, const char *to, char *out, size_t size)
 	return true;
 }
 
-static bool address_split(const char *text, struct token *out)
+static bool port_parse(const char *text, uint16_t *port)
+{
+	char *end;
+	unsigned long number = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || !number || number > UINT16_MAX)
+		return false;
+	*port = (uint16_t)number;
+	return true;
+}
+
+int scp_address_split(const char *text, char address[static SCP_ADDRESS_MAX], uint16_t *port)
 {
 	const char *end = text + strlen(text), *colon = strchr(text, ':');
+	const char *bracket = *text == '[' ? strchr(text, ']') : NULL;
 
-	if (*text == '[') {
-		const char *bracket = strchr(text, ']');
-
-		if (!bracket || !text_cut(text + 1, bracket, out->address, sizeof(out->address)))
-			return false;
-		if (!bracket[1])
-			return true;
-		return bracket[1] == ':' && text_cut(bracket + 2, end, out->port, sizeof(out->port));
+	if (*text == '[' && !bracket)
+		return -EINVAL;
+	if (bracket) {
+		text++;
+		end = bracket;
+		colon = bracket[1] ? bracket + 1 : NULL;
+		if (colon && *colon != ':')
+			return -EINVAL;
+	} else if (colon && !strchr(colon + 1, ':')) {
+		end = colon;
+	} else {
+		colon = NULL; /* none, or an IPv6 address without brackets */
 	}
-	if (!colon || strchr(colon + 1, ':')) /* none, or an IPv6 address without brackets */
-		return text_cut(text, end, out->address, sizeof(out->address));
-	return text_cut(text, colon, out->address, sizeof(out->address)) &&
-	       text_cut(colon + 1, end, out->port, sizeof(out->port));
+	if (!text_cut(text, end, address, SCP_ADDRESS_MAX) || (colon && !port_parse(colon + 1, port)))
+		return -EINVAL;
+	if (!colon)
+		*port = SCP_PORT;
+	return 0;
 }
+
+/* Numeric: a name server could take longer than our time. */
+static int address_find(const char *address, uint16_t port, struct sockaddr_storage *out, socklen_t *len)
+{
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
+	struct addrinfo *found;
+	char service[8];
+
+	snprintf(service, sizeof(service), "%u", port);
+	if (getaddrinfo(address, service, &hints, &found))
+		return -EINVAL;
+	memcpy(out, found->ai_addr, found->ai_addrlen);
+	*len = found->ai_addrlen;
+	freeaddrinfo(found);
+	return 0;
+}
+
+/*
+ * One question
+ */
+
+struct scp_enrolment {
+	struct scp_enrolment_options options; /* its texts and question are not ours beyond the start */
+	char address[SCP_ADDRESS_MAX];
+	char authority[CERTIFICATES_FINGERPRINT_TEXT];
+	SSL_CTX *tls;
+	struct tls_stream *stream;
+	struct event *timer; /* time is over; or, when it has ended, says so outside the stream's callbacks */
+	bool is_asked, has_ended;
+	int rc;
+	char why[SCP_ENROLMENT_WHY_MAX];
+	uint8_t *question; /* until it is sent */
+	size_t question_len;
+	uint8_t head[SCP_HEADER_BYTES], *body; /* of the answer */
+	struct scp_header header;
+	size_t received;
+	scp_message answer;
+};
+
+static void __attribute__((format(printf, 3, 4))) end(struct scp_enrolment *enrolment, int rc, const char *format, ...)
+{
+	va_list args;
+
+	if (enrolment->has_ended)
+		return;
+	enrolment->has_ended = true;
+	enrolment->rc = rc;
+	va_start(args, format);
+	vsnprintf(enrolment->why, sizeof(enrolment->why), format, args);
+	va_end(args);
+	tls_stream_close(enrolment->stream);
+	event_active(enrolment->timer, 0, 0);
+}
+
+static void end_by_stream(struct scp_enrolment *enrolment, int rc)
+{
+	const char *address = enrolment->address, *why = tls_stream_why(enrolment->stream);
+
+	if (rc == -EKEYREJECTED)
+		end(enrolment, rc, "the device at %s is not of the cluster that the token is for (%s); nothing was sent to it",
+		    address, why);
+	else if (rc == -EPROTO)
+		end(enrolment, rc, "the device at %s does not speak TLS as we do: %s", address, why);
+	else if (!enrolment->is_asked && rc)
+		end(enrolment, rc, "can't connect to %s port %u: %s", address, enrolment->options.port, why);
+	else
+		end(enrolment, rc ? rc : -ECONNRESET, "%s closed the connection", address);
+}
+
+static void end_strangely(struct scp_enrolment *enrolment)
+{
+	end(enrolment, -EPROTO, "%s gave an answer that is not understood: is its software of another age?",
+	    enrolment->address);
+}
+
+static void take_reply(struct scp_enrolment *enrolment, const scp_enrol_reply *reply)
+{
+	int rc = reply->result > 0 && reply->result < 4096 ? -reply->result : reply->result ? -EPROTO : 0;
+
+	if (rc == 0)
+		end(enrolment, 0, "%s", "");
+	else
+		end(enrolment, rc, "%s says: %s", enrolment->address, reply->reason[0] ? reply->reason : strerror(-rc));
+}
+
+static void take_answer(struct scp_enrolment *enrolment)
+{
+	if (scp_body_decode(&enrolment->header, enrolment->body, &enrolment->answer))
+		end_strangely(enrolment);
+	else if (enrolment->answer.type == SCP_REFUSE)
+		end(enrolment, -EACCES, "%s says: %s", enrolment->address, enrolment->answer.scp_message_u.refuse.reason);
+	else
+		take_reply(enrolment, &enrolment->answer.scp_message_u.enrol_reply);
+}
+
+/* The header is there. */
+static void take_header(struct scp_enrolment *enrolment)
+{
+	struct scp_header *header = &enrolment->header;
+
+	if (scp_header_decode(enrolment->head, header) ||
+	    (header->type != SCP_ENROL_REPLY && header->type != SCP_REFUSE)) {
+		end_strangely(enrolment);
+		return;
+	}
+	enrolment->body = malloc(header->length + 1);
+	if (!enrolment->body)
+		end(enrolment, -ENOMEM, "no memory");
+	else if (header->length == 0)
+		take_answer(enrolment);
+}
+
+static void receive(struct scp_enrolment *enrolment)
+{
+	while (!enrolment->has_ended) {
+		size_t received = enrolment->received;
+		bool is_head = received < SCP_HEADER_BYTES;
+		size_t need = is_head ? SCP_HEADER_BYTES : SCP_HEADER_BYTES + (size_t)enrolment->header.length;
+		uint8_t *at = is_head ? enrolment->head + received : enrolment->body + received - SCP_HEADER_BYTES;
+		ssize_t n = tls_stream_read(enrolment->stream, at, need - received);
+
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0) {
+			end_by_stream(enrolment, (int)n);
+			return;
+		}
+		enrolment->received += (size_t)n;
+		if (enrolment->received < need)
+			continue;
+		if (is_head)
+			take_header(enrolment);
+		else
+			take_answer(enrolment);
+	}
+}
+
+static void ask(struct scp_enrolment *enrolment)
+{
+	int rc = certificates_peer_authority(tls_stream_ssl(enrolment->stream), enrolment->authority);
+
+	if (rc == 0)
+		rc = tls_stream_write(enrolment->stream, enrolment->question, enrolment->question_len);
+	if (rc < 0) {
+		end(enrolment, rc, "%s can't be asked: %s", enrolment->address, strerror(-rc));
+		return;
+	}
+	enrolment->question = NULL;
+	enrolment->is_asked = true;
+}
+
+static void on_progress(void *arg)
+{
+	struct scp_enrolment *enrolment = arg;
+
+	if (!enrolment->is_asked && tls_stream_is_open(enrolment->stream))
+		ask(enrolment);
+	receive(enrolment);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct scp_enrolment *enrolment = arg;
+	struct scp_enrolment_end told = { .authority = enrolment->authority, .why = enrolment->why };
+
+	(void)fd, (void)what;
+	if (!enrolment->has_ended) {
+		end(enrolment, -ETIMEDOUT, "%s did not answer within %d s", enrolment->address, SCP_ENROLMENT_MS / 1000);
+		return; /* and comes back */
+	}
+	told.rc = enrolment->rc;
+	if (enrolment->answer.type == SCP_ENROL_REPLY)
+		told.reply = &enrolment->answer.scp_message_u.enrol_reply;
+	enrolment->options.on_end(&told, enrolment->options.arg);
+}
+
+static int connect_begin(const struct scp_enrolment_options *options)
+{
+	struct sockaddr_storage address = { 0 };
+	socklen_t len;
+	int fd, rc = address_find(options->address, options->port, &address, &len);
+
+	if (rc < 0)
+		return rc;
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, len) == 0 || errno == EINPROGRESS)
+		return fd;
+	rc = -errno;
+	close(fd);
+	return rc;
+}
+
+static int open_stream(struct scp_enrolment *enrolment)
+{
+	struct tls_stream_options options = {
+		.base = enrolment->options.base, .tls = enrolment->tls, .on_progress = on_progress, .arg = enrolment
+	};
+	int fd = connect_begin(&enrolment->options);
+
+	return fd < 0 ? fd : tls_stream_new(&options, fd, &enrolment->stream);
+}
+
+int scp_enrolment_start(const struct scp_enrolment_options *options, struct scp_enrolment **out)
+{
+	struct scp_enrolment *enrolment = calloc(1, sizeof(*enrolment));
+	int rc;
+
+	if (!enrolment)
+		return -ENOMEM;
+	enrolment->options = *options;
+	snprintf(enrolment->address, sizeof(enrolment->address), "%s", options->address);
+	rc = scp_message_encode(1, options->question, &enrolment->question, &enrolment->question_len);
+	if (rc == 0)
+		rc = certificates_tls_enrol(options->fingerprint, &enrolment->tls);
+	if (rc == 0) {
+		enrolment->timer = evtimer_new(options->base, on_timer, enrolment);
+		rc = enrolment->timer ? open_stream(enrolment) : -ENOMEM;
+	}
+	if (rc < 0) {
+		scp_enrolment_free(enrolment);
+		return rc;
+	}
+	event_add(enrolment->timer, &(struct timeval){ .tv_sec = SCP_ENROLMENT_MS / 1000 });
+	*out = enrolment;
+	return 0;
+}
+
+void scp_enrolment_free(struct scp_enrolment *enrolment)
+{
+	if (!enrolment)
+		return;
+	tls_stream_free(enrolment->stream);
+	if (enrolment->timer)
+		event_free(enrolment->timer);
+	SSL_CTX_free(enrolment->tls);
+	scp_message_fini(&enrolment->answer);
+	if (enrolment->question) /* it may have a token's secret */
+		OPENSSL_cleanse(enrolment->question, enrolment->question_len);
+	free(enrolment->question);
+	free(enrolment->body);
+	free(enrolment);
+}
+
+/*
+ * With a token: vnas1-SECRET-FINGERPRINT@ADDRESS[:PORT]
+ */
+
+enum { SECRET_TEXT = SCP_NAME_MAX + 1 };
+
+struct token {
+	char secret[SECRET_TEXT];
+	char fingerprint[CERTIFICATES_FINGERPRINT_TEXT];
+	char address[SCP_ADDRESS_MAX];
+	uint16_t port;
+};
 
 static bool token_parse(const char *text, struct token *out)
 {
@@ -101,266 +342,97 @@ static bool token_parse(const char *text, struct token *out)
 	fingerprint = at - fingerprint_len;
 	if (fingerprint[-1] != '-' || strspn(fingerprint, "0123456789abcdefABCDEF") != fingerprint_len)
 		return false;
-	snprintf(out->port, sizeof(out->port), "%d", SCP_PORT);
 	return text_cut(text + 6, fingerprint - 1, out->secret, sizeof(out->secret)) &&
-	       text_cut(fingerprint, at, out->fingerprint, sizeof(out->fingerprint)) && address_split(at + 1, out);
+	       text_cut(fingerprint, at, out->fingerprint, sizeof(out->fingerprint)) &&
+	       scp_address_split(at + 1, out->address, &out->port) == 0;
 }
 
-/*
- * Connecting and TLS, within the time
- */
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static int wait_for(struct join *join, short events)
-{
-	struct pollfd poller = { .fd = join->fd, .events = events };
-	uint64_t now = now_ms();
-	int n = now < join->until_ms ? poll(&poller, 1, (int)(join->until_ms - now)) : 0;
-
-	if (n < 0 && errno != EINTR)
-		return fail(join, -errno, "poll failed: %s", strerror(errno));
-	if (n == 0)
-		return fail(join, -ETIMEDOUT, "%s did not answer within %d s", join->token.address, JOIN_MS / 1000);
-	return 0;
-}
-
-static int socket_error(int fd)
-{
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
-	return -error;
-}
-
-static int connect_to(struct join *join, const struct addrinfo *to)
-{
-	int rc = 0;
-
-	join->fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (join->fd < 0)
-		return fail(join, -errno, "no socket: %s", strerror(errno));
-	if (connect(join->fd, to->ai_addr, to->ai_addrlen) < 0)
-		rc = -errno;
-	if (rc == -EINPROGRESS) {
-		rc = wait_for(join, POLLOUT);
-		if (rc)
-			return rc;
-		rc = socket_error(join->fd);
-	}
-	if (rc)
-		return fail(join, rc, "can't connect to %s port %s: %s", join->token.address, join->token.port,
-			    strerror(-rc));
-	return 0;
-}
-
-/* Numeric, as nasctl prints it: a name server could take longer than our time. */
-static int join_connect(struct join *join)
-{
-	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
-	struct addrinfo *found;
+/* An attempt to join. */
+struct join {
+	struct event_base *base;
+	const char *pki_dir;
+	char *why; /* the caller's */
+	size_t why_size;
 	int rc;
+};
 
-	if (getaddrinfo(join->token.address, join->token.port, &hints, &found))
-		return fail(join, -EINVAL, "the token's part after @ is not ADDRESS[:PORT] with a numeric address");
-	rc = connect_to(join, found);
-	freeaddrinfo(found);
+static int __attribute__((format(printf, 3, 4))) fail(struct join *join, int rc, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(join->why, join->why_size, format, args);
+	va_end(args);
 	return rc;
 }
 
-static int tls_failed(struct join *join)
+static void on_joined(const struct scp_enrolment_end *end, void *arg)
 {
-	unsigned long error = ERR_peek_error();
-	const char *why = ERR_reason_error_string(error);
+	struct join *join = arg;
 
-	if (SSL_get_verify_result(join->ssl) != X509_V_OK)
-		return fail(join, -EKEYREJECTED,
-			    "the device at %s is not of the cluster that the token is for (%s); nothing was sent to it",
-			    join->token.address, X509_verify_cert_error_string(SSL_get_verify_result(join->ssl)));
-	return fail(join, -EPROTO, "the device at %s does not speak TLS as we do: %s", join->token.address,
-		    why ? why : "closed the connection");
+	event_base_loopbreak(join->base);
+	join->rc = end->rc;
+	if (end->rc == 0)
+		join->rc = certificates_install(join->pki_dir, end->reply->certificate, end->reply->authority);
+	if (end->rc < 0)
+		fail(join, end->rc, "%s", end->why);
+	else if (join->rc < 0)
+		fail(join, join->rc, "the certificate can't be kept in %s: %s", join->pki_dir, strerror(-join->rc));
 }
 
-/* After an SSL_ function returned @rc <= 0: wait until it can go on. */
-static int tls_wait(struct join *join, int rc)
+static int join_ask(struct join *join, struct token *token, char *name, char *request)
 {
-	switch (SSL_get_error(join->ssl, rc)) {
-	case SSL_ERROR_WANT_READ:
-		return wait_for(join, POLLIN);
-	case SSL_ERROR_WANT_WRITE:
-		return wait_for(join, POLLOUT);
-	case SSL_ERROR_SYSCALL:
-	case SSL_ERROR_ZERO_RETURN:
-		return fail(join, -ECONNRESET, "%s closed the connection", join->token.address);
-	default:
-		return tls_failed(join);
-	}
-}
-
-static int join_handshake(struct join *join)
-{
-	int done, rc;
-
-	rc = certificates_tls_enrol(join->token.fingerprint, &join->tls);
-	if (rc)
-		return fail(join, rc, "TLS can't be set up: %s", strerror(-rc));
-	join->ssl = SSL_new(join->tls);
-	if (!join->ssl || !SSL_set_fd(join->ssl, join->fd))
-		return fail(join, -ENOMEM, "no memory for TLS");
-	ERR_clear_error();
-	while ((done = SSL_connect(join->ssl)) != 1) {
-		rc = tls_wait(join, done);
-		if (rc)
-			return rc;
-		ERR_clear_error();
-	}
-	return 0;
-}
-
-static int send_all(struct join *join, const uint8_t *bytes, size_t len)
-{
-	size_t n;
-	int done, rc;
-
-	ERR_clear_error();
-	while ((done = SSL_write_ex(join->ssl, bytes, len, &n)) != 1) {
-		rc = tls_wait(join, done);
-		if (rc)
-			return rc;
-		ERR_clear_error();
-	}
-	return 0; /* without SSL_MODE_ENABLE_PARTIAL_WRITE it is all or nothing */
-}
-
-static int receive_all(struct join *join, uint8_t *bytes, size_t len)
-{
-	while (len) {
-		size_t n = 0;
-		int done, rc;
-
-		ERR_clear_error();
-		done = SSL_read_ex(join->ssl, bytes, len, &n);
-		if (done != 1) {
-			rc = tls_wait(join, done);
-			if (rc)
-				return rc;
-		}
-		bytes += n;
-		len -= n;
-	}
-	return 0;
-}
-
-/*
- * The question and the answer
- */
-
-static int join_ask(struct join *join, char *name, char *request)
-{
-	scp_message message = { .type = SCP_ENROL };
-	uint8_t *bytes;
-	size_t len;
+	scp_message question = { .type = SCP_ENROL };
+	struct scp_enrolment_options options = {
+		.base = join->base,
+		.address = token->address,
+		.port = token->port,
+		.fingerprint = token->fingerprint,
+		.question = &question,
+		.on_end = on_joined,
+		.arg = join,
+	};
+	struct scp_enrolment *enrolment;
 	int rc;
 
-	message.scp_message_u.enrol = (scp_enrol){ .token = join->token.secret, .name = name, .request = request };
-	rc = scp_message_encode(1, &message, &bytes, &len);
-	if (rc)
-		return fail(join, rc, "host name or token is too long");
-	rc = send_all(join, bytes, len);
-	free(bytes);
-	return rc;
+	question.scp_message_u.enrol = (scp_enrol){ .token = token->secret, .name = name, .request = request };
+	rc = scp_enrolment_start(&options, &enrolment);
+	if (rc == -EINVAL)
+		return fail(join, rc, "the token's part after @ is not ADDRESS[:PORT] with a numeric address, or is too long");
+	if (rc < 0)
+		return fail(join, rc, "can't connect to %s port %u: %s", token->address, token->port, strerror(-rc));
+	event_base_dispatch(join->base);
+	scp_enrolment_free(enrolment);
+	return join->rc;
 }
 
-static int strange_answer(struct join *join)
-{
-	return fail(join, -EPROTO, "%s gave an answer that is not understood: is its software of another age?",
-		    join->token.address);
-}
-
-static int join_receive(struct join *join, scp_message *out)
-{
-	uint8_t head[SCP_HEADER_BYTES], *body;
-	struct scp_header header;
-	int rc;
-
-	rc = receive_all(join, head, sizeof(head));
-	if (rc)
-		return rc;
-	if (scp_header_decode(head, &header) || (header.type != SCP_ENROL_REPLY && header.type != SCP_REFUSE))
-		return strange_answer(join);
-	body = malloc(header.length + 1);
-	if (!body)
-		return fail(join, -ENOMEM, "no memory");
-	rc = receive_all(join, body, header.length);
-	if (!rc && scp_body_decode(&header, body, out))
-		rc = strange_answer(join);
-	free(body);
-	return rc;
-}
-
-static int join_accept(struct join *join, const char *pki_dir, const scp_message *answer)
-{
-	const scp_enrol_reply *reply = &answer->scp_message_u.enrol_reply;
-	int rc;
-
-	if (answer->type == SCP_REFUSE)
-		return fail(join, -EACCES, "%s says: %s", join->token.address, answer->scp_message_u.refuse.reason);
-	if (reply->result)
-		return fail(join, reply->result > 0 && reply->result < 4096 ? -reply->result : -EPROTO, "%s says: %s",
-			    join->token.address, reply->reason[0] ? reply->reason : strerror(reply->result));
-	rc = certificates_install(pki_dir, reply->certificate, reply->authority);
-	if (rc)
-		return fail(join, rc, "the certificate from %s can't be kept in %s: %s", join->token.address, pki_dir,
-			    strerror(-rc));
-	return 0;
-}
-
-static int join_run(struct join *join, const char *pki_dir, const char *name)
+static int join_run(struct join *join, struct token *token, const char *name)
 {
 	char request[CERTIFICATES_PEM_MAX], host[SCP_NAME_MAX + 1];
-	scp_message answer = { 0 };
-	int rc;
+	int rc = certificates_request(join->pki_dir, request);
 
-	rc = certificates_request(pki_dir, request);
 	if (rc)
-		return fail(join, rc, "no key can be made in %s: %s", pki_dir, strerror(-rc));
+		return fail(join, rc, "no key can be made in %s: %s", join->pki_dir, strerror(-rc));
 	snprintf(host, sizeof(host), "%s", name);
-	rc = join_connect(join);
-	if (!rc)
-		rc = join_handshake(join);
-	if (!rc)
-		rc = join_ask(join, host, request);
-	if (!rc)
-		rc = join_receive(join, &answer);
-	if (rc)
-		return rc;
-	rc = join_accept(join, pki_dir, &answer);
-	scp_message_fini(&answer);
+	join->base = event_base_new();
+	if (!join->base)
+		return fail(join, -ENOMEM, "no memory");
+	rc = join_ask(join, token, host, request);
+	event_base_free(join->base);
 	return rc;
 }
 
 int scp_join(const char *token, const char *pki_dir, const char *name, char *why, size_t why_size)
 {
-	struct join join = { .fd = -1, .until_ms = now_ms() + JOIN_MS, .why = why, .why_size = why_size };
+	struct join join = { .pki_dir = pki_dir, .why = why, .why_size = why_size };
+	struct token parsed;
 	int rc;
 
 	signal(SIGPIPE, SIG_IGN); /* as in scp_new() */
-	if (!token_parse(token, &join.token))
+	if (!token_parse(token, &parsed))
 		return fail(&join, -EINVAL,
 			    "the token is not vnas1-SECRET-FINGERPRINT@ADDRESS[:PORT]: was it copied whole?");
-	rc = join_run(&join, pki_dir, name);
-	SSL_free(join.ssl);
-	SSL_CTX_free(join.tls);
-	if (join.fd >= 0)
-		close(join.fd);
-	ERR_clear_error();
-	OPENSSL_cleanse(&join.token, sizeof(join.token));
+	rc = join_run(&join, &parsed, name);
+	OPENSSL_cleanse(&parsed, sizeof(parsed));
 	return rc;
 }

@@ -68,6 +68,7 @@ struct scp_link {
 	bool is_announced;   /* on_up was called */
 	bool owes_down;	     /* and on_down is due */
 	uint32_t node;	     /* the certificate's; 0: not known yet */
+	struct certificates_facts certificate; /* the peer's, when node is known */
 	scp_channel channel; /* valid when outgoing or up */
 	unsigned int protocol;
 	char address[SCP_ADDRESS_TEXT]; /* the peer's, without port */
@@ -115,6 +116,9 @@ int scp_link_send(struct scp_link *link, uint32_t request, const scp_message *me
 
 /* Not wanted any more: tell the peer why, close when it has read that. */
 void scp_link_part(struct scp_link *link, const char *reason);
+
+/* Has the peer's certificate become bad? */
+void scp_link_review(struct scp_link *link);
 
 /* Close at once. May be called twice. */
 void scp_link_close(struct scp_link *link, const char *reason);

@@ -270,6 +270,8 @@ static void link_beat(struct scp_link *link)
 
 	options->handlers->fill_heartbeat(&message.scp_message_u.heartbeat, options->arg);
 	scp_link_send(link, 0, &message);
+	if (options->handlers->on_beat)
+		options->handlers->on_beat(link->node, options->arg);
 }
 
 /* If it was us who stood still, what the peer sent meanwhile is still to be read. */
@@ -324,21 +326,42 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
  * Who is there: after the handshake, and after the hello
  */
 
+static bool link_likes_certificate(struct scp_link *link)
+{
+	const struct scp_options *options = &link->scp->options;
+	char reason[SCP_REASON_MAX] = "";
+	int rc = 0;
+
+	if (options->handlers->may_show)
+		rc = options->handlers->may_show(&link->certificate, reason, sizeof(reason), options->arg);
+	if (rc)
+		link_refuse(link, "%s", reason[0] ? reason : strerror(-rc));
+	return rc == 0;
+}
+
+void scp_link_review(struct scp_link *link)
+{
+	if (link->node && link->state < LINK_PARTING)
+		link_likes_certificate(link);
+}
+
 static void link_authenticate(struct scp_link *link)
 {
-	uint8_t cluster[16];
-	int rc = certificates_peer(tls_stream_ssl(link->tls), &link->node, cluster);
+	int rc = certificates_peer(tls_stream_ssl(link->tls), &link->certificate);
 
 	if (rc == -ENOENT && !link->is_outgoing) {
 		link_move(link, LINK_STRANGER);
 		return;
 	}
 	link_move(link, LINK_GREETING);
-	if (rc)
+	if (rc) {
 		link_refuse(link, "your certificate is not a device's");
-	else if (memcmp(cluster, link->scp->options.cluster, sizeof(cluster)) != 0)
+		return;
+	}
+	link->node = link->certificate.node;
+	if (memcmp(link->certificate.cluster, link->scp->options.cluster, sizeof(link->certificate.cluster)) != 0)
 		link_refuse(link, "your certificate is of another cluster");
-	else if (link->is_outgoing)
+	else if (link_likes_certificate(link) && link->is_outgoing)
 		link_say_hello(link);
 }
 
@@ -403,7 +426,8 @@ static void link_on_hello(struct scp_link *link, const scp_hello *hello)
 	scp_link_is_up(link, hello);
 }
 
-static void link_on_enrol(struct scp_link *link, uint32_t request, const scp_enrol *enrol)
+/* ENROL or APPLY */
+static void link_on_stranger(struct scp_link *link, uint32_t request, const scp_message *question)
 {
 	const struct scp_options *options = &link->scp->options;
 	scp_message message = { .type = SCP_ENROL_REPLY };
@@ -413,7 +437,7 @@ static void link_on_enrol(struct scp_link *link, uint32_t request, const scp_enr
 		link_refuse(link, "node %u is not the master: enrol there", options->self);
 		return;
 	}
-	options->handlers->on_enrol(enrol, link->address, &reply, options->arg);
+	options->handlers->on_enrol(question, link->address, &reply, options->arg);
 	message.scp_message_u.enrol_reply = (scp_enrol_reply){
 		.result = reply.result,
 		.reason = text_or_none(reply.reason),
@@ -449,7 +473,7 @@ static bool link_expects(const struct scp_link *link, scp_type type)
 	case LINK_GREETING:
 		return type == SCP_HELLO || type == SCP_REFUSE;
 	case LINK_STRANGER:
-		return type == SCP_ENROL;
+		return type == SCP_ENROL || type == SCP_APPLY;
 	case LINK_UP:
 		if (scp_message_is_for_session(type))
 			return type == SCP_REFUSE;
@@ -476,7 +500,8 @@ static void link_deliver(struct scp_link *link, uint32_t request, const scp_mess
 		scp_link_close(link, reason);
 		break;
 	case SCP_ENROL:
-		link_on_enrol(link, request, &message->scp_message_u.enrol);
+	case SCP_APPLY:
+		link_on_stranger(link, request, message);
 		break;
 	default:
 		options->handlers->on_message(link->node, link->channel, request, message, options->arg);
@@ -594,6 +619,7 @@ static void on_progress(void *arg)
 {
 	struct scp_link *link = arg;
 	size_t n, total = 0;
+	bool more;
 
 	if (link->state == LINK_HANDSHAKE && tls_stream_is_open(link->tls))
 		link_authenticate(link);
@@ -602,8 +628,9 @@ static void on_progress(void *arg)
 		total += n;
 		if (n)
 			link_take_all(link);
-	} while (n && total < TURN_BYTES && link->state != LINK_CLOSED);
-	if (n && link->state != LINK_CLOSED)
+		more = n && link->state != LINK_CLOSED && tls_stream_has_more(link->tls);
+	} while (more && total < TURN_BYTES);
+	if (more)
 		tls_stream_read_later(link->tls);
 }
 

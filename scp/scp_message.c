@@ -10,7 +10,9 @@
 #include <stdlib.h>
 
 /* What a body has besides its large part, generously. */
-enum { ROOM = 8192, SESSIONS_MAX = SCP_LIST_MAX * 1400, FLOWS_MAX = SCP_LIST_MAX * 44, TCH_MAX = 3 * SCP_TCH_DATA_MAX };
+enum { ROOM = 8192, SESSIONS_MAX = SCP_LIST_MAX * 1400, FLOWS_MAX = SCP_LIST_MAX * 44, TCH_MAX = 3 * SCP_TCH_DATA_MAX,
+       LOAD_MAX = SCP_LOAD_VOLUMES_MAX * 32, DISKS_MAX = SCP_DISKS_MAX * 2048, LOG_MAX = SCP_LOG_LINES_MAX * 536,
+       FACTS_MAX = 4 * 1024 * 1024, SPREAD_MAX = SCP_SPREAD_ENTRIES_MAX * (SCP_NAME_MAX + 128) };
 
 #define BOTH (SCP_ON_CONTROL | SCP_ON_RELAY)
 
@@ -20,12 +22,19 @@ static const struct scp_message_rule rules[] = {
 	[SCP_REFUSE]           = { "REFUSE",           SCP_EITHER_WAY,  BOTH,           1, ROOM,                    0 },
 	[SCP_ENROL]            = { "ENROL",            SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,      0 },
 	[SCP_ENROL_REPLY]      = { "ENROL_REPLY",      SCP_FROM_MASTER, SCP_ON_CONTROL, 1, 2 * SCP_PEM_MAX + ROOM,  0 },
+	[SCP_APPLY]            = { "APPLY",            SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,      0 },
+	[SCP_CERTIFICATE_REQUEST] = { "CERTIFICATE_REQUEST", SCP_TO_MASTER, SCP_ON_CONTROL, 4, SCP_PEM_MAX + ROOM,  0 },
+	[SCP_CERTIFICATE]      = { "CERTIFICATE",      SCP_FROM_MASTER, SCP_ON_CONTROL, 4, 2 * SCP_PEM_MAX + ROOM,  0 },
+	[SCP_CERTIFICATE_RENEW] = { "CERTIFICATE_RENEW", SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                  0 },
 	[SCP_SNAPSHOT]         = { "SNAPSHOT",         SCP_FROM_MASTER, SCP_ON_CONTROL, 1, SCP_SNAPSHOT_MAX + ROOM, 4 },
 	[SCP_CHANGE]           = { "CHANGE",           SCP_FROM_MASTER, SCP_ON_CONTROL, 1, SCP_PEM_MAX + ROOM,      4 },
 	[SCP_SNAPSHOT_REQUEST] = { "SNAPSHOT_REQUEST", SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_HEARTBEAT]        = { "HEARTBEAT",        SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_SESSIONS]         = { "SESSIONS",         SCP_TO_MASTER,   SCP_ON_CONTROL, 1, SESSIONS_MAX + ROOM,     4 },
 	[SCP_DROP_FLOWS]       = { "DROP_FLOWS",       SCP_FROM_MASTER, SCP_ON_CONTROL, 1, FLOWS_MAX + ROOM,        4 },
+	[SCP_LOAD]             = { "LOAD",             SCP_TO_MASTER,   SCP_ON_CONTROL, 4, LOAD_MAX + ROOM,        0 },
+	[SCP_TIME_REQUEST]     = { "TIME_REQUEST",     SCP_TO_MASTER,   SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_TIME]             = { "TIME",             SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
 	[SCP_VOLUME_OFFER]     = { "VOLUME_OFFER",     SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_VOLUME_OPEN]      = { "VOLUME_OPEN",      SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_VOLUME_CLOSE]     = { "VOLUME_CLOSE",     SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
@@ -34,6 +43,11 @@ static const struct scp_message_rule rules[] = {
 	[SCP_HANDOFF_RESULT]   = { "HANDOFF_RESULT",   SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_WHY]              = { "WHY",              SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_WHY_RESULT]       = { "WHY_RESULT",       SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_SPECIAL_ORDER]    = { "SPECIAL_ORDER",    SCP_FROM_MASTER, SCP_ON_CONTROL, 3, ROOM,                    0 },
+	[SCP_SESSION_LOOK]     = { "SESSION_LOOK",     SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_SESSION_FACTS]    = { "SESSION_FACTS",    SCP_TO_MASTER,   SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_LOG_LOOK]         = { "LOG_LOOK",         SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_LOG_LINES]        = { "LOG_LINES",        SCP_TO_MASTER,   SCP_ON_CONTROL, 4, LOG_MAX + ROOM,         28 },
 	[SCP_TCH]              = { "TCH",              SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, TCH_MAX + ROOM,          0 },
 	[SCP_EAP]              = { "EAP",              SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_EAP_REPLY]        = { "EAP_REPLY",        SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
@@ -44,9 +58,22 @@ static const struct scp_message_rule rules[] = {
 	[SCP_CLIENT_CALL]      = { "CLIENT_CALL",      SCP_TO_MASTER,   SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_CLIENT_ANSWER]    = { "CLIENT_ANSWER",    SCP_FROM_MASTER, SCP_ON_CONTROL, 1, ROOM,                    0 },
 	[SCP_CLIENT_REBOOTED]  = { "CLIENT_REBOOTED",  SCP_EITHER_WAY,  SCP_ON_CONTROL, 1, ROOM,                    0 },
+	[SCP_VOLUME_SERIAL]    = { "VOLUME_SERIAL",    SCP_TO_MASTER,   SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_DISKS]            = { "DISKS",            SCP_TO_MASTER,   SCP_ON_CONTROL, 4, DISKS_MAX + ROOM,        4 },
+	[SCP_DISK_FORMAT]      = { "DISK_FORMAT",      SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_DISK_RESCAN]      = { "DISK_RESCAN",      SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_VOLUME_MAKE]      = { "VOLUME_MAKE",      SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_VOLUME_UNMAKE]    = { "VOLUME_UNMAKE",    SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_VOLUME_GONE]      = { "VOLUME_GONE",      SCP_TO_MASTER,   SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_EXAMINE]          = { "EXAMINE",          SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_EXAMINED]         = { "EXAMINED",         SCP_TO_MASTER,   SCP_ON_CONTROL, 4, FACTS_MAX + ROOM,        4 },
+	[SCP_SPREAD_UPDATE]    = { "SPREAD_UPDATE",    SCP_FROM_MASTER, SCP_ON_CONTROL, 4, SPREAD_MAX + ROOM,      32 },
+	[SCP_SPREAD_REACHED]   = { "SPREAD_REACHED",   SCP_TO_MASTER,   SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_SPREAD_LIST]      = { "SPREAD_LIST",      SCP_FROM_MASTER, SCP_ON_CONTROL, 4, ROOM,                    0 },
+	[SCP_SPREAD_LISTING]   = { "SPREAD_LISTING",   SCP_TO_MASTER,   SCP_ON_CONTROL, 4, SPREAD_MAX + ROOM,      24 },
 };
 
-_Static_assert(sizeof(rules) / sizeof(rules[0]) == SCP_CLIENT_REBOOTED + 1, "a new message needs a row");
+_Static_assert(sizeof(rules) / sizeof(rules[0]) == SCP_SPREAD_LISTING + 1, "a new message needs a row");
 
 const struct scp_message_rule *scp_message_rule(scp_type type)
 {
@@ -64,7 +91,8 @@ const char *scp_message_name(scp_type type)
 
 bool scp_message_is_for_session(scp_type type)
 {
-	return type == SCP_HELLO || type == SCP_REFUSE || type == SCP_ENROL || type == SCP_ENROL_REPLY;
+	return type == SCP_HELLO || type == SCP_REFUSE || type == SCP_ENROL || type == SCP_APPLY ||
+	       type == SCP_ENROL_REPLY;
 }
 
 bool scp_message_may_travel(scp_type type, scp_channel channel, unsigned int protocol)

@@ -18,6 +18,7 @@ enum {
 	COPY_MAX = 4096,
 	DRAIN_MAX = 64,
 	RECORD_MAX = 16384, /* plain bytes in a TLS record, RFC 8446, 5.1 */
+	READ_AHEAD = 4 * (RECORD_MAX + 256), /* with their headers; what a bulk of records comes in */
 };
 
 struct tls_stream {
@@ -219,6 +220,9 @@ int tls_stream_new(const struct tls_stream_options *options, int fd, struct tls_
 	}
 	/* What could not be written is tried again from the queue, at another address. */
 	SSL_set_mode(stream->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	/* Else each record takes two calls: its header, then the rest. */
+	SSL_set_read_ahead(stream->ssl, 1);
+	SSL_set_default_read_buffer_len(stream->ssl, READ_AHEAD);
 	if (options->is_server)
 		SSL_set_accept_state(stream->ssl);
 	else
@@ -306,6 +310,11 @@ ssize_t tls_stream_read(struct tls_stream *stream, void *buffer, size_t size)
 	if (rc == 0)
 		snprintf(stream->why, sizeof(stream->why), "closed by the peer");
 	return rc;
+}
+
+bool tls_stream_has_more(const struct tls_stream *stream)
+{
+	return !stream->error && SSL_has_pending(stream->ssl);
 }
 
 const char *tls_stream_why(const struct tls_stream *stream)

@@ -57,10 +57,13 @@ const SSL *tls_stream_ssl(const struct tls_stream *stream);
  */
 ssize_t tls_stream_read(struct tls_stream *stream, void *buffer, size_t size);
 
+/* Were bytes received that were not taken yet? If not, the loop says when some come. Part of a record counts. */
+bool tls_stream_has_more(const struct tls_stream *stream);
+
 /* The reason of the failure in words. */
 const char *tls_stream_why(const struct tls_stream *stream);
 
-/* Call on_progress again soon though nothing may arrive: the reader stopped before -EAGAIN. */
+/* Call on_progress again soon though nothing may arrive: the reader stopped while there was more. */
 void tls_stream_read_later(struct tls_stream *stream);
 
 /**
