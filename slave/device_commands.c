@@ -3,12 +3,11 @@
 
 #include "slave/device_commands.h"
 
-#include "common/conn_memory.h"
-#include "common/duplicate_requests.h"
-#include "common/file_service.h"
-#include "common/log.h"
-#include "slave/locks.h"
-#include "slave/eap_client.h"
+#include "common/certificate_age.h"
+#include "common/clock.h"
+#include "common/conn.h"
+#include "slave/device_log.h"
+#include "slave/device_metrics.h"
 #include "slave/uplink.h"
 
 #include <arpa/inet.h>
@@ -92,197 +91,33 @@ json_t *device_session_shares(const struct namespace *ns, const scp_session *ses
 
 /* Counters */
 
-void device_counter(json_t *table, const char *group, const char *name, uint64_t value)
+static void add_row(json_t *row, void *table)
 {
-	admin_row(table, json_pack("{s:s, s:s, s:I}", "group", group, "name", name, "value", (json_int_t)value));
+	admin_row(table, row);
 }
 
-static void count_files(struct slave *slave, json_t *table)
+void device_answer_counters(struct admin_request *request, const struct metrics *metrics)
 {
-	const struct file_service_counters counters = slave_file_counters(slave);
-	char name[16];
+	json_t *table = admin_table("group:Group name:Counter value:Value");
 
-	for (size_t i = 0; i < NFS3_PROCEDURES; i++) {
-		snprintf(name, sizeof(name), "procedure_%zu", i);
-		if (counters.nfs3[i])
-			device_counter(table, "nfs3", name, counters.nfs3[i]);
-	}
-	for (size_t i = 0; i < NFS_ACL_PROCEDURES; i++) {
-		snprintf(name, sizeof(name), "procedure_%zu", i);
-		if (counters.nfs_acl[i])
-			device_counter(table, "nfs_acl", name, counters.nfs_acl[i]);
-	}
-	device_counter(table, "files", "relayed", counters.relayed);
-	device_counter(table, "files", "bad_handle", counters.bad_handle);
-	device_counter(table, "files", "stale_handle", counters.stale_handle);
-	device_counter(table, "files", "access_denied", counters.access_denied);
-	device_counter(table, "files", "read_bytes", counters.read_bytes);
-	device_counter(table, "files", "written_bytes", counters.written_bytes);
-}
-
-static void count_duplicates(struct slave *slave, json_t *table)
-{
-	static const char *const groups[] = {
-		[FILE_SERVICE_CHANGES] = "duplicate_changes",
-		[FILE_SERVICE_WRITES] = "duplicate_writes",
-	};
-
-	for (enum file_service_cache cache = FILE_SERVICE_CHANGES; cache <= FILE_SERVICE_WRITES; cache++) {
-		const struct duplicate_requests_counters counters = file_service_duplicates(slave_files(slave), cache);
-
-		device_counter(table, groups[cache], "answered", counters.answered);
-		device_counter(table, groups[cache], "waited", counters.waited);
-		device_counter(table, groups[cache], "refused", counters.refused);
-		device_counter(table, groups[cache], "entries", counters.entries);
-		device_counter(table, groups[cache], "bytes", counters.bytes);
-	}
-}
-
-static void count_memory(struct slave *slave, json_t *table)
-{
-	const struct conn_memory_counters counters = slave_memory(slave);
-
-	device_counter(table, "memory", "held_bytes", counters.held);
-	device_counter(table, "memory", "most_bytes", counters.most);
-	device_counter(table, "memory", "waited", counters.waited);
-	device_counter(table, "memory", "turns", counters.turns);
-	device_counter(table, "memory", "closed", counters.closed);
-	device_counter(table, "memory", "refused", counters.refused);
-}
-
-static void count_handoffs(struct slave *slave, json_t *table)
-{
-	const struct handoff_counters *counters;
-
-	if (!slave_handoffs(slave))
+	if (metrics && metrics_rows(metrics, add_row, table) == 0) {
+		admin_answer(request, table);
 		return;
-	counters = handoffs_counters(slave_handoffs(slave));
-	device_counter(table, "handoffs", "given", counters->given);
-	device_counter(table, "handoffs", "taken", counters->taken);
-	device_counter(table, "handoffs", "failed", counters->failed);
-	device_counter(table, "handoffs", "reset", counters->reset);
-	device_counter(table, "handoffs", "last_us", counters->last_us);
-	device_counter(table, "handoffs", "sum_us", counters->sum_us);
-}
-
-static void count_locks(struct slave *slave, json_t *table)
-{
-	const struct lock_table_counters *held = nlm_table_counters(locks_nlm(slave_locks(slave)));
-	const struct nlm_counters *nlm = nlm_counters(locks_nlm(slave_locks(slave)));
-	const struct nsm_counters *nsm = nsm_counters(locks_nsm(slave_locks(slave)));
-	char name[16];
-
-	for (size_t i = 0; i < NLM_PROCEDURES; i++) {
-		snprintf(name, sizeof(name), "procedure_%zu", i);
-		if (nlm->calls[i])
-			device_counter(table, "nlm", name, nlm->calls[i]);
 	}
-	device_counter(table, "nlm", "granted", nlm->granted);
-	device_counter(table, "nlm", "denied", nlm->denied);
-	device_counter(table, "nlm", "blocked", nlm->blocked);
-	device_counter(table, "nlm", "call_backs", nlm->call_backs);
-	device_counter(table, "nlm", "call_backs_failed", nlm->call_backs_failed);
-	device_counter(table, "nlm", "freed_clients", nlm->freed_clients);
-	device_counter(table, "locks", "clients", held->clients);
-	device_counter(table, "locks", "files", held->files);
-	device_counter(table, "locks", "entries", held->entries);
-	device_counter(table, "locks", "waiters", held->waiters);
-	device_counter(table, "nsm", "recorded", nsm->recorded);
-	device_counter(table, "nsm", "notified", nsm->notified);
-	device_counter(table, "nsm", "unreachable", nsm->unreachable);
-	device_counter(table, "nsm", "rebooted", nsm->rebooted);
-}
-
-void device_counters(struct slave *slave, json_t *table)
-{
-	count_files(slave, table);
-	count_duplicates(slave, table);
-	count_memory(slave, table);
-	count_locks(slave, table);
-	count_handoffs(slave, table);
-	if (slave_scp(slave)) {
-		const struct scp_counters *scp = scp_counters(slave_scp(slave));
-
-		device_counter(table, "scp", "messages_in", scp->messages_in);
-		device_counter(table, "scp", "messages_out", scp->messages_out);
-		device_counter(table, "scp", "bytes_in", scp->bytes_in);
-		device_counter(table, "scp", "bytes_out", scp->bytes_out);
-		device_counter(table, "scp", "refused", scp->refused);
-		device_counter(table, "scp", "malformed", scp->malformed);
-	}
-	if (slave_kernel_helper(slave)) {
-		size_t count;
-		const struct kernel_helper_counter *node = kernel_helper_counters(slave_kernel_helper(slave), &count);
-
-		for (size_t i = 0; i < count; i++)
-			device_counter(table, "node", node[i].name, node[i].packets);
-	}
-}
-
-static void eap_counters(const struct uplink *uplink, json_t *table)
-{
-	const struct eap_client_counters *datagrams = uplink_eap_datagrams(uplink);
-	const struct uplink_eap_counters *over_scp = uplink_eap_over_scp(uplink);
-
-	device_counter(table, "eap", "asked", datagrams->asked);
-	device_counter(table, "eap", "answered", datagrams->answered);
-	device_counter(table, "eap", "unanswered", datagrams->unanswered);
-	device_counter(table, "eap", "forged", datagrams->forged);
-	device_counter(table, "eap", "answer_us", datagrams->answer_us);
-	device_counter(table, "eap", "scp_asked", over_scp->asked);
-	device_counter(table, "eap", "scp_answered", over_scp->answered);
-	device_counter(table, "eap", "scp_answer_us", over_scp->answer_us);
+	json_decref(table);
+	admin_error(request, "there is no memory for that now; try again later");
 }
 
 static void command_counters(struct admin_request *request, int argc, char **argv, void *arg)
 {
 	struct device *device = arg;
-	json_t *table = admin_table(DEVICE_COUNTER_COLUMNS);
+	struct metrics *metrics = metrics_new();
 
 	(void)argc, (void)argv;
-	device_counters(device->slave, table);
-	eap_counters(device->uplink, table);
-	admin_answer(request, table);
-}
-
-/* The log */
-
-struct log_lines {
-	json_t *table;
-	size_t skip;
-};
-
-static void count_line(uint64_t time_ns, enum log_level level, const char *line, void *arg)
-{
-	(void)time_ns, (void)level, (void)line;
-	++*(size_t *)arg;
-}
-
-static void add_line(uint64_t time_ns, enum log_level level, const char *line, void *arg)
-{
-	static const char *const levels[] = { "err", "warn", "info", "debug" };
-	struct log_lines *lines = arg;
-
-	if (lines->skip) {
-		lines->skip--;
-		return;
-	}
-	admin_row(lines->table, json_pack("{s:I, s:s, s:o}", "time_ns", (json_int_t)time_ns, "level", levels[level],
-					  "line", admin_text(line)));
-}
-
-void device_command_log(struct admin_request *request, int argc, char **argv, void *arg)
-{
-	struct log_lines lines = { .table = admin_table("time_ns:Time line:Line") };
-	size_t have = 0, want = LOG_KEEP;
-
-	(void)arg;
-	if (argc == 2 && strcmp(argv[0], "-n") == 0)
-		want = strtoul(argv[1], NULL, 10);
-	log_recent(count_line, &have);
-	lines.skip = have > want ? have - want : 0;
-	log_recent(add_line, &lines);
-	admin_answer(request, lines.table);
+	if (metrics)
+		device_metrics_put(device->slave, device->uplink, metrics);
+	device_answer_counters(request, metrics);
+	metrics_free(metrics);
 }
 
 /* Policy */
@@ -306,12 +141,15 @@ void device_command_policy(struct admin_request *request, int argc, char **argv,
 	(void)argc, (void)argv;
 	add_option(table, "bytes", policy->bytes, "B", "when it has moved so much of that device's data");
 	add_option(table, "elsewhere", policy->elsewhere, "B", "or so much of all others': to the one with most of it");
+	add_option(table, "prepare", policy->prepare, "%", "which is prepared when it has moved so much of that");
 	add_option(table, "window", policy->window_ms, "ms", "within this time");
+	add_option(table, "request", policy->request, "B", "or when it is asked for by a device that served so much for it");
 	add_option(table, "ratio", policy->ratio, "%", "if it is more than this, measured by this device's own data");
 	add_option(table, "workload", policy->workload, "%", "that is not busier than this one by more, of one core");
 	add_option(table, "stay", policy->stay_ms, "ms", "not sooner after its last move");
 	add_option(table, "budget", policy->budget, "/s", "unless so many handoffs were begun in this second");
 	add_option(table, "queue", policy->queue, "B", "unless more replies wait to be sent");
+	add_option(table, "halve", policy->halve, "B", "at once if more is not acknowledged by the client: it gets that from here first");
 	add_option(table, "per_client", policy->per_client, "(yes)", "by the data of all sessions of its client");
 	admin_answer(request, table);
 }
@@ -324,22 +162,53 @@ static json_t *finding_row(const scp_finding *finding)
 			 !finding->used ? "off" : finding->met ? "for it" : "against it");
 }
 
+void device_session_facts(json_t *record, const scp_session_facts *facts)
+{
+	json_object_set_new(record, "tcp", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "segments_in",
+						     (json_int_t)facts->segments_in, "segments_out",
+						     (json_int_t)facts->segments_out, "segments_retransmitted",
+						     (json_int_t)facts->segments_retransmitted, "in_bytes",
+						     (json_int_t)facts->bytes_in, "out_bytes", (json_int_t)facts->bytes_out,
+						     "congestion_window", (json_int_t)facts->congestion_window, "segment_bytes",
+						     (json_int_t)facts->segment_bytes, "round_trip_us",
+						     (json_int_t)facts->round_trip_us));
+	json_object_set_new(record, "moved", json_pack("{s:I, s:I, s:I}", "sent_bytes", (json_int_t)facts->moved_sent,
+						       "unsent_bytes", (json_int_t)facts->moved_unsent, "received_bytes",
+						       (json_int_t)facts->moved_received));
+	json_object_set_new(record, "handoff", json_pack("{s:o, s:I}", "state", admin_text(facts->state), "node",
+							 (json_int_t)facts->node));
+}
+
 void device_why_answer(struct admin_request *request, const struct namespace *ns, uint32_t node,
-		       const scp_why_result *result)
+		       const scp_why_result *result, const char *balance)
 {
 	const ns_node *here = namespace_node(ns, node), *there = namespace_node(ns, result->node);
 	char session[DEVICE_SESSION_TEXT];
-	json_t *findings = json_array();
+	json_t *findings = json_array(), *record;
 
 	for (u_int i = 0; i < result->findings.findings_len; i++)
 		json_array_append_new(findings, finding_row(&result->findings.findings_val[i]));
-	admin_record(request, json_pack("{s:s, s:I, s:o, s:I, s:o, s:s, s:o}", "session",
-					device_session_text(result->session, session), "node", (json_int_t)node,
-					"node_name", admin_text(here ? here->name : "?"), "candidate",
-					(json_int_t)result->node, "candidate_name",
-					admin_text(there ? there->name : "none: it moved no other device's data lately"),
-					"decision", result->moves ? "moves with its next request" : "stays", "findings",
-					findings));
+	record = json_pack("{s:s, s:I, s:o, s:I, s:o, s:s, s:o}", "session", device_session_text(result->session, session),
+			   "node", (json_int_t)node, "node_name", admin_text(here ? here->name : "?"), "candidate",
+			   (json_int_t)result->node, "candidate_name",
+			   admin_text(there ? there->name : "none: it moved no other device's data lately"), "decision",
+			   result->moves ? "moves with its next request" : "stays", "findings", findings);
+	if (record && balance)
+		json_object_set_new(record, "leaves_a_busy_node", admin_text(balance));
+	admin_record(request, record);
+}
+
+void device_command_reload(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct device *device = arg;
+	char why[SETTINGS_WHY_MAX];
+	json_t *report = NULL;
+
+	(void)argc, (void)argv;
+	if (device->reload(device->reload_arg, &report, why) < 0)
+		admin_error(request, "nothing has changed: %s", why);
+	else
+		admin_record(request, report);
 }
 
 void device_command_stop(struct admin_request *request, int argc, char **argv, void *arg)
@@ -357,17 +226,20 @@ static void command_status(struct admin_request *request, int argc, char **argv,
 {
 	struct device *device = arg;
 	const ns_cluster *cluster = namespace_cluster(device->ns);
+	const struct certificates_facts *certificate = slave_certificate(device->slave);
 	bool serves = slave_conns(device->slave) != NULL;
 
 	(void)argc, (void)argv;
 	admin_record(request,
-		     json_pack("{s:s, s:I, s:o, s:s, s:I, s:b, s:I, s:b}", "role", "slave", "node",
+		     json_pack("{s:s, s:I, s:o, s:s, s:I, s:b, s:I, s:b, s:s, s:I}", "role", "slave", "node",
 			       (json_int_t)slave_self(device->slave), "cluster",
 			       admin_text(cluster ? cluster->name : "?"), "master",
 			       uplink_is_up(device->uplink) ? "up" : "away: this node serves, changes wait", "revision",
 			       (json_int_t)namespace_revision(device->ns), "serves", serves, "sessions",
 			       (json_int_t)(serves ? conn_count(slave_conns(device->slave)) : 0), "handoffs",
-			       slave_kernel_helper(device->slave) != NULL));
+			       slave_kernel_helper(device->slave) != NULL, "certificate",
+			       certificate_age_name(certificate_age(certificate, (int64_t)(clock_wall_ns() / 1000000000u))),
+			       "certificate_until_ns", (json_int_t)(certificate->expires_s * 1000000000)));
 }
 
 static void command_session_list(struct admin_request *request, int argc, char **argv, void *arg)
@@ -399,7 +271,7 @@ static void command_why(struct admin_request *request, int argc, char **argv, vo
 	if (why.result.result)
 		admin_error(request, "there is no session \"%s\" on this device; ask the switch", argv[0]);
 	else
-		device_why_answer(request, device->ns, slave_self(device->slave), &why.result);
+		device_why_answer(request, device->ns, slave_self(device->slave), &why.result, NULL);
 }
 
 const struct admin_handler device_commands[] = {
@@ -409,6 +281,7 @@ const struct admin_handler device_commands[] = {
 	{ "policy", device_command_policy },
 	{ "why", command_why },
 	{ "log", device_command_log },
+	{ "reload", device_command_reload },
 	{ "stop", device_command_stop },
 	{ NULL, NULL },
 };

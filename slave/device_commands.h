@@ -2,7 +2,7 @@
 /*
  * slave/device_commands.h - the commands of nasctl that every device answers
  *
- * status (a disk node's), session list and show (this device's own), policy, why, log, counters, stop. The master answers more
+ * status (a disk node's), session list and show (this device's own), policy, why, log, counters, reload, stop. The master answers more
  * (master/commands.c) and some of these for the whole cluster.
  *
  * Threads: the control loop's.
@@ -13,6 +13,8 @@
 #include "common/admin.h"
 #include "slave/slave.h"
 
+struct metrics;
+struct self_candidate;
 struct uplink;
 
 /* What the commands look at; handed to admin_new() as their argument. */
@@ -21,7 +23,15 @@ struct device {
 	struct namespace *ns;
 	struct slave *slave;
 	struct uplink *uplink; /* NULL on the switch */
+	struct self_candidate *candidate; /* NULL but while a machine waits to become a node */
 	void *master;	       /* struct master; NULL on a disk node */
+
+	/*
+	 * Read the configuration again. @report: out: a record of what has changed, the caller's; @why: out: on failure, when nothing
+	 * has, SETTINGS_WHY_MAX bytes. 0; -EINVAL
+	 */
+	int (*reload)(void *arg, json_t **report, char *why);
+	void *reload_arg;
 };
 
 enum { DEVICE_SESSION_TEXT = 24, DEVICE_ADDRESS_TEXT = 64 };
@@ -42,17 +52,18 @@ json_t *device_session_shares(const struct namespace *ns, const scp_session *ses
 	"id:Session client:Client vip:Address node:Node node_name:Name handoffs:Handoffs "            \
 	"last_handoff_us:Last_took requests:Requests bytes:Data since_ns:Since"
 
-/* Counters of the device, as rows {group, name, value}. */
-void device_counters(struct slave *slave, json_t *table);
-void device_counter(json_t *table, const char *group, const char *name, uint64_t value);
-#define DEVICE_COUNTER_COLUMNS "group:Group name:Counter value:Value"
+/* The answer to counters. @metrics: NULL: there was no memory */
+void device_answer_counters(struct admin_request *request, const struct metrics *metrics);
 
-/* The answer to why. @node: which device has the session. */
+/* Adds what the session's device says of its connection. */
+void device_session_facts(json_t *record, const scp_session_facts *facts);
+
+/* The answer to why. @node: which device has the session. @balance: would it leave a busy node; NULL: that is the master's to know */
 void device_why_answer(struct admin_request *request, const struct namespace *ns, uint32_t node,
-		       const scp_why_result *result);
+		       const scp_why_result *result, const char *balance);
 
 void device_command_policy(struct admin_request *request, int argc, char **argv, void *arg);
-void device_command_log(struct admin_request *request, int argc, char **argv, void *arg);
+void device_command_reload(struct admin_request *request, int argc, char **argv, void *arg);
 void device_command_stop(struct admin_request *request, int argc, char **argv, void *arg);
 
 /* The commands of a disk node; the last row has no command. */

@@ -156,6 +156,24 @@ int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out
 	return 0;
 }
 
+int local_become_branch(struct volume *volume, const struct local_branch *branch)
+{
+	struct local_volume *local = volume->state;
+	struct stat st;
+
+	if (fstat(local->root_fd, &st))
+		return -errno;
+	if ((st.st_uid != branch->uid || st.st_gid != branch->gid) && fchown(local->root_fd, branch->uid, branch->gid))
+		return -errno;
+	if ((st.st_mode & 07777) != branch->mode && fchmod(local->root_fd, branch->mode))
+		return -errno;
+	volume->spread = branch->spread;
+	volume->fsid = branch->fsid;
+	volume->fileid_mask = branch->fileid_mask;
+	local->root_ino ^= branch->fileid_mask;
+	return 0;
+}
+
 void local_close(struct volume *volume)
 {
 	struct local_volume *local;

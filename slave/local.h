@@ -45,6 +45,30 @@ int local_probe(const char *path, struct local_root *root, const char **why);
  */
 int local_open(const char *path, uint32_t id, uint64_t fsid, struct volume **out);
 
+/*
+ * In a volume's root, the directory for what is kept there beside its files: volumes that were made by pattern
+ * (slave/made_volumes.h). To clients of the volume there is nothing by that name, and there can't be.
+ */
+#define LOCAL_RESERVED ".vnas-volumes"
+
+/*
+ * Make an empty directory in a volume's reserved one, durable; or remove an empty one. That it is there, or not, already is fine.
+ * @path, @root: of the volume. May wait for the disk. 0; -ENOTEMPTY; -EIO: the volume is not there; -EPERM: what has the reserved name
+ * is not ours; -ENOSPC, ...
+ */
+int local_reserved_make(const char *path, const struct local_root *root, const char *name);
+int local_reserved_remove(const char *path, const struct local_root *root, const char *name);
+
+/* What makes a volume a branch of a spread directory, common to all of them but for the mask. */
+struct local_branch {
+	uint32_t spread;
+	uint64_t fsid, fileid_mask;
+	uint32_t mode, uid, gid; /* of the directory, and so of the root */
+};
+
+/* Before it is used. May wait for the disk. 0, or what the kernel said */
+int local_become_branch(struct volume *volume, const struct local_branch *branch);
+
 /* May wait for the disk. */
 void local_close(struct volume *volume);
 

@@ -71,6 +71,8 @@ static int remove_entry(struct volume *volume, const struct credentials *who, co
 
 	if (rc)
 		return rc;
+	if (local_is_reserved(volume, &parent, name))
+		return local_end(&parent, &dir_change->after, -ENOENT);
 	kept = keep_object(&parent, name);
 	local_change_begin(volume, &parent, dir_change);
 	rc = unlinkat(parent.fd, name, flags) ? -errno : 0;
@@ -123,6 +125,10 @@ static int rename_to(struct volume *volume, const struct credentials *who, const
 
 	if (rc)
 		return rc;
+	if (local_is_reserved(volume, &from, from_name))
+		return local_end(&from, &from_change->after, -ENOENT);
+	if (local_is_reserved(volume, to, to_name))
+		return local_end(&from, &from_change->after, -EACCES);
 	rc = rename_entry(volume, &from, from_name, to, to_name, from_change, to_change);
 	local_identity_root();
 	if (!rc && !is_same(&from.st, &to->st))
@@ -170,7 +176,7 @@ int local_link(struct volume *volume, const struct credentials *who, const struc
 	rc = local_begin_change(volume, who, dir, &parent, dir_change);
 	if (!rc) {
 		local_change_begin(volume, &parent, dir_change);
-		rc = link_entry(&source, &parent, name);
+		rc = local_is_reserved(volume, &parent, name) ? -EACCES : link_entry(&source, &parent, name);
 		local_change_end(volume, &parent, dir_change);
 		rc = end_change(volume, &parent, dir_change, rc);
 	}
@@ -250,7 +256,7 @@ static int list(const struct listing *listing, int fd)
 		for (ssize_t at = 0; at < len;) {
 			const struct dirent64 *dirent = (const struct dirent64 *)(const void *)(bytes + at);
 
-			if (!entry_give(listing, dirent))
+			if (!local_is_reserved(listing->volume, listing->dir, dirent->d_name) && !entry_give(listing, dirent))
 				return 0;
 			at += dirent->d_reclen;
 		}

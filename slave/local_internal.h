@@ -247,6 +247,11 @@ void local_change_end(struct volume *volume, const struct local_object *object, 
  */
 int local_end(struct local_object *object, struct backend_attributes *after, int rc);
 
+/* --- local_reserved.c --- */
+
+/* Is this the name that is not for clients (LOCAL_RESERVED of slave/local.h), in this directory? */
+bool local_is_reserved(const struct volume *volume, const struct local_object *dir, const char *name);
+
 /* --- local_set.c --- */
 
 static inline bool local_time_is(const struct timespec *a, const struct timespec *b)

@@ -113,7 +113,7 @@ static int make_entry(int dir_fd, const struct model *model)
 static int make_and_set(struct volume *volume, const struct credentials *who, const struct local_object *dir,
 			const struct model *model, const struct backend_set *rest, struct local_object *made)
 {
-	int rc = make_entry(dir->fd, model);
+	int rc = local_is_reserved(volume, dir, model->name) ? -EACCES : make_entry(dir->fd, model);
 
 	if (!rc)
 		rc = local_object_find(volume, dir, model->name, made);
@@ -242,6 +242,8 @@ static int create_or_accept(struct volume *volume, const struct local_object *di
 {
 	int rc = -ENOENT;
 
+	if (local_is_reserved(volume, dir, creation->name))
+		return -EACCES;
 	/* A name that is there for the first step and gone for the second was removed in between: begin again. */
 	for (int tries = 0; tries < 5 && rc == -ENOENT; tries++) {
 		rc = create_new(dir, creation, who, file);

@@ -72,7 +72,7 @@ uint64_t local_mask_of(const struct local_volume *local, const struct local_root
 	uint64_t subvolume = local->subvolume ? local_subvolume_of(key) : 0;
 
 	/* Both are small numbers: the one in the other's high bits. */
-	return subvolume == local->subvolume ? 0 : __builtin_bswap64(subvolume);
+	return local->volume.fileid_mask ^ (subvolume == local->subvolume ? 0 : __builtin_bswap64(subvolume));
 }
 
 static int open_by_handle(const struct local_volume *local, const struct handle *handle)
@@ -518,6 +518,8 @@ int local_object_find(struct volume *volume, const struct local_object *dir, con
 	struct local_object opened = { .fd = -1 };
 	int rc;
 
+	if (local_is_reserved(volume, dir, name))
+		return -ENOENT;
 	opened.fd = open_entry(dir->fd, up || strcmp(name, "..") ? name : ".");
 	if (opened.fd < 0)
 		return opened.fd;

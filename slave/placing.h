@@ -23,8 +23,21 @@ void placing_free(struct placing *placing);
 /* A device, or this one, said how busy it is: permille of one core. */
 void placing_note_workload(struct placing *placing, uint32_t node, uint32_t permille);
 
-/* A call of the session moved @bytes of @node's data. Return: the device that it is to be handed off to now; 0: none */
-uint32_t placing_work(struct placing *placing, struct conn *conn, uint32_t node, uint64_t bytes);
+/* Where a session should go. */
+struct placing_advice {
+	uint32_t node; /* 0: it stays */
+	bool moves;    /* now; else that device should only be prepared for it */
+};
+
+/* A call of the session moved @bytes of @node's data. */
+void placing_work(struct placing *placing, struct conn *conn, uint32_t node, uint64_t bytes,
+		  struct placing_advice *advice);
+
+/*
+ * This device served @bytes of its data to @node, for a session that is there. Return: whether to ask for the session now; not again
+ * within a second
+ */
+bool placing_relayed(struct placing *placing, const struct flow_key *flow, uint32_t node, uint64_t bytes);
 
 /* What placing_work() would make of the session now. */
 void placing_judge(struct placing *placing, struct conn *conn, struct placement_verdict *verdict);

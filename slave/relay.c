@@ -31,7 +31,8 @@ struct relay_out {
 	TAILQ_ENTRY(relay_out) wait; /* unless it was sent */
 	bool sent;
 	bool runs_once;    /* file_service_runs_once() */
-	bool may_have_run; /* it was sent, now or earlier */
+	bool is_awaited;   /* file_service_is_awaited() */
+	bool may_have_run; /* it was sent, now or earlier, perhaps by another device */
 	size_t bytes; /* of the call and its answer */
 	struct relay *relay;
 	uint32_t node, request;
@@ -44,7 +45,9 @@ struct relay_in {
 	struct rpc_call call;
 	struct relay *relay;
 	LIST_ENTRY(relay_in) link;
+	struct flow_key flow; /* without what a relayed call does not tell */
 	uint32_t node, request;
+	uint32_t life; /* of the node: relay_node_began() */
 	uint8_t record[];
 };
 
@@ -54,8 +57,11 @@ struct relay {
 	struct scp *scp;
 	LIST_HEAD(relay_bucket, relay_out) out[BUCKETS]; /* by request number */
 	LIST_HEAD(, relay_in) in;
+	relay_served_fn on_served;
+	void *on_served_arg;
 	TAILQ_HEAD(, relay_out) waiting;
 	size_t on_the_way[NODES];
+	uint32_t lives[NODES];
 	struct event *on_room;
 	unsigned int unanswered; /* since it was said last */
 	uint64_t said_ms;
@@ -103,16 +109,27 @@ static void out_free(struct relay_out *out)
 	free(out);
 }
 
-static void out_unreachable(struct relay_out *out)
+static void call_unreachable(struct rpc_call *call, bool is_open)
 {
-	struct rpc_call *call = out->call;
-	bool is_open = out->runs_once && out->may_have_run;
-
-	out_free(out);
 	if (is_open)
 		rpc_reply_nothing(call);
 	else
 		file_service_unreachable(call);
+}
+
+/* Nobody can say whether it was run, and it must not run again; or there is nothing else to say. */
+static bool out_is_open(const struct relay_out *out)
+{
+	return out->is_awaited || (out->runs_once && out->may_have_run);
+}
+
+static void out_unreachable(struct relay_out *out)
+{
+	struct rpc_call *call = out->call;
+	bool is_open = out_is_open(out);
+
+	out_free(out);
+	call_unreachable(call, is_open);
 }
 
 static void count_unanswered(struct relay *relay, const struct relay_out *out)
@@ -137,7 +154,7 @@ static void out_on_timeout(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (out->sent)
 		count_unanswered(out->relay, out);
-	if (out->sent && out->runs_once)
+	if (out->sent && (out->runs_once || out->is_awaited))
 		relay_ask(out->relay, out); /* its disk is slow; or the call is lost */
 	else
 		out_unreachable(out);
@@ -234,18 +251,18 @@ static void relay_on_room(evutil_socket_t fd, short what, void *arg)
 /* A device that is there gets its relay session within moments: worth waiting, a client told JUKEBOX waits for 5 s. */
 static bool relay_may_reach(const struct relay *relay, uint32_t node)
 {
-	return relay->scp &&
-	       (scp_is_up(relay->scp, node, SCP_RELAY) || scp_is_up(relay->scp, node, SCP_CONTROL));
+	return scp_is_up(relay->scp, node, SCP_RELAY) || scp_is_up(relay->scp, node, SCP_CONTROL);
 }
 
 void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 {
+	bool runs_once = file_service_runs_once(call), is_awaited = file_service_is_awaited(call);
+	bool is_open = is_awaited || (runs_once && call->may_be_repeated), has_room;
 	struct relay_out *out;
-	bool has_room;
 	int rc = 0;
 
-	if (!relay_may_reach(relay, node)) {
-		file_service_unreachable(call);
+	if (!relay->scp || (!is_open && !relay_may_reach(relay, node))) {
+		call_unreachable(call, is_open);
 		return;
 	}
 	out = calloc(1, sizeof(*out));
@@ -253,7 +270,7 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 		out->timer = evtimer_new(relay->base, out_on_timeout, out);
 	if (!out || !out->timer) {
 		free(out);
-		file_service_unreachable(call);
+		call_unreachable(call, is_open);
 		return;
 	}
 	out->relay = relay;
@@ -262,9 +279,11 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 	out->request = scp_next_request(relay->scp);
 	out->bytes = call->record_len + call->reply_bytes;
 	LIST_INSERT_HEAD(&relay->out[out->request % BUCKETS], out, link);
-	out->runs_once = file_service_runs_once(call);
+	out->runs_once = runs_once;
+	out->is_awaited = is_awaited;
+	out->may_have_run = is_open;
 	has_room = relay_has_room(relay, out);
-	if (!has_room || out->runs_once)
+	if (!has_room || runs_once || is_awaited)
 		rc = rpc_call_keep(call);
 	if (rc == 0 && has_room) {
 		relay_start(relay, out);
@@ -274,7 +293,8 @@ void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call)
 	if (rc < 0)
 		out_unreachable(out);
 	else if (!scp_is_up(relay->scp, node, SCP_RELAY))
-		event_add(out->timer, &(struct timeval){ .tv_sec = RELAY_CONNECT_MS / 1000 });
+		event_add(out->timer,
+			  &(struct timeval){ .tv_sec = (is_open ? RELAY_TIMEOUT_MS : RELAY_CONNECT_MS) / 1000 });
 }
 
 void relay_node_found(struct relay *relay)
@@ -292,7 +312,7 @@ void relay_node_lost(struct relay *relay, uint32_t node)
 			next = LIST_NEXT(out, link);
 			if (out->node != node)
 				continue;
-			if (out->may_have_run && out->runs_once)
+			if (out_is_open(out))
 				relay_wait_again(relay, out);
 			else
 				out_unreachable(out);
@@ -320,6 +340,21 @@ static void relay_answered(struct relay *relay, uint32_t node, uint32_t request,
 
 /* The owner's side. */
 
+void relay_node_began(struct relay *relay, uint32_t node)
+{
+	relay->lives[node % NODES]++;
+}
+
+bool relay_is_settled(const struct relay *relay, uint32_t node)
+{
+	const struct relay_in *in;
+
+	LIST_FOREACH(in, &relay->in, link)
+		if (in->node == node && in->life != relay->lives[node % NODES])
+			return false;
+	return true;
+}
+
 static void in_done(struct rpc_call *call)
 {
 	struct relay_in *in = call->transport_state;
@@ -332,6 +367,8 @@ static void in_done(struct rpc_call *call)
 	wire->record.record_len = (u_int)call->reply_len;
 	if (in->relay) {
 		LIST_REMOVE(in, link);
+		if (call->moved_data && in->relay->on_served)
+			in->relay->on_served(in->node, &in->flow, call->data_bytes, in->relay->on_served_arg);
 		if (in->relay->scp)
 			scp_send(in->relay->scp, in->node, SCP_RELAY, in->request, &message);
 	}
@@ -339,19 +376,26 @@ static void in_done(struct rpc_call *call)
 	free(in);
 }
 
+void relay_on_served(struct relay *relay, relay_served_fn on_served, void *arg)
+{
+	relay->on_served = on_served;
+	relay->on_served_arg = arg;
+}
+
 static void relay_serve(struct relay *relay, uint32_t node, uint32_t request, const scp_relay_call *wire)
 {
 	struct relay_in *in = calloc(1, sizeof(*in) + wire->record.record_len);
-	struct flow_key flow = { .client_port = htons((uint16_t)wire->client_port) };
 
 	if (!in)
 		return; /* the caller's time-out answers */
-	memcpy(flow.client, wire->client, sizeof(flow.client));
-	memcpy(flow.vip, wire->server, sizeof(flow.vip));
+	in->flow.client_port = htons((uint16_t)wire->client_port);
+	memcpy(in->flow.client, wire->client, sizeof(in->flow.client));
+	memcpy(in->flow.vip, wire->server, sizeof(in->flow.vip));
 	memcpy(in->record, wire->record.record_val, wire->record.record_len);
 	in->relay = relay;
 	in->node = node;
 	in->request = request;
+	in->life = relay->lives[node % NODES];
 	in->call = (struct rpc_call){
 		.record = in->record,
 		.record_len = wire->record.record_len,
@@ -359,7 +403,7 @@ static void relay_serve(struct relay *relay, uint32_t node, uint32_t request, co
 		.done = in_done,
 		.transport_state = in,
 	};
-	flow_to_sockets(&flow, &in->call.client, &in->call.server);
+	flow_to_sockets(&in->flow, &in->call.client, &in->call.server);
 	LIST_INSERT_HEAD(&relay->in, in, link);
 	rpc_dispatch(relay->rpc, &in->call);
 }

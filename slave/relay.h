@@ -6,7 +6,9 @@
  * once, but more bytes than a session can carry wait here. At the owner they are dispatched like any other, as RPC_RELAYED.
  *
  * A call that must not run twice (file_service_runs_once()) is sent again after RELAY_TIMEOUT_MS, and over the next session
- * when its session is lost: the owner knows it by its xid (common/duplicate_requests.h).
+ * when its session is lost: the owner knows it by its xid (common/duplicate_requests.h). One that may
+ * be repeated (struct rpc_call) is treated like that from the beginning: another device, or an earlier life of this one, may have
+ * sent it.
  *
  * Ownership: a call that was taken is answered exactly once: by its reply, or through file_service_unreachable() when
  * the owner goes away or is silent for RELAY_TIMEOUT_MS. One that must not run twice and may have been run is then
@@ -16,6 +18,7 @@
 #ifndef VNAS_SLAVE_RELAY_H
 #define VNAS_SLAVE_RELAY_H
 
+#include "common/flow.h"
 #include "common/rpc.h"
 #include "scp/scp.h"
 
@@ -33,6 +36,10 @@ void relay_free(struct relay *relay);
 /* The sessions to carry calls over; borrowed. NULL: none any more (every call is unreachable). */
 void relay_set_scp(struct relay *relay, struct scp *scp);
 
+/* A call of @node, with data, was served here. @flow: its client's, without protocol and the VIP's port */
+typedef void (*relay_served_fn)(uint32_t node, const struct flow_key *flow, uint64_t data_bytes, void *arg);
+void relay_on_served(struct relay *relay, relay_served_fn on_served, void *arg);
+
 /* Carry @call to @node. */
 void relay_call(struct relay *relay, uint32_t node, struct rpc_call *call);
 
@@ -41,6 +48,13 @@ void relay_received(struct relay *relay, uint32_t node, uint32_t request, const 
 
 /* A relay channel is up: calls may have waited for it. */
 void relay_node_found(struct relay *relay);
+
+/*
+ * A session with a device begins. What an earlier life of it has asked for may still be under way here: relay_is_settled() when
+ * that has ended.
+ */
+void relay_node_began(struct relay *relay, uint32_t node);
+bool relay_is_settled(const struct relay *relay, uint32_t node);
 
 /* The relay channel with a device is gone: its calls are unreachable. */
 void relay_node_lost(struct relay *relay, uint32_t node);

@@ -7,6 +7,7 @@
 #include "common/loop.h"
 #include "common/portmap.h"
 #include "common/udp.h"
+#include "slave/listeners.h"
 #include "slave/locks.h"
 
 #include <arpa/inet.h>
@@ -49,6 +50,7 @@ struct serving {
 	struct conn_server *portmap; /* its connections are nobody's session */
 	struct udp_server *udp[UDP_SERVERS_MAX];
 	size_t udp_count;
+	struct listeners *inherited; /* until it listens */
 	bool registered; /* with the system's rpcbind */
 };
 
@@ -169,6 +171,7 @@ struct serving *serving_new(struct event_base *base, const struct settings *sett
 		return NULL;
 	serving->base = base;
 	serving->settings = settings;
+	serving->inherited = listeners_inherit();
 	if (loops_new(loop_count(settings), &serving->loops) < 0 || make_control_part(serving, files, locks) < 0 ||
 	    make_data_parts(serving) < 0) {
 		serving_free(serving);
@@ -374,12 +377,23 @@ static int listen_udp(struct serving *serving, const struct sockaddr_storage *ad
 	return 0;
 }
 
-static int listen_tcp(struct conn_server *server, const struct sockaddr_storage *address, uint16_t port)
+static void drop_inherited(struct serving *serving)
+{
+	listeners_free(serving->inherited);
+	serving->inherited = NULL;
+}
+
+static int listen_tcp(struct serving *serving, struct conn_server *server, const struct sockaddr_storage *address, uint16_t port)
 {
 	struct sockaddr_storage at;
 	socklen_t len = address_with_port(address, port, &at);
-	int rc = conn_server_listen(server, (struct sockaddr *)&at, len);
+	int inherited = listeners_take(serving->inherited, (struct sockaddr *)&at);
+	int rc = inherited < 0 ? conn_server_listen(server, (struct sockaddr *)&at, len) : conn_server_listen_on(server, inherited);
 
+	if (rc == -EADDRINUSE && serving->inherited) { /* perhaps by what the daemon before had, at other addresses */
+		drop_inherited(serving);
+		rc = conn_server_listen(server, (struct sockaddr *)&at, len);
+	}
 	return rc < 0 ? explain(address, port, "TCP", rc) : 0;
 }
 
@@ -412,11 +426,11 @@ static int listen_all(struct serving *serving)
 	for (size_t i = 0; rc == 0 && i < serving->address_count; i++) {
 		const struct sockaddr_storage *address = &serving->addresses[i];
 
-		rc = listen_tcp(serving->conns, address, port);
-		if (rc == 0 && master)
+		rc = listen_tcp(serving, serving->conns, address, port);
+		if (rc == 0)
 			rc = listen_udp(serving, address, port);
 		if (rc == 0 && own_portmapper)
-			rc = listen_tcp(serving->portmap, address, PORTMAP_PORT);
+			rc = listen_tcp(serving, serving->portmap, address, PORTMAP_PORT);
 		if (rc == 0 && own_portmapper)
 			rc = listen_udp(serving, address, PORTMAP_PORT);
 	}
@@ -427,9 +441,23 @@ int serving_listen(struct serving *serving)
 {
 	int rc = listen_all(serving);
 
+	drop_inherited(serving);
 	if (rc < 0)
 		serving_stop(serving);
 	return rc;
+}
+
+void serving_stop_accepting(struct serving *serving)
+{
+	conn_server_stop_accepting(serving->conns);
+	conn_server_stop_accepting(serving->portmap);
+}
+
+int serving_leave_listeners(struct serving *serving)
+{
+	struct conn_server *const servers[] = { serving->conns, serving->portmap };
+
+	return listeners_leave(servers, 2);
 }
 
 void serving_stop(struct serving *serving)
@@ -457,6 +485,7 @@ void serving_free(struct serving *serving)
 	if (!serving)
 		return;
 	serving_stop(serving);
+	drop_inherited(serving);
 	if (serving->loops)
 		loops_open_letters(serving->loops);
 	for (unsigned int i = 0; serving->data && i < loops_count(serving->loops); i++) {

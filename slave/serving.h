@@ -3,7 +3,8 @@
  * slave/serving.h - where clients reach this device
  *
  * The listeners at the VIPs (or, without any, at every address): NFS, MOUNT, NLM and NSM over TCP and UDP, and the port mapper, our
- * own or the system's. On a disk node only NFS over TCP: everything else is sent to the switch by the fabric.
+ * own or the system's. A disk node is not asked for the port mapper: the fabric sends it connections and datagrams to NFS's port
+ * only, and of datagrams those that are about its volumes.
  *
  * NFS connections are in data loops, one per core. Those answer what is about files of this device, and pass the rest on to the
  * control loop.
@@ -49,6 +50,10 @@ int serving_prepare(struct serving *serving, const struct serving_options *optio
 
 /* Listen. Logs what can't be had and why. 0 or a negative errno value; then nothing listens. */
 int serving_listen(struct serving *serving);
+
+/* Before a restart: who connects waits from now on; and, in the end, for the next daemon. 0, or why clients will be refused. */
+void serving_stop_accepting(struct serving *serving);
+int serving_leave_listeners(struct serving *serving);
 
 /* Close all listeners and connections. The data loops are not paused; they have ended then. */
 void serving_stop(struct serving *serving);

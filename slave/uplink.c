@@ -5,9 +5,12 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/replica.h"
 #include "common/stored_file.h"
 #include "scp/eap.h"
+#include "slave/disks.h"
 #include "slave/eap_client.h"
+#include "slave/made_volumes.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -22,6 +25,7 @@ struct uplink {
 	struct slave_role role;
 	const struct settings *settings;
 	struct namespace *ns;
+	struct replica replica;
 	struct slave *slave; /* NULL before uplink_start() */
 	struct event *report;
 	struct eap_client *eap; /* datagrams */
@@ -108,6 +112,19 @@ static void announce_owner(const struct flow_key *flow, uint32_t node, uint16_t 
 	struct eap eap = make_eap(uplink, EAP_SET, flow, node, transaction);
 
 	eap_client_ask(uplink->eap, &eap);
+}
+
+/* Certificates */
+
+static int ask_certificate(const char *request, void *arg)
+{
+	struct uplink *uplink = arg;
+	scp_message message = { .type = SCP_CERTIFICATE_REQUEST };
+
+	if (!uplink->slave)
+		return -ENOTCONN;
+	message.scp_message_u.certificate_request.request = (char *)request;
+	return send_to_master(uplink, scp_next_request(slave_scp(uplink->slave)), &message);
 }
 
 static void count_eap_reply(struct uplink *uplink, uint32_t request)
@@ -240,35 +257,44 @@ static void ask_snapshot(struct uplink *uplink)
 	send_to_master(uplink, 0, &message);
 }
 
-static void received_snapshot(struct uplink *uplink, const scp_snapshot *snapshot)
+static void follow(struct uplink *uplink, enum replica_next next)
 {
-	int rc = namespace_load(uplink->ns, snapshot->snapshot.snapshot_val, snapshot->snapshot.snapshot_len);
-
-	if (rc < 0) {
-		log_err("replica", "the master's snapshot can't be used: %s", strerror(-rc));
-		return;
+	switch (next) {
+	case REPLICA_NOTHING:
+		break;
+	case REPLICA_CHANGED:
+		replica_changed(uplink);
+		break;
+	case REPLICA_ASK:
+		ask_snapshot(uplink);
+		break;
 	}
-	log_info("replica", "revision=%ju snapshot loaded", (uintmax_t)namespace_revision(uplink->ns));
-	replica_changed(uplink);
 }
 
-static void received_change(struct uplink *uplink, const scp_change *wire)
+static void received_snapshot(struct uplink *uplink, const scp_snapshot *snapshot)
 {
-	ns_change change = { 0 };
-	int rc = -EBADMSG;
-	XDR xdr;
+	enum replica_next next = REPLICA_NOTHING;
+	int rc = replica_snapshot(&uplink->replica, snapshot->snapshot.snapshot_val, snapshot->snapshot.snapshot_len, &next);
 
-	xdrmem_create(&xdr, wire->change.change_val, wire->change.change_len, XDR_DECODE);
-	if (xdr_ns_change(&xdr, &change))
-		rc = change.revision <= namespace_revision(uplink->ns) ? 1 : namespace_apply(uplink->ns, &change);
-	xdr_free((xdrproc_t)xdr_ns_change, (char *)&change);
-	if (rc == 0)
-		replica_changed(uplink);
-	else if (rc < 0)
-		ask_snapshot(uplink);
+	if (rc < 0)
+		log_err("replica", "the master's snapshot can't be used: %s; it is asked for again", strerror(-rc));
+	else
+		log_info("replica", "revision=%ju snapshot loaded", (uintmax_t)namespace_revision(uplink->ns));
+	follow(uplink, next);
 }
 
 /* Volumes and sessions */
+
+/* Before the volume itself, whose name may depend on it. A master that is too old to ask for it is not told. */
+static void tell_serial(struct uplink *uplink, const struct volume_offer *volume)
+{
+	scp_message message = { .type = SCP_VOLUME_SERIAL };
+	scp_volume_serial *wire = &message.scp_message_u.volume_serial;
+
+	memcpy(wire->uuid, volume->uuid, sizeof(wire->uuid));
+	wire->serial = (char *)volume->serial;
+	send_to_master(uplink, 0, &message);
+}
 
 static void offer(struct uplink *uplink, const struct volume_offer *volume)
 {
@@ -281,6 +307,7 @@ static void offer(struct uplink *uplink, const struct volume_offer *volume)
 	wire->root_type = volume->root.backend_type;
 	wire->root.root_val = (char *)volume->root.backend;
 	wire->root.root_len = volume->root.backend_len;
+	tell_serial(uplink, volume);
 	send_to_master(uplink, 0, &message);
 }
 
@@ -292,6 +319,24 @@ static void on_volumes(void *arg)
 	for (size_t at = 0; (volume = volumes_next(slave_volumes(uplink->slave), &at));)
 		if (volume->root.backend_len)
 			offer(uplink, volume);
+}
+
+static void on_volume_gone(const uint8_t uuid[static NS_UUID_BYTES], void *arg)
+{
+	scp_message message = { .type = SCP_VOLUME_GONE };
+
+	memcpy(message.scp_message_u.volume_gone.uuid, uuid, NS_UUID_BYTES);
+	send_to_master(arg, 0, &message); /* a master that is away is told at the next contact */
+}
+
+/* A master that is too old to know of them is not told. */
+static void on_disks(void *arg)
+{
+	struct uplink *uplink = arg;
+	scp_message message = { .type = SCP_DISKS };
+
+	if (uplink_is_up(uplink) && disks_describe(slave_disks(uplink->slave), &message.scp_message_u.disks) == 0)
+		send_to_master(uplink, 0, &message);
 }
 
 static void report_sessions(evutil_socket_t fd, short what, void *arg)
@@ -314,7 +359,7 @@ static int may_join(uint32_t node, const scp_hello *hello, char *reason, size_t 
 	const ns_node *known = namespace_node(uplink->ns, node);
 
 	(void)hello;
-	if (node == NAMESPACE_MASTER || (known && known->state == NS_NODE_APPROVED))
+	if (node == NAMESPACE_MASTER || namespace_is_member(known))
 		return 0;
 	snprintf(reason, size, "node %u is not an approved member of the cluster that this node knows", node);
 	return -EACCES;
@@ -327,19 +372,20 @@ static void on_up(uint32_t node, scp_channel channel, const scp_hello *hello, vo
 	(void)hello;
 	if (channel != SCP_CONTROL)
 		return;
-	log_info("scp", "node=%u is up", node);
 	if (node != NAMESPACE_MASTER)
 		return;
+	replica_connected(&uplink->replica);
 	ask_key(uplink);
+	on_disks(uplink);
 	on_volumes(uplink);
+	made_volumes_resume(slave_made_volumes(uplink->slave));
 	report_sessions(-1, 0, uplink);
 }
 
+/* What comes of it is common to all devices. */
 static void on_down(uint32_t node, scp_channel channel, const char *reason, void *arg)
 {
-	(void)arg;
-	if (channel == SCP_CONTROL)
-		log_warn("scp", "node=%u is down: %s", node, reason);
+	(void)node, (void)channel, (void)reason, (void)arg;
 }
 
 static void on_message(uint32_t node, uint32_t request, const scp_message *message, void *arg)
@@ -353,7 +399,11 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 		received_snapshot(uplink, &message->scp_message_u.snapshot);
 		break;
 	case SCP_CHANGE:
-		received_change(uplink, &message->scp_message_u.change);
+		follow(uplink, replica_change(&uplink->replica, message->scp_message_u.change.change.change_val,
+					      message->scp_message_u.change.change.change_len));
+		break;
+	case SCP_HEARTBEAT:
+		follow(uplink, replica_beat(&uplink->replica, message->scp_message_u.heartbeat.revision));
 		break;
 	case SCP_EAP_REPLY:
 		received_eap_reply(uplink, request, &message->scp_message_u.eap_reply);
@@ -362,7 +412,7 @@ static void on_message(uint32_t node, uint32_t request, const scp_message *messa
 		received_key(uplink, &message->scp_message_u.eap_key);
 		break;
 	default:
-		break; /* heartbeats; and what only a master is told */
+		break; /* what only a master is told */
 	}
 }
 
@@ -405,7 +455,7 @@ static int find_master(struct uplink *uplink, const char *master)
 		rc = parse_master(uplink, (const char *)kept);
 	free(kept);
 	if (rc < 0)
-		log_err("scp", "%s does not name the master; join with vnasd --join TOKEN@ADDRESS", path);
+		log_err("scp", "%s does not name the master; join with vnasd --join TOKEN@ADDRESS, or set master in [network]", path);
 	return rc;
 }
 
@@ -419,14 +469,18 @@ int uplink_new(struct event_base *base, const struct settings *settings, struct 
 		return -ENOMEM;
 	uplink->settings = settings;
 	uplink->ns = ns;
+	uplink->replica.ns = ns;
 	uplink->role = (struct slave_role){
 		.change_owner = change_owner,
 		.announce_owner = announce_owner,
+		.ask_certificate = ask_certificate,
 		.may_join = may_join,
 		.on_up = on_up,
 		.on_down = on_down,
 		.on_message = on_message,
 		.on_volumes = on_volumes,
+		.on_volume_gone = on_volume_gone,
+		.on_disks = on_disks,
 		.arg = uplink,
 	};
 	snprintf(uplink->replica_file, sizeof(uplink->replica_file), "%.4000s/replica", settings->state_dir);

@@ -8,6 +8,7 @@
 #include "common/stored_file.h"
 #include "common/uuid.h"
 #include "common/workers.h"
+#include "slave/disk_identity.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -27,6 +28,8 @@ struct offered {
 	TAILQ_ENTRY(offered) link;
 	struct volume_offer offer;
 	struct serving *open; /* NULL: not served */
+	bool is_disk;	      /* on a disk of its own: not in the state file */
+	bool has_left;	      /* the disk has */
 };
 
 struct volumes {
@@ -69,8 +72,9 @@ static int volumes_save(const struct volumes *volumes)
 	if (!out)
 		return -ENOMEM;
 	TAILQ_FOREACH(offered, &volumes->list, link)
-		fprintf(out, "%s %s %s\n", uuid_text(offered->offer.uuid, uuid),
-			offered->offer.place[0] ? offered->offer.place : "-", offered->offer.path);
+		if (!offered->is_disk)
+			fprintf(out, "%s %s %s\n", uuid_text(offered->offer.uuid, uuid),
+				offered->offer.place[0] ? offered->offer.place : "-", offered->offer.path);
 	fclose(out);
 	rc = text ? stored_file_write(volumes->state_file, text, len) : -ENOMEM;
 	free(text);
@@ -99,6 +103,8 @@ static int volumes_load_line(struct volumes *volumes, const char *line)
 	snprintf(offer->path, sizeof(offer->path), "%s", line + path_at);
 	if (local_probe(offer->path, &offer->root, &reason) < 0)
 		log_err("volumes", "path=%s can't be offered: %s", offer->path, reason);
+	else
+		disk_serial_of(offer->path, offer->serial, sizeof(offer->serial));
 	TAILQ_INSERT_TAIL(&volumes->list, offered, link);
 	return 0;
 }
@@ -165,6 +171,13 @@ static void offered_set(struct volumes *volumes, struct offered *offered, struct
 {
 	loops_pause(volumes->loops);
 	offered->open = open;
+	loops_continue(volumes->loops);
+}
+
+static void set_left(struct volumes *volumes, struct offered *offered, bool has_left)
+{
+	loops_pause(volumes->loops);
+	offered->has_left = has_left;
 	loops_continue(volumes->loops);
 }
 
@@ -269,6 +282,7 @@ int volumes_add(struct volumes *volumes, const char *path, const char *place, ch
 	snprintf(offered->offer.path, sizeof(offered->offer.path), "%s", path);
 	snprintf(offered->offer.place, sizeof(offered->offer.place), "%s", place);
 	offered->offer.root = root;
+	disk_serial_of(path, offered->offer.serial, sizeof(offered->offer.serial));
 	list_add(volumes, offered);
 	rc = uuid_make(offered->offer.uuid);
 	if (rc == 0)
@@ -279,6 +293,85 @@ int volumes_add(struct volumes *volumes, const char *path, const char *place, ch
 		snprintf(why, why_size, "%s: can't be written: %s", volumes->state_file, strerror(-rc));
 	}
 	return rc;
+}
+
+int volumes_expect(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES], const char *path)
+{
+	struct offered *offered = find_uuid(volumes, uuid);
+
+	if (offered)
+		return 0;
+	offered = calloc(1, sizeof(*offered));
+	if (!offered)
+		return -ENOMEM;
+	memcpy(offered->offer.uuid, uuid, NS_UUID_BYTES);
+	snprintf(offered->offer.path, sizeof(offered->offer.path), "%s", path);
+	offered->is_disk = true;
+	list_add(volumes, offered);
+	return 0;
+}
+
+void volumes_wish(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES], const char *place)
+{
+	struct offered *offered = find_uuid(volumes, uuid);
+
+	if (offered)
+		snprintf(offered->offer.place, sizeof(offered->offer.place), "%s", place);
+}
+
+int volumes_arrived(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES], const char *path, char *why, size_t why_size)
+{
+	const char *reason = "no memory";
+	struct offered *offered;
+	struct local_root root;
+	int rc = volumes_expect(volumes, uuid, path);
+
+	if (rc == 0)
+		rc = local_probe(path, &root, &reason);
+	if (rc < 0) {
+		snprintf(why, why_size, "%s: %s", path, reason);
+		return rc;
+	}
+	offered = find_uuid(volumes, uuid);
+	offered->offer.root = root;
+	snprintf(offered->offer.path, sizeof(offered->offer.path), "%s", path);
+	disk_serial_of(path, offered->offer.serial, sizeof(offered->offer.serial));
+	set_left(volumes, offered, false);
+	return 0;
+}
+
+static void leave(struct volumes *volumes, struct offered *offered)
+{
+	set_left(volumes, offered, true);
+	offered->offer.root.backend_len = 0;
+	offered_shut(volumes, offered);
+}
+
+static bool is_inside(const struct offered *inner, const struct offered *outer)
+{
+	size_t len = strlen(outer->offer.path);
+
+	return inner != outer && strncmp(inner->offer.path, outer->offer.path, len) == 0 && inner->offer.path[len] == '/';
+}
+
+void volumes_leave(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES])
+{
+	struct offered *offered = find_uuid(volumes, uuid), *other;
+
+	if (!offered)
+		return;
+	leave(volumes, offered);
+	TAILQ_FOREACH(other, &volumes->list, link)
+		if (other->is_disk && is_inside(other, offered))
+			leave(volumes, other);
+}
+
+bool volumes_has_left(const struct volumes *volumes, const struct namespace *ns, uint32_t id)
+{
+	const ns_volume *volume = namespace_volume(ns, id);
+	const struct offered *offered = volume ? find_uuid(volumes, (const uint8_t *)volume->uuid) : NULL;
+
+	return offered && offered->has_left;
 }
 
 int volumes_forget(struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES])
@@ -303,12 +396,42 @@ const struct volume_offer *volumes_next(const struct volumes *volumes, size_t *a
 	return offered ? &offered->offer : NULL;
 }
 
-static int serving_open(const char *path, const ns_volume *volume, struct serving **out)
+const struct volume_offer *volumes_offer(const struct volumes *volumes, const uint8_t uuid[static NS_UUID_BYTES])
+{
+	const struct offered *offered = find_uuid(volumes, uuid);
+
+	return offered ? &offered->offer : NULL;
+}
+
+/* A part of a spread directory, whose files are of one file system. */
+static int join_spread(const struct namespace *ns, const ns_volume *known, struct volume *volume)
+{
+	const ns_branch *branch = namespace_branch_by_uuid(ns, (const uint8_t *)known->uuid);
+	const ns_spread *spread = branch ? namespace_spread(ns, branch->spread) : NULL;
+	struct local_branch as;
+
+	if (!spread)
+		return 0;
+	as = (struct local_branch){
+		.spread = spread->id,
+		.fsid = namespace_spread_fsid(spread),
+		.fileid_mask = namespace_branch_mask(branch),
+		.mode = spread->mode,
+		.uid = spread->uid,
+		.gid = spread->gid,
+	};
+	return local_become_branch(volume, &as);
+}
+
+static int serving_open(const struct namespace *ns, const char *path, const ns_volume *volume, struct serving **out)
 {
 	struct serving *open = calloc(1, sizeof(*open));
 	int rc = open ? local_open(path, volume->id, namespace_fsid(volume), &open->volume) : -ENOMEM;
 
+	if (rc == 0)
+		rc = join_spread(ns, volume, open->volume);
 	if (rc < 0) {
+		local_close(open ? open->volume : NULL);
 		free(open);
 		return rc;
 	}
@@ -316,10 +439,10 @@ static int serving_open(const char *path, const ns_volume *volume, struct servin
 	return 0;
 }
 
-static void offered_open(struct volumes *volumes, struct offered *offered, const ns_volume *volume)
+static void offered_open(struct volumes *volumes, const struct namespace *ns, struct offered *offered, const ns_volume *volume)
 {
 	struct serving *open = NULL;
-	int rc = serving_open(offered->offer.path, volume, &open);
+	int rc = serving_open(ns, offered->offer.path, volume, &open);
 
 	offered_set(volumes, offered, open);
 	if (rc < 0)
@@ -342,8 +465,8 @@ void volumes_follow(struct volumes *volumes, const struct namespace *ns, uint32_
 				 offered->offer.path);
 			offered_shut(volumes, offered);
 		}
-		if (ours && !offered->open)
-			offered_open(volumes, offered, volume);
+		if (ours && !offered->open && (!offered->is_disk || offered->offer.root.backend_len))
+			offered_open(volumes, ns, offered, volume);
 	}
 }
 
