@@ -8,14 +8,36 @@
 
 #include "common/certificates.h"
 #include "common/clock.h"
+#include "common/conn.h"
 #include "common/exports.h"
+#include "common/member_state.h"
 #include "common/uuid.h"
-#include "master/eap_service.h"
+#include "master/commands_internal.h"
+#include "master/certificate_commands.h"
+#include "master/chronicle.h"
+#include "master/class_commands.h"
+#include "master/cluster_config.h"
+#include "master/disk_commands.h"
+#include "master/draining.h"
+#include "master/examining.h"
 #include "master/fabric.h"
+#include "master/fabric_traffic.h"
+#include "master/first_device.h"
+#include "master/joining.h"
+#include "master/load_rows.h"
+#include "master/making.h"
 #include "master/master.h"
+#include "master/master_metrics.h"
+#include "master/node_log.h"
 #include "master/sessions.h"
+#include "master/shifting.h"
+#include "master/spread_commands.h"
+#include "master/top.h"
+#include "master/user_commands.h"
+#include "master/volume_commands.h"
 #include "master/vroot.h"
 #include "slave/device_commands.h"
+#include "slave/load.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -27,15 +49,10 @@
 #include <sys/queue.h>
 
 enum {
-	ANSWER_MS = 16000, /* a handoff that fails at the end takes 13 s: HANDOFF_SETTLE_MS, TCH_OPEN_MS, ... */
+	ANSWER_MS = 26000, /* a handoff that fails at the end takes 23 s: TCH_SETTLE_MS, TCH_OPEN_MS, TCH_HALF_MS, ... */
 	HANDOFF_TRIES = 3,
 	TOKEN_LIFETIME_MINUTES = 60,
 };
-
-static struct master *master_of(void *arg)
-{
-	return ((struct device *)arg)->master;
-}
 
 /* Waiting for a node */
 
@@ -46,10 +63,11 @@ struct waiting {
 	uint32_t number; /* of the request; 0: none of a node's is waited for */
 	uint32_t node;
 	struct event *timer;
-	char text[128]; /* the answer when all is well */
+	char text[256]; /* the answer when all is well */
 	/* of a handoff */
 	uint64_t session;
 	uint32_t to;
+	unsigned int special; /* scp_special, or 0 */
 	unsigned int tries;
 };
 
@@ -81,7 +99,7 @@ static struct waiting *waiting_new(struct master *master, struct admin_request *
 		waiting->timer = evtimer_new(master_base(master), waiting_on_timer, waiting);
 	if (!waiting || !waiting->timer) {
 		free(waiting);
-		admin_error(request, "no memory");
+		admin_error(request, "there is no memory for that now; try again later");
 		return NULL;
 	}
 	waiting->master = master;
@@ -99,11 +117,44 @@ static void waiting_send(struct waiting *waiting, const scp_message *message)
 	waiting->number = scp_next_request(scp);
 	rc = scp_send(scp, waiting->node, SCP_CONTROL, waiting->number, message);
 	if (rc < 0) {
-		admin_error(waiting->request, "node %u can't be reached: %s", waiting->node, strerror(-rc));
+		admin_error(waiting->request, "node %u can't be reached: %s; nasctl node show %u tells how it fares", waiting->node,
+			    strerror(-rc), waiting->node);
 		waiting_free(waiting);
 		return;
 	}
 	event_add(waiting->timer, &(struct timeval){ .tv_sec = ANSWER_MS / 1000 });
+}
+
+void commands_ask(struct master *master, struct admin_request *request, uint32_t node, const scp_message *message,
+		  const char *done)
+{
+	struct waiting *waiting = waiting_new(master, request, node);
+
+	if (!waiting)
+		return;
+	snprintf(waiting->text, sizeof(waiting->text), "%s", done);
+	waiting_send(waiting, message);
+}
+
+void commands_node_lost(uint32_t node)
+{
+	struct waiting *waiting, *next;
+
+	for (waiting = LIST_FIRST(&waiting_list); waiting; waiting = next) {
+		next = LIST_NEXT(waiting, link);
+		if (waiting->node != node || !waiting->number)
+			continue;
+		admin_error(waiting->request, "node %u has gone before it answered; nasctl node show %u tells how it fares",
+			    node, node);
+		waiting_free(waiting);
+	}
+}
+
+const char *commands_change_problem(int rc)
+{
+	return rc == -EIO    ? "the database can't be written; is its disk full? nasctl log says more" :
+	       rc == -ENOMEM ? "there is no memory for that now; try again later" :
+			       "the name space does not take it; nasctl log says more";
 }
 
 /* Finding what the administrator named */
@@ -118,24 +169,7 @@ static const ns_node *find_node(struct master *master, const char *text)
 	return namespace_node_by_name(master_ns(master), text);
 }
 
-static const ns_volume *find_volume(struct master *master, const char *text)
-{
-	struct namespace *ns = master_ns(master);
-	uint8_t uuid[NS_UUID_BYTES];
-	const ns_entry *entry;
-	const char *rest;
-	char *end;
-	unsigned long id = strtoul(text, &end, 10);
-
-	if (*text && !*end)
-		return namespace_volume(ns, (uint32_t)id);
-	if (uuid_parse(text, uuid) == 0)
-		return namespace_volume_by_uuid(ns, uuid);
-	entry = text[0] == '/' ? namespace_walk(ns, text, &rest) : NULL;
-	return entry && entry->volume && !*rest ? namespace_volume(ns, entry->volume) : NULL;
-}
-
-static const ns_node *need_node(struct master *master, struct admin_request *request, const char *text)
+const ns_node *commands_need_node(struct master *master, struct admin_request *request, const char *text)
 {
 	const ns_node *node = find_node(master, text);
 
@@ -144,41 +178,48 @@ static const ns_node *need_node(struct master *master, struct admin_request *req
 	return node;
 }
 
-static const ns_volume *need_volume(struct master *master, struct admin_request *request, const char *text)
-{
-	const ns_volume *volume = find_volume(master, text);
-
-	if (!volume)
-		admin_error(request, "there is no volume \"%s\"; nasctl volume list shows them", text);
-	return volume;
-}
-
 /* Nodes */
 
-static bool node_is_up(struct master *master, uint32_t id)
+/* Its files can be reached: also while it is suspect or held down. */
+bool commands_node_is_up(struct master *master, uint32_t id)
 {
-	return id == NAMESPACE_MASTER || master_member(master, id)->up;
+	return id == NAMESPACE_MASTER || slave_member(master_slave(master), id)->state != MEMBER_DOWN;
 }
 
-static const char *node_state(struct master *master, const ns_node *node)
+const char *commands_node_state(struct master *master, const ns_node *node)
 {
 	if (node->state == NS_NODE_PENDING)
 		return "pending";
-	return node_is_up(master, node->id) ? "up" : "down";
+	if (node->id == NAMESPACE_MASTER)
+		return "up";
+	if (node->state == NS_NODE_DRAINING && commands_node_is_up(master, node->id))
+		return draining_state(master, node);
+	return member_state_name(slave_member(master_slave(master), node->id)->state);
 }
 
-static const char *away_reason(const struct member *member)
+/* On the wall clock; 0: since the daemon started. */
+static uint64_t node_since_ns(struct master *master, uint32_t id)
 {
-	return member->known ? member->reason : "not seen since the master started";
+	const struct member_life *life = slave_member(master_slave(master), id);
+
+	return life->changes ? clock_wall_ns() - (clock_monotonic_ms() - life->since_ms) * UINT64_C(1000000) : 0;
 }
 
-static size_t node_sessions(struct master *master, uint32_t id)
+size_t commands_node_sessions(struct master *master, uint32_t id)
 {
 	struct conn_server *conns = slave_conns(master_slave(master));
 
 	if (id == NAMESPACE_MASTER)
 		return conns ? conn_count(conns) : 0;
-	return node_is_up(master, id) ? master_member(master, id)->beat.sessions : 0;
+	return commands_node_is_up(master, id) ? master_member(master, id)->beat.sessions : 0;
+}
+
+const struct load *commands_node_load(struct master *master, uint32_t id, struct load *own)
+{
+	if (id != NAMESPACE_MASTER)
+		return master_load(master, id);
+	slave_load(master_slave(master), own);
+	return own;
 }
 
 static json_t *node_row(struct master *master, const ns_node *node)
@@ -187,50 +228,47 @@ static json_t *node_row(struct master *master, const ns_node *node)
 	bool self = node->id == NAMESPACE_MASTER;
 	bool handoffs = self ? slave_kernel_helper(master_slave(master)) != NULL :
 			       member->up && member->capabilities & SCP_CAN_HANDOFF;
+	struct load own;
+	json_t *row;
 
-	return json_pack("{s:I, s:o, s:o, s:s, s:b, s:I, s:o}", "id", (json_int_t)node->id, "name",
-			 admin_text(node->name), "address", admin_text(node->address), "state", node_state(master, node),
-			 "handoffs", handoffs, "sessions",
-			 (json_int_t)node_sessions(master, node->id), "reason",
-			 admin_text(self || member->up ? "" : away_reason(member)));
+	row = json_pack("{s:I, s:o, s:o, s:s, s:I, s:b, s:b, s:I, s:o}", "id", (json_int_t)node->id, "name",
+			 admin_text(node->name), "address", admin_text(node->address), "state", commands_node_state(master, node),
+			 "since_ns", (json_int_t)node_since_ns(master, node->id), "handoffs", handoffs, "first_device",
+			 master_takes_connections(master, node->id), "sessions", (json_int_t)commands_node_sessions(master, node->id),
+			 "reason", admin_text(self ? "" : slave_member(master_slave(master), node->id)->reason));
+	if (!row)
+		return NULL;
+	if (!self) {
+		json_object_set_new(row, "weight", json_integer(first_device_weight(master_first_device(master), node->id)));
+		json_object_set_new(row, "connections_given", json_integer((json_int_t)first_device_given(
+								      master_first_device(master), node->id)));
+	}
+	load_rows_set(row, commands_node_load(master, node->id, &own));
+	return row;
 }
 
 static void node_list(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
-	json_t *table = admin_table("id:Node name:Name address:Address state:State handoffs:Handoffs sessions:Sessions "
-				    "reason:Reason");
+	struct master *master = commands_master(arg);
+	json_t *table = admin_table("id:Node name:Name address:Address state:State since_ns:Since handoffs:Handoffs "
+				    "first_device:New_sessions sessions:Sessions " LOAD_COLUMNS " reason:Reason");
 	const ns_node *node;
 
 	(void)argc, (void)argv;
 	for (size_t at = 0; (node = namespace_next_node(master_ns(master), &at));)
 		admin_row(table, node_row(master, node));
+	joining_add_rows(master_joining(master), table);
 	admin_answer(request, table);
-}
-
-static json_t *volume_row(struct master *master, const ns_volume *volume)
-{
-	struct namespace *ns = master_ns(master);
-	const ns_entry *place = namespace_place(ns, volume->id);
-	const ns_node *node = namespace_node(ns, volume->node);
-	char uuid[UUID_TEXT_MAX], path[NS_TEXT_MAX] = "";
-
-	if (place)
-		namespace_path(ns, place, path);
-	return json_pack("{s:I, s:o, s:I, s:o, s:o, s:s, s:s}", "id", (json_int_t)volume->id, "place",
-			 admin_text(path), "node", (json_int_t)volume->node, "node_name",
-			 admin_text(node ? node->name : "removed"), "path", admin_text(volume->path),
-			 "state", node ? node_is_up(master, node->id) ? "up" : "away" : "away", "uuid",
-			 uuid_text((const uint8_t *)volume->uuid, uuid));
 }
 
 static void node_show(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
-	const ns_node *node = need_node(master, request, argv[0]);
+	struct master *master = commands_master(arg);
+	const ns_node *node = commands_need_node(master, request, argv[0]);
 	const struct member *member;
 	const ns_volume *volume;
-	json_t *record, *volumes;
+	json_t *record, *volumes, *row;
+	struct load own;
 
 	(void)argc;
 	if (!node)
@@ -239,34 +277,76 @@ static void node_show(struct admin_request *request, int argc, char **argv, void
 	record = node_row(master, node);
 	volumes = json_array();
 	for (size_t at = 0; (volume = namespace_next_volume(master_ns(master), &at));)
-		if (volume->node == node->id)
-			json_array_append_new(volumes, volume_row(master, volume));
+		if (volume->node == node->id) {
+			row = volume_commands_row(master, volume);
+			if (row)
+				load_rows_set_volume(row, commands_node_load(master, node->id, &own), volume->id);
+			json_array_append_new(volumes, row);
+		}
 	if (member->up) {
+		load_rows_set_clock(record, master_load(master, node->id));
 		json_object_set_new(record, "software", admin_text(member->software));
 		json_object_set_new(record, "silent_ms", json_integer((json_int_t)scp_silence_ms(
 								 slave_scp(master_slave(master)), node->id)));
-		json_object_set_new(record, "cpu_permille", json_integer((json_int_t)member->beat.cpu_permille));
+		json_object_set_new(record, "daemon_permille", json_integer((json_int_t)member->beat.cpu_permille));
 		json_object_set_new(record, "read_bytes", json_integer((json_int_t)member->beat.read_bytes));
 		json_object_set_new(record, "written_bytes", json_integer((json_int_t)member->beat.written_bytes));
 		json_object_set_new(record, "operations", json_integer((json_int_t)member->beat.operations));
 	}
+	certificate_commands_add_facts(master, node->id, record);
 	json_object_set_new(record, "volumes", volumes);
 	admin_record(request, record);
 }
 
+static void say_undecided(struct admin_request *request, const char *who, int rc)
+{
+	if (rc == -ENOENT)
+		admin_error(request, "nobody called \"%s\" asks to join; nasctl node list shows who does", who);
+	else if (rc == -ENOTUNIQ)
+		admin_error(request, "several machines called \"%s\" ask to join; name one by the beginning of its fingerprint, "
+			    "which nasctl node list shows", who);
+	else
+		admin_error(request, "%s was not decided about: %s", who, strerror(-rc));
+}
+
+/* One that applied, without a token. */
+static void candidate_approve(struct master *master, struct admin_request *request, const char *who)
+{
+	uint32_t id;
+	int rc = joining_approve(master_joining(master), who, &id);
+
+	if (rc < 0)
+		say_undecided(request, who, rc);
+	else
+		admin_done(request, "%s is approved as node %u; it joins within seconds", who, id);
+}
+
+static void node_reject(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	int rc = joining_reject(master_joining(commands_master(arg)), argv[0]);
+
+	(void)argc;
+	if (rc < 0)
+		say_undecided(request, argv[0], rc);
+	else
+		admin_done(request, "%s is rejected and will not be let in unless it makes itself a new key", argv[0]);
+}
+
 static void node_approve(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
-	const ns_node *node = need_node(master, request, argv[0]);
+	struct master *master = commands_master(arg);
+	const ns_node *node = find_node(master, argv[0]);
 	ns_item item = { .kind = NS_NODE };
 	uint32_t id;
 	int rc;
 
 	(void)argc;
-	if (!node)
+	if (!node) {
+		candidate_approve(master, request, argv[0]);
 		return;
+	}
 	id = node->id;
-	if (node->state == NS_NODE_APPROVED) {
+	if (namespace_is_member(node)) {
 		admin_done(request, "node %u is approved already", id);
 		return;
 	}
@@ -274,17 +354,48 @@ static void node_approve(struct admin_request *request, int argc, char **argv, v
 	item.ns_item_u.node.state = NS_NODE_APPROVED;
 	rc = vroot_change(master_vroot(master), NS_PUT, &item);
 	if (rc < 0)
-		admin_error(request, "node %u was not approved: %s", id, strerror(-rc));
+		admin_error(request, "node %u was not approved: %s", id, commands_change_problem(rc));
 	else
 		admin_done(request, "node %u is approved; it joins within seconds", id);
 }
 
+static void node_drain(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct master *master = commands_master(arg);
+	const ns_node *node = commands_need_node(master, request, argv[0]);
+
+	(void)argc;
+	if (node)
+		draining_drain(master_draining(master), request, node);
+}
+
+static void node_undrain(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct master *master = commands_master(arg);
+	const ns_node *node = commands_need_node(master, request, argv[0]);
+
+	(void)argc;
+	if (node)
+		draining_undrain(master_draining(master), request, node);
+}
+
+static size_t count_volumes_of(struct master *master, uint32_t node)
+{
+	const ns_volume *volume;
+	size_t count = 0;
+
+	for (size_t at = 0; (volume = namespace_next_volume(master_ns(master), &at));)
+		count += volume->node == node;
+	return count;
+}
+
+/* Volumes stay, with their ids: a disk that comes back in whatever machine has its places, and clients their handles. */
 static void node_remove(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
-	const ns_node *node = need_node(master, request, argv[0]);
+	struct master *master = commands_master(arg);
+	const ns_node *node = commands_need_node(master, request, argv[0]);
 	ns_item item = { .kind = NS_NODE };
-	const ns_volume *volume;
+	size_t volumes;
 	uint32_t id;
 	int rc;
 
@@ -293,164 +404,32 @@ static void node_remove(struct admin_request *request, int argc, char **argv, vo
 		return;
 	id = node->id;
 	if (id == NAMESPACE_MASTER) {
-		admin_error(request, "node 1 is the master itself");
+		admin_error(request, "node 1 is the master itself, without which there is no cluster; nasctl stop ends its serving");
 		return;
 	}
-	for (size_t at = 0; (volume = namespace_next_volume(master_ns(master), &at));)
-		if (volume->node == id) {
-			admin_error(request, "node %u still has volume %u; nasctl volume remove %u first", id, volume->id,
-				    volume->id);
-			return;
-		}
+	volumes = count_volumes_of(master, id);
 	item.ns_item_u.node = (ns_node){ .id = id, .name = (char *)"", .address = (char *)"", .serial = (char *)"" };
 	rc = vroot_change(master_vroot(master), NS_DELETE, &item);
 	if (rc < 0) {
-		admin_error(request, "node %u was not removed: %s", id, strerror(-rc));
+		admin_error(request, "node %u was not removed: %s", id, commands_change_problem(rc));
 		return;
 	}
 	scp_disconnect(slave_scp(master_slave(master)), id, "the node was removed from the cluster");
 	if (master_fabric(master))
 		fabric_device_remove(master_fabric(master), id);
 	sessions_forget_node(master_sessions(master), id); /* it will not report their end */
-	admin_done(request, "node %u is no member any more", id);
-}
-
-/* Volumes */
-
-static void volume_list(struct admin_request *request, int argc, char **argv, void *arg)
-{
-	struct master *master = master_of(arg);
-	json_t *table = admin_table("id:Volume place:Place node:Node node_name:Name path:Directory state:State "
-				    "uuid:UUID");
-	const ns_volume *volume;
-
-	(void)argc, (void)argv;
-	for (size_t at = 0; (volume = namespace_next_volume(master_ns(master), &at));)
-		admin_row(table, volume_row(master, volume));
-	admin_answer(request, table);
-}
-
-static void volume_add_here(struct master *master, struct admin_request *request, const char *path, const char *place)
-{
-	struct slave *slave = master_slave(master);
-	char why[512];
-
-	if (volumes_add(slave_volumes(slave), path, place, why, sizeof(why)) < 0) {
-		admin_error(request, "%s", why);
-		return;
-	}
-	master_role(master)->on_volumes(master);
-	admin_done(request, "%s of node 1 is a volume; nasctl volume list shows its place", path);
-}
-
-static void volume_add(struct admin_request *request, int argc, char **argv, void *arg)
-{
-	struct master *master = master_of(arg);
-	const ns_node *node = need_node(master, request, argv[0]);
-	scp_message message = { .type = SCP_VOLUME_OPEN };
-	const char *place = argc > 2 ? argv[2] : "";
-	struct waiting *waiting;
-
-	if (!node)
-		return;
-	if (place[0] && place[0] != '/') {
-		admin_error(request, "the place \"%s\" is not an absolute path of the tree, like /projects/a", place);
-		return;
-	}
-	if (node->id == NAMESPACE_MASTER) {
-		volume_add_here(master, request, argv[1], place);
-		return;
-	}
-	waiting = waiting_new(master, request, node->id);
-	if (!waiting)
-		return;
-	snprintf(waiting->text, sizeof(waiting->text), "%.60s of node %u is a volume; nasctl volume list shows its place",
-		 argv[1], node->id);
-	message.scp_message_u.volume_open.path = argv[1];
-	message.scp_message_u.volume_open.place = (char *)place;
-	waiting_send(waiting, &message);
-}
-
-static void volume_remove(struct admin_request *request, int argc, char **argv, void *arg)
-{
-	struct master *master = master_of(arg);
-	const ns_volume *volume = need_volume(master, request, argv[0]);
-	scp_message message = { .type = SCP_VOLUME_CLOSE };
-	ns_item item = { .kind = NS_VOLUME };
-	uint32_t id, node;
-	int rc;
-
-	(void)argc;
-	if (!volume)
-		return;
-	id = volume->id;
-	node = volume->node;
-	memcpy(message.scp_message_u.volume_close.uuid, volume->uuid, NS_UUID_BYTES);
-	item.ns_item_u.volume = (ns_volume){ .id = id, .path = (char *)"" };
-	rc = vroot_remove_places(master_vroot(master), id);
-	if (rc == 0)
-		rc = vroot_change(master_vroot(master), NS_DELETE, &item);
-	if (rc < 0) {
-		admin_error(request, "volume %u was not removed: %s", id, strerror(-rc));
-		return;
-	}
-	if (node == NAMESPACE_MASTER)
-		volumes_forget(slave_volumes(master_slave(master)), (uint8_t *)message.scp_message_u.volume_close.uuid);
+	if (volumes)
+		admin_done(request, "node %u is no member any more; its volumes (%zu) keep their places and wait for a node that has "
+			   "them; nasctl volume remove gives them up", id, volumes);
 	else
-		scp_send(slave_scp(master_slave(master)), node, SCP_CONTROL, 0, &message);
-	admin_done(request, "volume %u is not served any more; its data stay where they are", id);
-}
-
-static const char *place_problem(int rc)
-{
-	switch (rc) {
-	case -EEXIST:
-		return "something else is there";
-	case -ENOTDIR:
-		return "a volume is on the way; places can't be inside volumes";
-	case -EINVAL:
-		return "a place is an absolute path other than /, like /projects/a";
-	default:
-		return strerror(-rc);
-	}
-}
-
-static void volume_move(struct admin_request *request, int argc, char **argv, void *arg)
-{
-	struct master *master = master_of(arg);
-	const ns_volume *volume = need_volume(master, request, argv[0]);
-	char old[NS_TEXT_MAX] = "";
-	const ns_entry *entry;
-	uint32_t id;
-	int rc;
-
-	(void)argc;
-	if (!volume)
-		return;
-	id = volume->id;
-	entry = namespace_place(master_ns(master), id);
-	if (entry)
-		namespace_path(master_ns(master), entry, old);
-	if (strcmp(old, argv[1]) == 0) {
-		admin_done(request, "volume %u is at %s already", id, argv[1]);
-		return;
-	}
-	rc = vroot_remove_places(master_vroot(master), id);
-	if (rc == 0)
-		rc = vroot_make_place(master_vroot(master), id, argv[1][0] ? argv[1] : "/");
-	if (rc < 0) {
-		admin_error(request, "volume %u can't be at %s: %s", id, argv[1], place_problem(rc));
-		vroot_make_place(master_vroot(master), id, old);
-		return;
-	}
-	admin_done(request, "volume %u is at %s", id, argv[1]);
+		admin_done(request, "node %u is no member any more", id);
 }
 
 /* Exports */
 
 static void export_list(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	json_t *table = admin_table("path:Path clients:Clients");
 	const ns_export *export;
 
@@ -472,7 +451,7 @@ static const ns_export *find_export(struct master *master, const char *path)
 
 static void export_set(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	const ns_export *known = find_export(master, argv[0]);
 	char clients[NS_TEXT_MAX] = "", path[NS_TEXT_MAX], why[EXPORT_WHY_MAX];
 	ns_item item = { .kind = NS_EXPORT };
@@ -498,14 +477,14 @@ static void export_set(struct admin_request *request, int argc, char **argv, voi
 	if (rc == 0)
 		rc = vroot_change(master_vroot(master), NS_PUT, &item);
 	if (rc < 0)
-		admin_error(request, "%s was not exported: %s", path, strerror(-rc));
+		admin_error(request, "%s was not exported: %s", path, commands_change_problem(rc));
 	else
 		admin_done(request, "%s is exported to %s", path, clients);
 }
 
 static void export_remove(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	const ns_export *known = find_export(master, argv[0]);
 	ns_item item = { .kind = NS_EXPORT };
 	int rc;
@@ -518,7 +497,7 @@ static void export_remove(struct admin_request *request, int argc, char **argv, 
 	item.ns_item_u.export_ = (ns_export){ .id = known->id, .path = (char *)"/", .clients = (char *)"" };
 	rc = vroot_change(master_vroot(master), NS_DELETE, &item);
 	if (rc < 0)
-		admin_error(request, "%s is still exported: %s", argv[0], strerror(-rc));
+		admin_error(request, "%s is still exported: %s", argv[0], commands_change_problem(rc));
 	else
 		admin_done(request, "%s is not exported any more", argv[0]);
 }
@@ -541,7 +520,7 @@ static void list_session(const struct session_entry *entry, void *arg)
 
 static void session_list(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct session_listing listing = { .master = master_of(arg), .table = admin_table(DEVICE_SESSION_COLUMNS) };
+	struct session_listing listing = { .master = commands_master(arg), .table = admin_table(DEVICE_SESSION_COLUMNS) };
 
 	(void)argc, (void)argv;
 	master_refresh_sessions(listing.master);
@@ -563,19 +542,117 @@ static const struct session_entry *need_session(struct master *master, struct ad
 	return entry;
 }
 
+/* What the switch has seen of one end, in numbers that begin at 0. */
+static json_t *describe_end(const struct fabric_flow_end *end, const struct fabric_flow_end *other)
+{
+	json_t *record = json_pack("{s:I, s:I, s:b}", "unacknowledged_bytes",
+				   (json_int_t)(int32_t)(end->next - other->acknowledged), "window_bytes",
+				   (json_int_t)end->window << (end->has_syn && other->has_syn ? end->scale : 0), "closed",
+				   end->has_closed);
+
+	if (record && end->has_syn) {
+		json_object_set_new(record, "sent_bytes", json_integer((json_int_t)(end->next - end->first - 1)));
+		json_object_set_new(record, "mss_bytes", json_integer(end->mss));
+		json_object_set_new(record, "sack", json_boolean(end->has_sack));
+		json_object_set_new(record, "timestamps", json_boolean(end->has_timestamps));
+	}
+	return record;
+}
+
+/* Inline only: one-arm the switch does not see what devices send. */
+static void add_ends(struct master *master, const struct session_entry *entry, json_t *record)
+{
+	struct fabric_flow flow;
+
+	if (!master_fabric(master) || fabric_flow_get(master_fabric(master), &entry->flow, &flow) ||
+	    !flow.client.is_known || !flow.server.is_known)
+		return;
+	json_object_set_new(record, "from_client", describe_end(&flow.client, &flow.server));
+	json_object_set_new(record, "to_client", describe_end(&flow.server, &flow.client));
+}
+
+/* @facts: what the session's device says; NULL, or an error in it: nothing */
+static void session_answer(struct master *master, struct admin_request *request, const struct session_entry *entry,
+			   const scp_session_facts *facts)
+{
+	json_t *record = device_session_row(master_ns(master), &entry->info,
+					    master_flow_owner(master, &entry->flow, entry->node));
+
+	json_object_set_new(record, "volumes", device_session_shares(master_ns(master), &entry->info));
+	add_ends(master, entry, record);
+	if (facts && !facts->result)
+		device_session_facts(record, facts);
+	admin_record(request, record);
+}
+
+static void received_session_facts(struct waiting *waiting, const scp_session_facts *facts)
+{
+	const struct session_entry *entry = sessions_find(master_sessions(waiting->master), waiting->session);
+
+	if (entry)
+		session_answer(waiting->master, waiting->request, entry, facts);
+	else
+		admin_error(waiting->request, "the session has just ended; nasctl session list shows those there are");
+}
+
+/* A device of a former version can't be asked. */
+static void session_ask(struct master *master, struct admin_request *request, const struct session_entry *entry, uint32_t node)
+{
+	struct scp *scp = slave_scp(master_slave(master));
+	scp_message message = { .type = SCP_SESSION_LOOK };
+	struct waiting *waiting = waiting_new(master, request, node);
+
+	if (!waiting)
+		return;
+	waiting->session = message.scp_message_u.session_look.session = entry->info.id;
+	waiting->number = scp_next_request(scp);
+	if (scp_send(scp, node, SCP_CONTROL, waiting->number, &message) == 0) {
+		event_add(waiting->timer, &(struct timeval){ .tv_sec = ANSWER_MS / 1000 });
+		return;
+	}
+	waiting_free(waiting);
+	session_answer(master, request, entry, NULL);
+}
+
 static void session_show(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	const struct session_entry *entry = need_session(master, request, argv[0]);
-	json_t *record;
+	scp_session_facts facts;
+	uint32_t node;
 
 	(void)argc;
 	if (!entry)
 		return;
-	record = device_session_row(master_ns(master), &entry->info,
-				    master_flow_owner(master, &entry->flow, entry->node));
-	json_object_set_new(record, "volumes", device_session_shares(master_ns(master), &entry->info));
-	admin_record(request, record);
+	node = master_flow_owner(master, &entry->flow, entry->node);
+	if (node != NAMESPACE_MASTER) {
+		session_ask(master, request, entry, node);
+		return;
+	}
+	slave_session_look(master_slave(master), entry->info.id, &facts);
+	session_answer(master, request, entry, &facts);
+}
+
+static const char *handoff_problem(int rc)
+{
+	switch (-rc) {
+	case ENOENT:
+		return "it has just ended; nasctl session list shows those there are";
+	case EBUSY:
+	case EAGAIN:
+	case EALREADY:
+		return "it is on its way already, or in the middle of a call; try again";
+	case EHOSTDOWN:
+	case ENOTCONN:
+		return "that device is away, or is to have no sessions; nasctl node list shows how it fares";
+	case EOPNOTSUPP:
+		return "one of the two devices can't hand off, or this connection can't be moved; nasctl node list shows the devices that "
+		       "can, and nasctl log --node says what is special about the connection";
+	case ETIMEDOUT:
+		return "the other device did not answer in time; nasctl log of both says more";
+	default:
+		return strerror(-rc);
+	}
 }
 
 static void handoff_answer(struct waiting *waiting, int result, uint32_t duration_us)
@@ -585,7 +662,7 @@ static void handoff_answer(struct waiting *waiting, int result, uint32_t duratio
 	device_session_text(waiting->session, session);
 	if (result < 0)
 		admin_error(waiting->request, "session %s was not handed off to node %u: %s", session, waiting->to,
-			    strerror(-result));
+			    handoff_problem(result));
 	else
 		admin_record(waiting->request, json_pack("{s:s, s:I, s:I}", "session", session, "node",
 							 (json_int_t)waiting->to, "duration_us",
@@ -603,7 +680,8 @@ static void handoff_order(struct waiting *waiting)
 {
 	struct master *master = waiting->master;
 	const struct session_entry *entry = sessions_find(master_sessions(master), waiting->session);
-	scp_message message = { .type = SCP_HANDOFF_ORDER };
+	scp_special_order order = { waiting->session, waiting->to, (scp_special)waiting->special };
+	scp_message message = { .type = waiting->special ? SCP_SPECIAL_ORDER : SCP_HANDOFF_ORDER };
 	int rc;
 
 	if (!entry) {
@@ -616,48 +694,68 @@ static void handoff_order(struct waiting *waiting)
 		return;
 	}
 	if (waiting->node == NAMESPACE_MASTER) {
-		if (!slave_handoffs(master_slave(master))) {
-			handoff_answer(waiting, -EOPNOTSUPP, 0);
-			return;
-		}
 		/* Ours takes its time and says so itself: no answer of a node, nor the lack of one, may end the wait. */
 		waiting->number = 0;
 		event_del(waiting->timer);
-		rc = handoff_start(slave_handoffs(master_slave(master)), waiting->session, waiting->to,
-				   handoff_done_here, waiting);
+		rc = slave_handoff(master_slave(master), &order, handoff_done_here, waiting);
 		if (rc < 0)
 			handoff_answer(waiting, rc, 0);
 		return;
 	}
-	message.scp_message_u.handoff_order.session = waiting->session;
-	message.scp_message_u.handoff_order.node = waiting->to;
+	if (waiting->special) {
+		message.scp_message_u.special_order = order;
+	} else {
+		message.scp_message_u.handoff_order.session = waiting->session;
+		message.scp_message_u.handoff_order.node = waiting->to;
+	}
 	waiting_send(waiting, &message);
+}
+
+/* "--kind KIND". 0; -EINVAL, answered */
+static int special_of(struct admin_request *request, int argc, char **argv, unsigned int *special)
+{
+	static const char *const kinds[] = { "full", "to-devices", "to-client", "prepare" };
+
+	*special = 0;
+	if (argc == 2)
+		return 0;
+	if (argc == 4 && strcmp(argv[2], "--kind") == 0)
+		for (*special = 0; *special < sizeof(kinds) / sizeof(kinds[0]); ++*special)
+			if (strcmp(argv[3], kinds[*special]) == 0)
+				return 0;
+	admin_error(request, "the kind of a handoff is one of: --kind full, to-devices, to-client, prepare");
+	return -EINVAL;
 }
 
 static void handoff(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	const struct session_entry *entry = need_session(master, request, argv[0]);
-	const ns_node *node = entry ? need_node(master, request, argv[1]) : NULL;
+	const ns_node *node = entry ? commands_need_node(master, request, argv[1]) : NULL;
 	struct waiting *waiting;
+	unsigned int special;
 
-	(void)argc;
-	if (!node)
+	if (!node || special_of(request, argc, argv, &special) < 0)
 		return;
 	waiting = waiting_new(master, request, node->id);
 	if (!waiting)
 		return;
 	waiting->session = entry->info.id;
 	waiting->to = node->id;
+	waiting->special = special;
 	handoff_order(waiting);
 }
 
 static void why_answer(struct master *master, struct admin_request *request, uint32_t node, const scp_why_result *result)
 {
-	if (result->result)
+	const struct session_entry *entry = sessions_find(master_sessions(master), result->session);
+	char balance[SHIFTING_WHY_MAX];
+
+	if (result->result || !entry)
 		admin_error(request, "the session has just left node %u; try again", node);
 	else
-		device_why_answer(request, master_ns(master), node, result);
+		device_why_answer(request, master_ns(master), node, result,
+				  shifting_why(master_shifting(master), entry, node, balance));
 }
 
 static void received_handoff_result(struct waiting *waiting, const scp_handoff_result *result)
@@ -672,7 +770,7 @@ static void received_handoff_result(struct waiting *waiting, const scp_handoff_r
 
 static void why(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	const struct session_entry *entry = need_session(master, request, argv[0]);
 	scp_message message = { .type = SCP_WHY };
 	struct waiting *waiting;
@@ -708,7 +806,9 @@ void commands_result(uint32_t node, uint32_t request, const scp_message *message
 		received_handoff_result(waiting, &message->scp_message_u.handoff_result);
 		return;
 	}
-	if (message->type == SCP_WHY_RESULT)
+	if (message->type == SCP_SESSION_FACTS)
+		received_session_facts(waiting, &message->scp_message_u.session_facts);
+	else if (message->type == SCP_WHY_RESULT)
 		why_answer(waiting->master, waiting->request, node, &message->scp_message_u.why_result);
 	else if (message->scp_message_u.result.result)
 		admin_error(waiting->request, "node %u: %s", waiting->node, message->scp_message_u.result.reason);
@@ -742,9 +842,17 @@ static json_t *problems(struct master *master)
 		if (node->state == NS_NODE_PENDING)
 			add_problem(list, "node %u (%s) waits for approval: nasctl node approve %u", node->id, node->name,
 				    node->id);
-		else if (!node_is_up(master, node->id))
+		else if (!commands_node_is_up(master, node->id))
 			add_problem(list, "node %u (%s) is down: %s; its volumes wait for it", node->id, node->name,
-				    away_reason(master_member(master, node->id)));
+				    slave_member(master_slave(master), node->id)->reason);
+		else if (node->id != NAMESPACE_MASTER && !member_gets_work(slave_member(master_slave(master), node->id)))
+			add_problem(list, "node %u (%s) is %s: %s", node->id, node->name, commands_node_state(master, node),
+				    slave_member(master_slave(master), node->id)->reason);
+		else if (master_member(master, node->id)->clock_is_off)
+			add_problem(list, "node %u (%s): its clock differs from the master's by more than %u ms; nasctl node "
+				    "show %u", node->id, node->name, master_settings(master)->clock_bound_ms, node->id);
+	certificate_commands_add_problems(master, list);
+	joining_add_problems(master_joining(master), list);
 	if (!namespace_next_export(ns, &first))
 		add_problem(list, "nothing is exported: nasctl export set / '*(rw)'");
 	if (!master_fabric(master) && master_settings(master)->handoff && master_settings(master)->vip_count)
@@ -754,7 +862,7 @@ static json_t *problems(struct master *master)
 
 static void status(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	struct namespace *ns = master_ns(master);
 	const ns_cluster *cluster = namespace_cluster(ns);
 	size_t nodes = 0, up = 0, volumes = 0, sessions = 0;
@@ -763,40 +871,128 @@ static void status(struct admin_request *request, int argc, char **argv, void *a
 
 	(void)argc, (void)argv;
 	for (size_t at = 0; (node = namespace_next_node(ns, &at)); nodes++) {
-		up += node_is_up(master, node->id);
-		sessions += node_sessions(master, node->id);
+		up += commands_node_is_up(master, node->id);
+		sessions += commands_node_sessions(master, node->id);
 	}
 	while (namespace_next_volume(ns, &volumes))
 		;
 	admin_record(request,
-		     json_pack("{s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "role", "master", "cluster",
+		     json_pack("{s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:o}", "role", "master", "cluster",
 			       admin_text(cluster->name), "vip", cluster->vips, "health", json_array_size(list) ? "degraded" : "good",
 			       "nodes", (json_int_t)nodes, "nodes_up", (json_int_t)up, "volumes", (json_int_t)volumes,
 			       "sessions", (json_int_t)sessions, "revision", (json_int_t)namespace_revision(ns),
-			       "handoffs", slave_kernel_helper(master_slave(master)) != NULL, "problems", list));
+			       "handoffs", slave_kernel_helper(master_slave(master)) != NULL, "first_device",
+			       settings_first_device_name(master_settings(master)->first_device), "problems", list));
 }
 
 static void counters(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
-	json_t *table = admin_table(DEVICE_COUNTER_COLUMNS);
+	struct metrics *metrics = metrics_new();
 
 	(void)argc, (void)argv;
-	device_counters(master_slave(master), table);
-	if (master_fabric(master)) {
-		size_t count;
-		const struct fabric_counter *fabric = fabric_counters(master_fabric(master), &count);
+	if (metrics)
+		master_metrics_put(commands_master(arg), metrics);
+	device_answer_counters(request, metrics);
+	metrics_free(metrics);
+}
 
-		for (size_t i = 0; i < count; i++)
-			device_counter(table, "fabric", fabric[i].name, fabric[i].packets);
-		device_counter(table, "eap", "refused_over_scp", eap_service_refused_count(master_eap(master)));
+/* Return: the switch's fabric; NULL: it has none, and @request was told so */
+static struct fabric *need_fabric(struct master *master, struct admin_request *request)
+{
+	if (!master_fabric(master))
+		admin_error(request, "packets are neither counted nor filtered without a forwarding table; nasctl log says why there is none");
+	return master_fabric(master);
+}
+
+/* The settings of this run, which are what is in force. */
+static void filter_list(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct master *master = commands_master(arg);
+	const struct settings *settings = master_settings(master);
+	struct fabric *fabric = need_fabric(master, request);
+	json_t *table;
+
+	(void)argc, (void)argv;
+	if (!fabric)
+		return;
+	table = admin_table("network:Network services:May_reach refused:Refused");
+	for (unsigned int i = 0; i < settings->filter_count; i++) {
+		const struct settings_filter *filter = &settings->filters[i];
+		char network[IP_NETWORK_TEXT_MAX], services[SETTINGS_SERVICES_MAX * (SETTINGS_SERVICE_MAX + 2)] = "";
+
+		for (unsigned int j = 0; j < filter->service_count; j++)
+			sprintf(services + strlen(services), "%s%s", j ? ", " : "", filter->services[j]);
+		admin_row(table, json_pack("{s:s, s:s, s:I}", "network", ip_network_text(&filter->network, network),
+					   "services", services, "refused",
+					   (json_int_t)fabric_filter_refused(fabric, &filter->network)));
 	}
+	admin_answer(request, table);
+}
+
+#define SUMS_COLUMNS "received_packets:Packets_in received_bytes:Data_in sent_packets:Packets_out sent_bytes:Data_out"
+
+static void set_sums(json_t *row, const struct fabric_sums *sums)
+{
+	json_object_set_new(row, "received_packets", json_integer((json_int_t)sums->received_packets));
+	json_object_set_new(row, "received_bytes", json_integer((json_int_t)sums->received_bytes));
+	json_object_set_new(row, "sent_packets", json_integer((json_int_t)sums->sent_packets));
+	json_object_set_new(row, "sent_bytes", json_integer((json_int_t)sums->sent_bytes));
+}
+
+static void traffic_nodes(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct master *master = commands_master(arg);
+	struct fabric *fabric = need_fabric(master, request);
+	const ns_node *node;
+	json_t *table;
+
+	(void)argc, (void)argv;
+	if (!fabric)
+		return;
+	table = admin_table("node:Node name:Name " SUMS_COLUMNS);
+	for (size_t at = 0; (node = namespace_next_node(master_ns(master), &at));) {
+		json_t *row = json_pack("{s:I, s:o}", "node", (json_int_t)node->id, "name", admin_text(node->name));
+		struct fabric_sums sums = { 0 };
+
+		if (row && fabric_device_sums(fabric, node->id, &sums) == 0)
+			set_sums(row, &sums);
+		admin_row(table, row);
+	}
+	admin_answer(request, table);
+}
+
+static void traffic_clients(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	struct fabric *fabric = need_fabric(commands_master(arg), request);
+	struct fabric_client_sums *clients;
+	size_t count;
+	json_t *table;
+	int rc;
+
+	(void)argc, (void)argv;
+	if (!fabric)
+		return;
+	rc = fabric_client_sums(fabric, &clients, &count);
+	if (rc < 0) {
+		admin_error(request, "the counters can't be read: %s; nasctl log says more", strerror(-rc));
+		return;
+	}
+	table = admin_table("client:Client " SUMS_COLUMNS);
+	for (size_t i = 0; i < count; i++) {
+		char text[FLOW_ADDRESS_MAX];
+		json_t *row = json_pack("{s:s}", "client", flow_address_text(clients[i].address, text));
+
+		if (row)
+			set_sums(row, &clients[i].sums);
+		admin_row(table, row);
+	}
+	free(clients);
 	admin_answer(request, table);
 }
 
 static void cluster_token(struct admin_request *request, int argc, char **argv, void *arg)
 {
-	struct master *master = master_of(arg);
+	struct master *master = commands_master(arg);
 	const struct settings *settings = master_settings(master);
 	const ns_node *self = namespace_node(master_ns(master), NAMESPACE_MASTER);
 	char pki[PATH_MAX], fingerprint[CERTIFICATES_FINGERPRINT_TEXT], secret[VROOT_TOKEN_TEXT];
@@ -821,7 +1017,7 @@ static void cluster_token(struct admin_request *request, int argc, char **argv, 
 	if (rc == 0)
 		rc = vroot_token_make(master_vroot(master), (unsigned int)minutes * 60, pending, secret);
 	if (rc < 0) {
-		admin_error(request, "no token was made: %s", strerror(-rc));
+		admin_error(request, "no token was made: %s; nasctl log says more", strerror(-rc));
 		return;
 	}
 	admin_record(request, json_pack("{s:o, s:I, s:o}", "token", json_sprintf("vnas1-%s-%s", secret, fingerprint),
@@ -835,22 +1031,68 @@ const struct admin_handler master_commands[] = {
 	{ "node list", node_list },
 	{ "node show", node_show },
 	{ "node approve", node_approve },
+	{ "node reject", node_reject },
+	{ "node drain", node_drain },
+	{ "node undrain", node_undrain },
+	{ "node weight", first_device_command_weight },
 	{ "node remove", node_remove },
-	{ "volume list", volume_list },
-	{ "volume add", volume_add },
-	{ "volume remove", volume_remove },
-	{ "volume move", volume_move },
+	{ "volume list", volume_command_list },
+	{ "volume add", volume_command_add },
+	{ "volume remove", volume_command_remove },
+	{ "volume move", volume_command_move },
+	{ "volume place", volume_command_place },
+	{ "volume unplace", volume_command_unplace },
+	{ "volume check", spread_command_check },
+	{ "spread list", spread_command_list },
+	{ "spread show", spread_command_show },
+	{ "spread make", spread_command_make },
+	{ "spread add", spread_command_add },
+	{ "mkdir", making_command_mkdir },
+	{ "rmdir", making_command_rmdir },
+	{ "disk list", disk_command_list },
+	{ "disk format", disk_command_format },
+	{ "disk rescan", disk_command_rescan },
 	{ "export list", export_list },
 	{ "export set", export_set },
 	{ "export remove", export_remove },
+	{ "user list", user_command_list },
+	{ "user show", user_command_show },
+	{ "user add", user_command_add },
+	{ "user set", user_command_set },
+	{ "user remove", user_command_remove },
+	{ "user passwd", user_command_passwd },
+	{ "group list", group_command_list },
+	{ "group show", group_command_show },
+	{ "group add", group_command_add },
+	{ "group remove", group_command_remove },
+	{ "group member add", group_command_member_add },
+	{ "group member remove", group_command_member_remove },
+	{ "class list", class_command_list },
+	{ "class set", class_command_set },
+	{ "class remove", class_command_remove },
+	{ "config export", cluster_config_command_export },
+	{ "config import", cluster_config_command_import },
 	{ "session list", session_list },
 	{ "session show", session_show },
 	{ "handoff", handoff },
 	{ "policy", device_command_policy },
 	{ "why", why },
-	{ "log", device_command_log },
+	{ "log", node_log_command },
+	{ "events", chronicle_command_events },
+	{ "top", top_command },
 	{ "cluster token", cluster_token },
+	{ "certificate list", certificate_command_list },
+	{ "certificate renew", certificate_command_renew },
+	{ "certificate revoke", certificate_command_revoke },
+	{ "check", examining_command_check },
 	{ "counters", counters },
+	{ "dhcp lease add", joining_command_lease_add },
+	{ "dhcp lease del", joining_command_lease_del },
+	{ "dhcp lease list", joining_command_lease_list },
+	{ "filter list", filter_list },
+	{ "traffic nodes", traffic_nodes },
+	{ "traffic clients", traffic_clients },
+	{ "reload", device_command_reload },
 	{ "stop", device_command_stop },
 	{ NULL, NULL },
 };

@@ -4,9 +4,14 @@
  *
  *	client --> VIP		entry?	no, or the switch owns it	--> next program, our stack
  *					a device owns it		--> its MAC, out of its port
+ *				SYN	struct fabric_first		--> a device, which owns it now, or our stack
  *	device --> switch	EAP				--> performed here, turned round as the answer
  *	device --> client	entry?	the client was seen		--> its MAC, out of its port
  *	(source: a VIP)			no				--> our neighbour table, first client port
+ *	our stack --> client	counted and marked
+ *
+ *	client --> VIP, UDP	the call's volume is a device's		--> its MAC, out of its port; the answer comes back
+ *									    as above, the client's way is remembered apart
  *
  * Only MAC addresses change. In the one-arm topology clients and devices share a port and devices answer directly; a
  * packet to a VIP that carries a device's MAC was relayed to the switch as the new owner, and goes to its stack.
@@ -17,11 +22,19 @@
  * dead, or has lost its mind.
  */
 #include "common/bpf_packet.h"
+#include "common/node_map.h"
 #include "common/siphash.h"
+#include "master/fabric_call.bpf.h"
+#include "master/fabric_filter.bpf.h"
+#include "master/fabric_fragment.bpf.h"
+#include "master/fabric_icmp.bpf.h"
 #include "master/fabric_map.h"
+#include "master/fabric_track.bpf.h"
+#include "master/fabric_traffic.bpf.h"
 #include "scp/eap_wire.h"
 
 #include <linux/errno.h>
+#include <linux/pkt_sched.h>
 #include <linux/udp.h>
 
 struct {
@@ -29,7 +42,53 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct fabric_entry);
 	__uint(max_entries, 1); /* user space sets it */
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* few switches ever have as many flows as they may */
 } FABRIC_FLOWS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct fabric_entry);
+	__uint(max_entries, FABRIC_MAP_OPENINGS);
+} FABRIC_OPENINGS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct fabric_first);
+	__uint(max_entries, 1);
+} FABRIC_FIRST SEC(".maps");
+
+/* By device: how many new connections it was given. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, FABRIC_MAP_DEVICES);
+} FABRIC_GIVEN SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fabric_client);
+	__type(value, __u32);
+	__uint(max_entries, FABRIC_MAP_HOMES);
+} FABRIC_HOMES SEC(".maps");
+
+/* By volume id: the device that has it, as __u32. Others are the switch's own, or its to relay. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, FABRIC_MAP_VOLUMES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} FABRIC_VOLUMES SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fabric_client);
+	__type(value, struct fabric_way);
+	__uint(max_entries, FABRIC_MAP_WAYS);
+} FABRIC_WAYS SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -124,15 +183,6 @@ static __always_inline void note_refusal(struct __sk_buff *skb, __u32 reason, co
 	note->ifindex = skb->ifindex;
 }
 
-static __always_inline int same_mac(const __u8 a[ETH_ALEN], const __u8 b[ETH_ALEN])
-{
-	__u16 x[3], y[3];
-
-	__builtin_memcpy(x, a, sizeof(x));
-	__builtin_memcpy(y, b, sizeof(y));
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
-}
-
 /* The time of the last packet counts, so that a half closed connection is not forgotten while it is in use. */
 static __always_inline void follow_close(struct fabric_entry *entry, __u8 tcp_flags)
 {
@@ -145,12 +195,21 @@ static __always_inline void follow_close(struct fabric_entry *entry, __u8 tcp_fl
 static __always_inline void learn_client(struct fabric_entry *entry, struct __sk_buff *skb,
 					 const struct packet_macs *macs)
 {
-	if (entry->client_ifindex == skb->ifindex && same_mac(entry->client_mac, macs->from) &&
-	    same_mac(entry->port_mac, macs->to))
+	if (entry->client_ifindex == skb->ifindex && packet_same_mac(entry->client_mac, macs->from) &&
+	    packet_same_mac(entry->port_mac, macs->to))
 		return;
 	__builtin_memcpy(entry->client_mac, macs->from, ETH_ALEN);
 	__builtin_memcpy(entry->port_mac, macs->to, ETH_ALEN);
 	entry->client_ifindex = skb->ifindex;
+}
+
+/* Between a client and a VIP. What can't be marked goes on as it is. */
+static __always_inline void mark(struct __sk_buff *skb)
+{
+	if (constants.serves_first)
+		skb->priority = TC_PRIO_INTERACTIVE;
+	if (constants.marks)
+		packet_set_dscp(skb, constants.dscp);
 }
 
 static __always_inline int send_to(struct __sk_buff *skb, const __u8 to[ETH_ALEN], const __u8 from[ETH_ALEN],
@@ -205,9 +264,191 @@ static __always_inline int owner_announces(const struct fabric_entry *entry)
 	return key && key->counter;
 }
 
+/*
+ * New connections.
+ *
+ *	SYN ---> FABRIC_OPENINGS ---> the client's next packet ---> FABRIC_FLOWS
+ *
+ * So a flood of SYNs costs other connections that are just being opened their place at most, and they begin anew.
+ */
+
+#define OPENING_AGAIN_NS 2000000000ull	 /* a SYN that comes again: the device may have answered the first */
+#define OPENING_SILENT_NS 10000000000ull /* ... or is dead */
+#define FULL_NS 10000000000ull
+
+static __always_inline struct fabric_first *first_table(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&FABRIC_FIRST, &zero);
+}
+
+static __always_inline int takes_connections(const struct fabric_first *first, __u32 device)
+{
+	return device < FABRIC_MAP_DEVICES && first->takes[device];
+}
+
+static __always_inline __u32 device_in_turn(struct fabric_first *first)
+{
+	__u32 turn = __sync_fetch_and_add(&first->turn, 1), count = first->count, device;
+
+	if (!count)
+		return FABRIC_MAP_SWITCH;
+	device = first->turns[turn % count % FABRIC_MAP_TURNS];
+	return takes_connections(first, device) ? device : FABRIC_MAP_SWITCH; /* the table may just be written */
+}
+
+static __always_inline __u32 device_of_client(const struct fabric_first *first, const __u8 address[16])
+{
+	__u32 *device = bpf_map_lookup_elem(&FABRIC_HOMES, address); /* struct fabric_client, without a copy on the stack */
+
+	return device && takes_connections(first, *device) ? *device : FABRIC_MAP_SWITCH;
+}
+
+static __always_inline void remember_client(const struct flow_key *flow, __u32 device)
+{
+	bpf_map_update_elem(&FABRIC_HOMES, flow->client, &device, BPF_ANY);
+}
+
+static __always_inline void count_given(__u32 device)
+{
+	__u64 *given = bpf_map_lookup_elem(&FABRIC_GIVEN, &device);
+
+	if (given)
+		__sync_fetch_and_add(given, 1);
+}
+
+/* May a new connection of this flow be given to a device? */
+static __always_inline int is_assignable(const struct fabric_first *first, const struct packet *p, __u64 now_ns)
+{
+	return first && first->policy != FABRIC_MAP_FIRST_SWITCH && first->count && p->flow.vip_port == constants.nfs_port &&
+	       p->flow.protocol == IPPROTO_TCP && (!first->full_ns || now_ns - first->full_ns > FULL_NS);
+}
+
+/* Who gets the connection that this SYN opens, perhaps not for the first time? */
+static __always_inline __u32 first_device(const struct fabric_entry *entry, const struct packet *p, __u64 now_ns)
+{
+	__u64 age_ns = entry->state == FABRIC_ENTRY_OPENING ? now_ns - entry->closing_ns : OPENING_SILENT_NS;
+	struct fabric_first *first = first_table();
+
+	if (!is_assignable(first, p, now_ns))
+		return FABRIC_MAP_SWITCH;
+	if (age_ns < OPENING_AGAIN_NS &&
+	    (entry->device == FABRIC_MAP_SWITCH || takes_connections(first, entry->device)))
+		return entry->device;
+	if (first->policy == FABRIC_MAP_FIRST_IN_TURN)
+		return device_in_turn(first);
+	return age_ns < OPENING_SILENT_NS ? FABRIC_MAP_SWITCH : device_of_client(first, p->flow.client);
+}
+
+/* Whatever was known of the flow is over. */
+static __noinline void begin_anew(struct fabric_entry *entry, const struct packet *p)
+{
+	__u64 now_ns = bpf_ktime_get_ns();
+	__u32 old = entry->device, device = first_device(entry, p, now_ns);
+	int is_again = entry->state == FABRIC_ENTRY_OPENING && device == old && entry->ends.client.first == p->sequence;
+
+	note_owners(entry, old, device);
+	if (device != old || entry->state != FABRIC_ENTRY_OPENING || now_ns - entry->closing_ns >= OPENING_AGAIN_NS) {
+		entry->closing_ns = now_ns;
+		count_given(device);
+	}
+	entry->device = device;
+	entry->state = FABRIC_ENTRY_OPENING;
+	entry->has_transaction = 0;
+	if (!is_again) /* else the answer may be on its way, and the client's to that */
+		__builtin_memset(&entry->ends, 0, sizeof(entry->ends));
+	__sync_fetch_and_add(&entry->generation, 1);
+}
+
+/* The client has answered: the connection is there. */
+static __always_inline void end_opening(struct fabric_entry *entry, const struct packet *p)
+{
+	if (entry->state != FABRIC_ENTRY_OPENING)
+		return;
+	entry->state = FABRIC_ENTRY_FORWARD;
+	if (entry->device != FABRIC_MAP_SWITCH)
+		remember_client(&p->flow, entry->device);
+}
+
+static __always_inline struct fabric_entry *make_opening(struct __sk_buff *skb, const struct packet *p, int behind)
+{
+	struct fabric_entry blank = { .device = FABRIC_MAP_SWITCH, .state = FABRIC_ENTRY_FORWARD };
+	struct packet_macs macs;
+
+	if (!is_assignable(first_table(), p, bpf_ktime_get_ns()) || !is_vip(p->flow.vip) || is_vip(p->flow.client) ||
+	    packet_get_macs(skb, &macs) || ((behind & DEVICES) && member_of(macs.from)) ||
+	    bpf_map_update_elem(&FABRIC_OPENINGS, &p->flow, &blank, BPF_NOEXIST))
+		return NULL;
+	return bpf_map_lookup_elem(&FABRIC_OPENINGS, &p->flow);
+}
+
+/*
+ * Does the client acknowledge what the device has answered? Nobody else knows its number. Where clients and devices share a port,
+ * the answer does not come by here.
+ */
+static __always_inline int is_acknowledged(struct __sk_buff *skb, const struct packet *p, const struct fabric_entry *entry,
+					   int behind)
+{
+	const struct fabric_end *server = &entry->ends.server;
+	__be32 acknowledgment;
+
+	if (!(p->tcp_flags & TCP_FLAG_ACK) ||
+	    bpf_skb_load_bytes(skb, p->transport + TRACK_ACK_AT, &acknowledgment, sizeof(acknowledgment)))
+		return 0;
+	if (behind & DEVICES)
+		return 1;
+	return (server->flags & FABRIC_END_SEEN) &&
+	       bpf_ntohl(acknowledgment) - server->first - 1 <= server->next - server->first - 1;
+}
+
+/* Into the table, unless the device died meanwhile. Without room there the opening is good enough, as long as it lasts. */
+static __always_inline struct fabric_entry *keep_opening(struct fabric_entry *entry, const struct packet *p)
+{
+	struct fabric_first *first = first_table();
+
+	if (!first || !takes_connections(first, entry->device))
+		return NULL;
+	if (bpf_map_update_elem(&FABRIC_FLOWS, &p->flow, entry, BPF_NOEXIST)) {
+		first->full_ns = bpf_ktime_get_ns();
+		return entry;
+	}
+	bpf_map_delete_elem(&FABRIC_OPENINGS, &p->flow);
+	return bpf_map_lookup_elem(&FABRIC_FLOWS, &p->flow);
+}
+
+/* A client's packet of a flow that is not in the table. Return: NULL: the switch's stack has it */
+static __noinline struct fabric_entry *find_opening(struct __sk_buff *skb, const struct packet *p, int behind)
+{
+	struct fabric_entry *entry;
+
+	if (p->flow.protocol != IPPROTO_TCP)
+		return NULL;
+	entry = bpf_map_lookup_elem(&FABRIC_OPENINGS, &p->flow);
+	if (packet_opens(p))
+		return entry ? entry : make_opening(skb, p, behind);
+	return entry && is_acknowledged(skb, p, entry, behind) ? keep_opening(entry, p) : NULL;
+}
+
+static __always_inline int is_refusal(const struct fabric_entry *entry, const struct packet *p)
+{
+	return entry->state == FABRIC_ENTRY_OPENING && entry->device != FABRIC_MAP_SWITCH &&
+	       (p->tcp_flags & TCP_FLAG_RST);
+}
+
+/* Nobody listens there (any more). The client shall not know, and ask the switch. */
+static __always_inline int on_refusal(struct fabric_entry *entry)
+{
+	note_owners(entry, entry->device, FABRIC_MAP_SWITCH);
+	entry->device = FABRIC_MAP_SWITCH;
+	entry->closing_ns = bpf_ktime_get_ns();
+	return count(FABRIC_COUNT_device_unwilling, TC_ACT_SHOT);
+}
+
 static __always_inline int on_client_packet(struct __sk_buff *skb, const struct packet *p, struct fabric_entry *entry,
 					    int behind)
 {
+	int opens = packet_opens(p);
 	struct fabric_host *host;
 	struct packet_macs macs;
 	__u32 device;
@@ -218,28 +459,191 @@ static __always_inline int on_client_packet(struct __sk_buff *skb, const struct 
 		return count(FABRIC_COUNT_relayed, TC_ACT_UNSPEC);
 	__sync_fetch_and_add(&entry->packets, 1);
 	learn_client(entry, skb, &macs);
-	if (packet_opens(p)) {
-		note_owners(entry, entry->device, FABRIC_MAP_SWITCH);
-		entry->device = FABRIC_MAP_SWITCH;
-		entry->state = FABRIC_ENTRY_FORWARD;
-		entry->has_transaction = 0;
-		__sync_fetch_and_add(&entry->generation, 1);
-		return count(FABRIC_COUNT_client_reopened, TC_ACT_UNSPEC);
+	if (p->tcp_reserved & NODE_EXCHANGE) /* it means something between devices. Without all of TCP's header no stack takes it */
+		packet_clear_reserved(skb, p, NODE_EXCHANGE);
+	if (opens) {
+		begin_anew(entry, p);
+	} else {
+		end_opening(entry, p);
+		follow_close(entry, p->tcp_flags);
 	}
-	follow_close(entry, p->tcp_flags);
+	track_segment(skb, p, &entry->ends.client);
 	device = entry->device;
+	traffic_received(skb, p, device);
 	if (device == FABRIC_MAP_SWITCH)
-		return count(FABRIC_COUNT_client_switch, TC_ACT_UNSPEC);
+		return count(opens ? FABRIC_COUNT_client_reopened : FABRIC_COUNT_client_switch, TC_ACT_UNSPEC);
 	host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
 	if (!host || !host->ifindex)
 		return count(FABRIC_COUNT_client_no_device, TC_ACT_UNSPEC);
-	return send_to(skb, host->mac, host->port_mac, host->ifindex, FABRIC_COUNT_client_forwarded);
+	mark(skb);
+	return send_to(skb, host->mac, host->port_mac, host->ifindex,
+		       opens ? FABRIC_COUNT_client_assigned : FABRIC_COUNT_client_forwarded);
 }
 
-/* @entry may be NULL: then the switch knows the client from its neighbour table only. */
+/*
+ * Calls over UDP. Any device answers any call; the one that has the volume need not relay it.
+ */
+
+static __always_inline __u32 device_of_volume(__u32 volume)
+{
+	__u32 *device = volume ? bpf_map_lookup_elem(&FABRIC_VOLUMES, &volume) : NULL;
+
+	return device ? *device : FABRIC_MAP_SWITCH;
+}
+
+/* @at: where UDP begins */
+static __always_inline __u32 device_of_datagram(struct __sk_buff *skb, __u32 at)
+{
+	struct packet_ports ports;
+
+	if (bpf_skb_load_bytes(skb, at, &ports, offsetof(struct packet_ports, sequence)) ||
+	    ports.dest != constants.nfs_port)
+		return FABRIC_MAP_SWITCH;
+	return device_of_volume(call_volume(skb, at + sizeof(struct udphdr)));
+}
+
+static __always_inline void learn_way(struct __sk_buff *skb, const __u8 client[16], const struct packet_macs *macs)
+{
+	struct fabric_way way = { .ifindex = skb->ifindex }, *known = bpf_map_lookup_elem(&FABRIC_WAYS, client);
+
+	if (known && known->ifindex == way.ifindex && packet_same_mac(known->client_mac, macs->from) &&
+	    packet_same_mac(known->port_mac, macs->to))
+		return;
+	__builtin_memcpy(way.client_mac, macs->from, ETH_ALEN);
+	__builtin_memcpy(way.port_mac, macs->to, ETH_ALEN);
+	bpf_map_update_elem(&FABRIC_WAYS, client, &way, BPF_ANY);
+}
+
+static __always_inline int send_datagram(struct __sk_buff *skb, const struct packet *p, const struct packet_macs *macs,
+					 __u32 device, __u32 counter)
+{
+	struct fabric_host *host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
+
+	if (!host || !host->ifindex)
+		return count(FABRIC_COUNT_client_no_device, TC_ACT_UNSPEC);
+	learn_way(skb, p->flow.client, macs);
+	traffic_received(skb, p, device);
+	mark(skb);
+	return send_to(skb, host->mac, host->port_mac, host->ifindex, counter);
+}
+
+static __always_inline int is_from_client(const struct packet_macs *macs, const __u8 source[16], const __u8 target[16],
+					  int behind)
+{
+	return (behind & CLIENTS) && is_vip(target) && !is_vip(source) && !((behind & DEVICES) && member_of(macs->from));
+}
+
+/* Return: a verdict; -1: it is not for a device */
+static __noinline int on_datagram(struct __sk_buff *skb, const struct packet *p, int behind)
+{
+	struct packet_macs macs;
+	__u32 device;
+
+	if (!p || p->flow.vip_port != constants.nfs_port || packet_get_macs(skb, &macs) ||
+	    !is_from_client(&macs, p->flow.client, p->flow.vip, behind))
+		return -1;
+	device = device_of_datagram(skb, ETH_HLEN + p->headers_len - sizeof(struct udphdr));
+	return device == FABRIC_MAP_SWITCH ? -1 : send_datagram(skb, p, &macs, device, FABRIC_COUNT_client_datagram);
+}
+
+static __always_inline int send_back(struct __sk_buff *skb, const __u8 client[16], __u32 counter)
+{
+	struct fabric_way *way = bpf_map_lookup_elem(&FABRIC_WAYS, client);
+
+	if (way)
+		return send_to(skb, way->client_mac, way->port_mac, way->ifindex, counter);
+	return count(FABRIC_COUNT_device_by_route, bpf_redirect_neigh(constants.client_ifindex, NULL, 0, 0));
+}
+
+/* What is counted, of a fragment. */
+static __always_inline struct packet packet_of_fragment(const struct fragment *f, const __u8 client[16])
+{
+	struct packet p = { .len = f->len };
+
+	__builtin_memcpy(p.flow.client, client, sizeof(p.flow.client));
+	return p;
+}
+
+/* The first one decides, unless a later one has come before. */
+static __always_inline int on_client_fragment(struct __sk_buff *skb, const struct fragment *f,
+					      const struct packet_macs *macs)
+{
+	__u32 known = fragment_device(f), device = known;
+	struct packet p;
+
+	if (f->is_first && known != FABRIC_MAP_SWITCH)
+		device = device_of_datagram(skb, f->at);
+	if (!device) {
+		fragment_remember(f, FABRIC_MAP_SWITCH);
+		return count(FABRIC_COUNT_client_fragment_early, TC_ACT_UNSPEC);
+	}
+	if (device != known)
+		fragment_remember(f, device);
+	if (device == FABRIC_MAP_SWITCH)
+		return count(FABRIC_COUNT_fragment, TC_ACT_UNSPEC);
+	p = packet_of_fragment(f, f->key.source);
+	return send_datagram(skb, &p, macs, device, FABRIC_COUNT_client_fragment);
+}
+
+static __always_inline int on_device_fragment(struct __sk_buff *skb, const struct fragment *f,
+					      const struct packet_macs *macs)
+{
+	struct packet p = packet_of_fragment(f, f->key.target);
+	__u32 device = member_of(macs->from);
+
+	if (!device) {
+		note_refusal(skb, FABRIC_REFUSAL_device_fenced, macs->from, f->key.target, 0);
+		return count(FABRIC_COUNT_device_fenced, TC_ACT_SHOT);
+	}
+	traffic_sent(skb, &p, device);
+	mark(skb);
+	return send_back(skb, f->key.target, FABRIC_COUNT_device_fragment);
+}
+
+static __noinline int on_fragment(struct __sk_buff *skb, int behind)
+{
+	struct packet_macs macs;
+	struct fragment f;
+
+	if (fragment_read(skb, &f) || packet_get_macs(skb, &macs))
+		return count(FABRIC_COUNT_short_packet, TC_ACT_UNSPEC);
+	if (f.key.protocol != IPPROTO_UDP)
+		return count(FABRIC_COUNT_fragment, TC_ACT_UNSPEC);
+	if (is_from_client(&macs, f.key.source, f.key.target, behind))
+		return on_client_fragment(skb, &f, &macs);
+	if ((behind & DEVICES) && is_vip(f.key.source) && !is_vip(f.key.target))
+		return on_device_fragment(skb, &f, &macs);
+	return count(FABRIC_COUNT_fragment, TC_ACT_UNSPEC);
+}
+
+/*
+ * ICMP from a client's side, about what a device has sent. Routers have addresses of their own, so nothing is learned of the client.
+ */
+static __noinline int on_error(struct __sk_buff *skb, int behind)
+{
+	struct fabric_entry *entry;
+	struct fabric_host *host;
+	struct packet_macs macs;
+	struct flow_key flow;
+	__u32 device;
+
+	if (icmp_read_error(skb, &flow) || !is_vip(flow.vip) || packet_get_macs(skb, &macs) ||
+	    ((behind & DEVICES) && member_of(macs.from)))
+		return count(FABRIC_COUNT_other, TC_ACT_UNSPEC);
+	entry = bpf_map_lookup_elem(&FABRIC_FLOWS, &flow);
+	if (!entry || entry->device == FABRIC_MAP_SWITCH)
+		return count(FABRIC_COUNT_other, TC_ACT_UNSPEC);
+	device = entry->device;
+	host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
+	if (!host || !host->ifindex)
+		return count(FABRIC_COUNT_client_no_device, TC_ACT_UNSPEC);
+	return send_to(skb, host->mac, host->port_mac, host->ifindex, FABRIC_COUNT_client_error);
+}
+
+/* @entry may be NULL: then the switch knows the client from its datagrams, or from its neighbour table only. */
 static __always_inline int on_device_packet(struct __sk_buff *skb, const struct packet *p, struct fabric_entry *entry)
 {
-	__u32 counter = FABRIC_COUNT_device_returned, device;
+	__u32 counter = FABRIC_COUNT_device_returned, device = 0;
 	struct fabric_host *host = NULL;
 	struct packet_macs macs;
 
@@ -249,7 +653,7 @@ static __always_inline int on_device_packet(struct __sk_buff *skb, const struct 
 		device = entry->device;
 		host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
 	}
-	if (!host || !same_mac(host->mac, macs.from)) {
+	if (!host || !packet_same_mac(host->mac, macs.from)) {
 		device = member_of(macs.from);
 		if (!device) {
 			note_refusal(skb, FABRIC_REFUSAL_device_fenced, macs.from, p->flow.client, 0);
@@ -263,11 +667,16 @@ static __always_inline int on_device_packet(struct __sk_buff *skb, const struct 
 	}
 	if (entry) {
 		__sync_fetch_and_add(&entry->packets, 1);
+		if (counter == FABRIC_COUNT_device_returned && is_refusal(entry, p))
+			return on_refusal(entry);
 		follow_close(entry, p->tcp_flags);
-		if (entry->client_ifindex)
-			return send_to(skb, entry->client_mac, entry->port_mac, entry->client_ifindex, counter);
+		track_segment(skb, p, &entry->ends.server);
 	}
-	return count(FABRIC_COUNT_device_by_route, bpf_redirect_neigh(constants.client_ifindex, NULL, 0, 0));
+	traffic_sent(skb, p, device);
+	mark(skb);
+	if (entry && entry->client_ifindex)
+		return send_to(skb, entry->client_mac, entry->port_mac, entry->client_ifindex, counter);
+	return send_back(skb, p->flow.client, FABRIC_COUNT_device_datagram);
 }
 
 /* The same packet, seen as one from the VIP. */
@@ -281,28 +690,54 @@ static __always_inline void turn_round(struct packet *p)
 	p->flow.vip_port = old.client_port;
 }
 
-static __always_inline int on_packet_without_entry(struct __sk_buff *skb, const struct packet *p, int behind)
+static __always_inline int on_unknown_client(struct __sk_buff *skb, struct packet *p, int behind)
+{
+	struct packet_macs macs;
+
+	if (packet_get_macs(skb, &macs))
+		return count(FABRIC_COUNT_short_packet, TC_ACT_UNSPEC);
+	if ((behind & DEVICES) && member_of(macs.from))
+		return count(FABRIC_COUNT_relayed, TC_ACT_UNSPEC);
+	turn_round(p);
+	traffic_received(skb, p, FABRIC_MAP_SWITCH);
+	if (packet_opens(p) && p->flow.vip_port == constants.nfs_port)
+		track_opening(skb, p);
+	return count(FABRIC_COUNT_client_unknown, TC_ACT_UNSPEC);
+}
+
+/* @p is turned round. */
+static __always_inline int on_packet_without_entry(struct __sk_buff *skb, struct packet *p, int behind)
 {
 	if (is_vip(p->flow.client))
-		return behind & CLIENTS ? count(FABRIC_COUNT_client_unknown, TC_ACT_UNSPEC) :
-					  count(FABRIC_COUNT_relayed, TC_ACT_UNSPEC);
+		return behind & CLIENTS ? on_unknown_client(skb, p, behind) : count(FABRIC_COUNT_relayed, TC_ACT_UNSPEC);
 	if (!is_vip(p->flow.vip))
 		return count(FABRIC_COUNT_not_vip, TC_ACT_UNSPEC);
 	return behind & DEVICES ? on_device_packet(skb, p, NULL) : count(FABRIC_COUNT_client_spoofed, TC_ACT_SHOT);
 }
 
-static __always_inline int on_session_packet(struct __sk_buff *skb, struct packet *p, int behind)
+/* A function of its own, beside on_eap(): what both need on the stack together is too much. */
+static __noinline int on_session_packet(struct __sk_buff *skb, struct packet *p, int behind)
 {
 	struct fabric_entry *entry;
+	int verdict;
 
+	if (!p)
+		return TC_ACT_SHOT; /* for the verifier */
 	if (behind & CLIENTS) {
 		entry = bpf_map_lookup_elem(&FABRIC_FLOWS, &p->flow);
+		if (!entry)
+			entry = find_opening(skb, p, behind);
 		if (entry)
 			return on_client_packet(skb, p, entry, behind);
+		verdict = p->flow.protocol == IPPROTO_UDP ? on_datagram(skb, p, behind) : -1;
+		if (verdict >= 0)
+			return verdict;
 	}
 	turn_round(p);
 	if (behind & DEVICES) {
 		entry = bpf_map_lookup_elem(&FABRIC_FLOWS, &p->flow);
+		if (!entry && p->flow.protocol == IPPROTO_TCP)
+			entry = bpf_map_lookup_elem(&FABRIC_OPENINGS, &p->flow);
 		if (entry)
 			return on_device_packet(skb, p, entry);
 	}
@@ -346,6 +781,8 @@ static __always_inline long change_owner(struct fabric_entry *entry, struct fabr
 	else if (__sync_val_compare_and_swap(&entry->device, owner, order->device) != owner)
 		return -EPERM;
 	note_owners(entry, owner, order->device);
+	if (entry->state == FABRIC_ENTRY_OPENING)
+		entry->state = FABRIC_ENTRY_FORWARD;
 	order->changed = 1;
 	entry->transaction = order->transaction;
 	entry->has_transaction = order->has_transaction;
@@ -362,6 +799,13 @@ static __always_inline long announce_owner(struct fabric_entry *entry, const str
 		return -EPERM;
 	entry->former = former_without(entry->former, order->device);
 	return 0;
+}
+
+/* Not of flows that the switch has taken back: their client's place is where it was. */
+static __always_inline void remember_owner(const struct flow_key *flow, const struct fabric_order *order)
+{
+	if (order->changed && (order->has_transaction || order->device != FABRIC_MAP_SWITCH))
+		remember_client(flow, order->device);
 }
 
 static __always_inline long obey(struct fabric_entry *entry, struct fabric_order *order)
@@ -431,7 +875,7 @@ static __always_inline int is_at_home(struct __sk_buff *skb, const struct eap_as
 	__u32 device = ask->from;
 	struct fabric_host *host = bpf_map_lookup_elem(&FABRIC_HOSTS, &device);
 
-	return host && host->ifindex == skb->ifindex && same_mac(host->mac, ask->macs.from);
+	return host && host->ifindex == skb->ifindex && packet_same_mac(host->mac, ask->macs.from);
 }
 
 static __always_inline __be64 hash_of(const struct fabric_key *key, const struct eap_wire *wire)
@@ -598,26 +1042,62 @@ static __noinline int on_eap(struct __sk_buff *skb, const struct packet *p, int 
 		return REFUSE(eap_other_cluster);
 	error = perform_eap(ask, &order);
 	count_result(skb, p, ask, &order, error);
+	remember_owner(&order.flow, &order);
 	if (order.changed)
 		tell_daemon(&order);
 	return answer_eap(skb, ask, key, &order, error);
 }
 
+/* Without a configured address of ours, whatever is no VIP may be one: then what we route is filtered, too. */
+static __always_inline int is_to_us(const struct flow_key *flow)
+{
+	__u64 words[2];
+
+	if (is_vip(flow->vip) || (!constants.eap_address[0] && !constants.eap_address[1]))
+		return 1;
+	__builtin_memcpy(words, flow->vip, sizeof(words));
+	return words[0] == constants.eap_address[0] && words[1] == constants.eap_address[1];
+}
+
+/*
+ * Return: whether the packet must not go on, and was counted. Where clients and devices share a port, members are known by their
+ * MAC.
+ */
+static __always_inline int is_filtered(struct __sk_buff *skb, enum packet_kind kind, struct packet *p, int behind)
+{
+	__u32 services = filter_services(skb, &constants, kind, p);
+	struct fabric_filter *filter;
+	struct packet_macs macs;
+
+	if (!services || !is_to_us(&p->flow))
+		return 0;
+	filter = filter_against(&p->flow, services);
+	if (!filter || packet_get_macs(skb, &macs) || ((behind & DEVICES) && member_of(macs.from)))
+		return 0;
+	__sync_fetch_and_add(&filter->refused, 1);
+	note_refusal(skb, FABRIC_REFUSAL_client_filtered, macs.from, p->flow.client, 0);
+	return 1;
+}
+
 static __always_inline int on_packet(struct __sk_buff *skb, int behind)
 {
 	struct packet p __attribute__((aligned(8)));
+	enum packet_kind kind;
 
 	if (skb->pkt_type != PACKET_HOST)
 		return count(FABRIC_COUNT_elsewhere, TC_ACT_UNSPEC);
-	switch (packet_read(skb, PACKET_FROM_CLIENT, &p)) {
+	kind = packet_read(skb, PACKET_FROM_CLIENT, &p);
+	if ((behind & CLIENTS) && is_filtered(skb, kind, &p, behind))
+		return count(FABRIC_COUNT_client_filtered, TC_ACT_SHOT);
+	switch (kind) {
 	case PACKET_SESSION:
 		return is_eap(&p) ? on_eap(skb, &p, behind) : on_session_packet(skb, &p, behind);
 	case PACKET_FRAGMENT:
-		return count(FABRIC_COUNT_fragment, TC_ACT_UNSPEC);
+		return on_fragment(skb, behind);
 	case PACKET_SHORT:
 		return count(FABRIC_COUNT_short_packet, TC_ACT_UNSPEC);
 	default:
-		return count(FABRIC_COUNT_other, TC_ACT_UNSPEC);
+		return behind & CLIENTS ? on_error(skb, behind) : count(FABRIC_COUNT_other, TC_ACT_UNSPEC);
 	}
 }
 
@@ -639,6 +1119,33 @@ int fabric_shared(struct __sk_buff *skb)
 	return on_packet(skb, CLIENTS | DEVICES);
 }
 
+/* Before the connection is accepted, it has no entry. */
+static __always_inline void track_own(struct __sk_buff *skb, const struct packet *p)
+{
+	struct fabric_entry *entry = NULL;
+
+	if (p->flow.protocol == IPPROTO_TCP)
+		entry = bpf_map_lookup_elem(&FABRIC_FLOWS, &p->flow);
+	if (entry)
+		track_segment(skb, p, &entry->ends.server);
+	else if (p->tcp_flags & TCP_FLAG_SYN)
+		track_answer(skb, p);
+}
+
+/* On the way out to clients, behind the node program. What came in by a port was dealt with there. */
+SEC("tc")
+int fabric_out(struct __sk_buff *skb)
+{
+	struct packet p __attribute__((aligned(8)));
+
+	if (skb->ingress_ifindex || packet_read(skb, PACKET_TO_CLIENT, &p) != PACKET_SESSION || !is_vip(p.flow.vip))
+		return count(FABRIC_COUNT_out_other, TC_ACT_UNSPEC);
+	traffic_sent(skb, &p, FABRIC_MAP_SWITCH);
+	track_own(skb, &p);
+	mark(skb);
+	return count(FABRIC_COUNT_switch_sent, TC_ACT_UNSPEC);
+}
+
 static __always_inline void make_entry(const struct flow_key *flow, struct fabric_order *order)
 {
 	struct fabric_entry entry = {
@@ -649,6 +1156,7 @@ static __always_inline void make_entry(const struct flow_key *flow, struct fabri
 		.has_transaction = order->has_transaction,
 	};
 
+	track_accepted(flow, &entry.ends);
 	order->generation = entry.generation;
 	order->changed = 1;
 	order->error = (__s32)bpf_map_update_elem(&FABRIC_FLOWS, flow, &entry, BPF_NOEXIST);
@@ -667,6 +1175,7 @@ int fabric_command(struct fabric_order *order)
 		order->error = -ENOENT;
 	else
 		make_entry(&flow, order);
+	remember_owner(&flow, order);
 	return 0;
 }
 

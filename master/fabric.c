@@ -4,7 +4,9 @@
 #include "master/fabric.h"
 
 #include "common/log.h"
+#include "common/portmap.h"
 #include "common/tc_program.h"
+#include "master/fabric_internal.h"
 #include "master/fabric_map.h"
 
 #include <bpf/bpf.h>
@@ -24,18 +26,24 @@ TC_EMBED(fabric_object, "master/fabric.bpf.o");
 
 _Static_assert((int)FABRIC_MAP_DEVICES == (int)FABRIC_DEVICES_MAX, "fabric.h and fabric_map.h");
 _Static_assert((int)FABRIC_MAP_VIPS == (int)FABRIC_VIPS_MAX, "fabric.h and fabric_map.h");
+_Static_assert((int)FABRIC_MAP_TURNS == (int)FABRIC_TURNS_MAX, "fabric.h and fabric_map.h");
 _Static_assert((int)FABRIC_MAP_SWITCH == (int)FABRIC_SWITCH, "fabric.h and fabric_map.h");
 _Static_assert((int)FABRIC_ENTRY_FORWARD == (int)FABRIC_FORWARD, "fabric.h and fabric_map.h");
 _Static_assert((int)FABRIC_ENTRY_CLOSING == (int)FABRIC_CLOSING, "fabric.h and fabric_map.h");
-
-#define STRING(x) STRING_(x)
-#define STRING_(x) #x
+_Static_assert((int)FABRIC_ENTRY_OPENING == (int)FABRIC_OPENING, "fabric.h and fabric_map.h");
+_Static_assert((int)FABRIC_MAP_FIRST_SWITCH == (int)FABRIC_FIRST_SWITCH, "fabric.h and fabric_map.h");
+_Static_assert((int)FABRIC_MAP_FIRST_IN_TURN == (int)FABRIC_FIRST_IN_TURN, "fabric.h and fabric_map.h");
+_Static_assert((int)FABRIC_MAP_FIRST_OF_CLIENT == (int)FABRIC_FIRST_OF_CLIENT, "fabric.h and fabric_map.h");
 
 #define COUNTER_NAME(name) #name,
 static const char *const counter_names[] = { FABRIC_COUNTERS(COUNTER_NAME) };
 #undef COUNTER_NAME
 
 _Static_assert(sizeof(counter_names) / sizeof(counter_names[0]) == FABRIC_NCOUNTERS, "one name per counter");
+
+#define IS_DROP(name) [FABRIC_COUNT_##name] = true,
+static const bool is_drop[FABRIC_NCOUNTERS] = { FABRIC_DROPS(IS_DROP) };
+#undef IS_DROP
 
 #define REFUSAL_COUNTER(name) FABRIC_COUNT_##name,
 static const enum fabric_map_counter refusal_counters[] = { FABRIC_REFUSAL_REASONS(REFUSAL_COUNTER) };
@@ -54,7 +62,7 @@ struct port {
 
 struct fabric {
 	struct bpf_object *object;
-	int flows_fd, hosts_fd, macs_fd, counts_fd, keys_fd, refusals_fd, command_fd;
+	int flows_fd, hosts_fd, macs_fd, counts_fd, keys_fd, refusals_fd, first_fd, given_fd, volumes_fd, command_fd;
 	struct ring_buffer *moves;
 	void (*on_move)(const struct fabric_move *move, void *arg); /* during fabric_moves_read() */
 	void *on_move_arg;
@@ -63,6 +71,7 @@ struct fabric {
 	size_t port_count;
 	struct port ports[PORTS_MAX];
 	struct fabric_counter counters[FABRIC_NCOUNTERS];
+	size_t flows, flows_seen; /* of the table, at the end of the last collection; of the one that is under way */
 };
 
 static struct port *find_port(struct fabric *fabric, const char *name)
@@ -118,6 +127,11 @@ static int set_constants(struct fabric *fabric, const struct fabric_options *opt
 		.vip_count = (uint32_t)options->vip_count,
 		.client_ifindex = fabric->ports[0].ifindex,
 		.eap_port = htons(options->eap_port),
+		.nfs_port = htons(options->nfs_port),
+		.portmap_port = htons(PORTMAP_PORT),
+		.serves_first = options->serves_first,
+		.marks = options->marks,
+		.dscp = options->dscp,
 		.cluster = options->cluster,
 	};
 
@@ -149,7 +163,7 @@ static int on_move(void *arg, void *data, size_t len)
 
 static int open_moves(struct fabric *fabric)
 {
-	fabric->moves = ring_buffer__new(tc_map_fd(fabric->object, STRING(FABRIC_MOVES)), on_move, fabric, NULL);
+	fabric->moves = ring_buffer__new(FABRIC_MAP_FD(fabric, FABRIC_MOVES), on_move, fabric, NULL);
 	return fabric->moves ? 0 : -errno;
 }
 
@@ -161,19 +175,27 @@ static int load_program(struct fabric *fabric, const struct fabric_options *opti
 	if (!err)
 		err = set_constants(fabric, options);
 	if (!err)
-		err = tc_set_entries(fabric->object, STRING(FABRIC_FLOWS), options->flows_max);
+		err = tc_set_entries(fabric->object, FABRIC_STRING(FABRIC_FLOWS), options->flows_max);
 	if (!err)
 		err = tc_load(fabric->object, fabric->pin_dir, took_up);
 	if (err)
 		return err;
-	fabric->flows_fd = tc_map_fd(fabric->object, STRING(FABRIC_FLOWS));
-	fabric->hosts_fd = tc_map_fd(fabric->object, STRING(FABRIC_HOSTS));
-	fabric->macs_fd = tc_map_fd(fabric->object, STRING(FABRIC_MACS));
-	fabric->counts_fd = tc_map_fd(fabric->object, STRING(FABRIC_COUNTS));
-	fabric->keys_fd = tc_map_fd(fabric->object, STRING(FABRIC_KEYS));
-	fabric->refusals_fd = tc_map_fd(fabric->object, STRING(FABRIC_REFUSALS));
+	fabric->flows_fd = FABRIC_MAP_FD(fabric, FABRIC_FLOWS);
+	fabric->hosts_fd = FABRIC_MAP_FD(fabric, FABRIC_HOSTS);
+	fabric->macs_fd = FABRIC_MAP_FD(fabric, FABRIC_MACS);
+	fabric->counts_fd = FABRIC_MAP_FD(fabric, FABRIC_COUNTS);
+	fabric->keys_fd = FABRIC_MAP_FD(fabric, FABRIC_KEYS);
+	fabric->refusals_fd = FABRIC_MAP_FD(fabric, FABRIC_REFUSALS);
+	fabric->first_fd = FABRIC_MAP_FD(fabric, FABRIC_FIRST);
+	fabric->given_fd = FABRIC_MAP_FD(fabric, FABRIC_GIVEN);
+	fabric->volumes_fd = FABRIC_MAP_FD(fabric, FABRIC_VOLUMES);
 	fabric->command_fd = tc_program_fd(fabric->object, "fabric_command");
 	return open_moves(fabric);
+}
+
+int fabric_map_fd(struct fabric *fabric, const char *map)
+{
+	return tc_map_fd(fabric->object, map);
 }
 
 static const char *program_of(const struct port *port)
@@ -183,29 +205,46 @@ static const char *program_of(const struct port *port)
 	return port->has_clients ? "fabric_client" : "fabric_device";
 }
 
-static struct tc_place place_of(const struct port *port)
+static struct tc_place way_in(unsigned int ifindex)
 {
-	return (struct tc_place){
-		.ifindex = port->ifindex,
-		.direction = TC_DIRECTION_INGRESS,
-		.priority = TC_PRIORITY_FABRIC,
-	};
+	return (struct tc_place){ ifindex, TC_DIRECTION_INGRESS, TC_PRIORITY_FABRIC };
 }
 
-static int attach_program(struct fabric *fabric)
+/* Behind the node program: what that drops was not sent. */
+static struct tc_place way_out(unsigned int ifindex)
 {
-	struct tc_place anywhere = place_of(&(struct port){ 0 });
-	unsigned int keep[PORTS_MAX];
+	return (struct tc_place){ ifindex, TC_DIRECTION_EGRESS, TC_PRIORITY_FABRIC_OUT };
+}
+
+static void detach_strays(struct fabric *fabric)
+{
+	unsigned int in[PORTS_MAX], out[PORTS_MAX];
+	struct tc_place any_in = way_in(0), any_out = way_out(0);
+	size_t out_count = 0;
+
+	for (size_t i = 0; i < fabric->port_count; i++) {
+		in[i] = fabric->ports[i].ifindex;
+		if (fabric->ports[i].has_clients)
+			out[out_count++] = fabric->ports[i].ifindex;
+	}
+	tc_detach_strays(&any_in, "fabric_", in, fabric->port_count);
+	tc_detach_strays(&any_out, "fabric_", out, out_count);
+}
+
+static int attach_programs(struct fabric *fabric)
+{
 	int err = 0;
 
 	for (size_t i = 0; !err && i < fabric->port_count; i++) {
-		struct tc_place place = place_of(&fabric->ports[i]);
+		const struct port *port = &fabric->ports[i];
+		struct tc_place in = way_in(port->ifindex), out = way_out(port->ifindex);
 
-		err = tc_attach(fabric->object, program_of(&fabric->ports[i]), &place);
-		keep[i] = fabric->ports[i].ifindex;
+		err = tc_attach(fabric->object, program_of(port), &in);
+		if (!err && port->has_clients)
+			err = tc_attach(fabric->object, "fabric_out", &out);
 	}
 	if (!err)
-		tc_detach_strays(&anywhere, "fabric_", keep, fabric->port_count);
+		detach_strays(fabric);
 	return err;
 }
 
@@ -222,7 +261,9 @@ static int start(struct fabric *fabric, const struct fabric_options *options, bo
 	err = find_ports(fabric, options);
 	if (!err)
 		err = load_program(fabric, options, took_up);
-	return err ? err : attach_program(fabric);
+	if (!err)
+		err = fabric_filters_set(fabric, options->filters, options->filter_count);
+	return err ? err : attach_programs(fabric);
 }
 
 int fabric_new(const struct fabric_options *options, struct fabric **out)
@@ -239,8 +280,8 @@ int fabric_new(const struct fabric_options *options, struct fabric **out)
 		fabric_free(fabric, !took_up);
 		return err;
 	}
-	log_info("fabric", "ports=%zu vips=%zu %s", fabric->port_count, options->vip_count,
-		 took_up ? "took up the table of an earlier run" : "started with an empty table");
+	log_info("fabric", "ports=%zu vips=%zu filters=%zu %s", fabric->port_count, options->vip_count,
+		 options->filter_count, took_up ? "took up the table of an earlier run" : "started with an empty table");
 	*out = fabric;
 	return 0;
 }
@@ -248,9 +289,10 @@ int fabric_new(const struct fabric_options *options, struct fabric **out)
 static void undo_for_good(struct fabric *fabric)
 {
 	for (size_t i = 0; i < fabric->port_count; i++) {
-		struct tc_place place = place_of(&fabric->ports[i]);
+		struct tc_place in = way_in(fabric->ports[i].ifindex), out = way_out(fabric->ports[i].ifindex);
 
-		tc_detach(&place);
+		tc_detach(&out);
+		tc_detach(&in);
 	}
 	if (fabric->object)
 		tc_unpin(fabric->object, fabric->pin_dir);
@@ -325,6 +367,73 @@ int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[
 	return err;
 }
 
+int fabric_first_set(struct fabric *fabric, enum fabric_first_policy policy, const uint32_t *turns, size_t count)
+{
+	struct fabric_first first = { 0 };
+	const uint32_t only = 0;
+
+	if (count > FABRIC_TURNS_MAX)
+		return -EINVAL;
+	/* When the table of flows was full is the program's to know, and still true. */
+	bpf_map_lookup_elem(fabric->first_fd, &only, &first);
+	first = (struct fabric_first){ .policy = policy, .count = (uint32_t)count, .full_ns = first.full_ns };
+	for (size_t i = 0; i < count; i++) {
+		if (turns[i] == 0 || turns[i] == FABRIC_SWITCH || turns[i] >= FABRIC_DEVICES_MAX)
+			return -EINVAL;
+		first.turns[i] = (uint8_t)turns[i];
+		first.takes[turns[i]] = 1;
+	}
+	return bpf_map_update_elem(fabric->first_fd, &only, &first, BPF_ANY);
+}
+
+uint64_t fabric_first_given(struct fabric *fabric, uint32_t device)
+{
+	uint64_t given = 0;
+
+	bpf_map_lookup_elem(fabric->given_fd, &device, &given);
+	return given;
+}
+
+static int compare_volumes(const void *a, const void *b)
+{
+	const struct fabric_volume *x = a, *y = b;
+
+	return (x->volume > y->volume) - (x->volume < y->volume);
+}
+
+static bool has_volume(const struct fabric_volume *volumes, size_t count, uint32_t volume)
+{
+	const struct fabric_volume wanted = { .volume = volume };
+
+	return count && bsearch(&wanted, volumes, count, sizeof(*volumes), compare_volumes);
+}
+
+/* A key that is deleted while the next one is asked for would begin the walk anew. */
+static void forget_volumes(struct fabric *fabric, const struct fabric_volume *volumes, size_t count)
+{
+	uint32_t volume, next;
+	int err = bpf_map_get_next_key(fabric->volumes_fd, NULL, &next);
+
+	while (!err) {
+		volume = next;
+		err = bpf_map_get_next_key(fabric->volumes_fd, &volume, &next);
+		if (!has_volume(volumes, count, volume))
+			bpf_map_delete_elem(fabric->volumes_fd, &volume);
+	}
+}
+
+int fabric_volumes_set(struct fabric *fabric, struct fabric_volume *volumes, size_t count)
+{
+	int err = 0;
+
+	if (count)
+		qsort(volumes, count, sizeof(*volumes), compare_volumes);
+	forget_volumes(fabric, volumes, count);
+	for (size_t i = 0; !err && i < count; i++)
+		err = bpf_map_update_elem(fabric->volumes_fd, &volumes[i].volume, &volumes[i].device, BPF_ANY);
+	return err == -E2BIG ? -ENOSPC : err;
+}
+
 int fabric_key_set(struct fabric *fabric, uint32_t device, const uint8_t key[static 16])
 {
 	struct fabric_key value = { .is_set = 1 };
@@ -335,20 +444,12 @@ int fabric_key_set(struct fabric *fabric, uint32_t device, const uint8_t key[sta
 	return bpf_map_update_elem(fabric->keys_fd, &device, &value, BPF_ANY);
 }
 
-void fabric_device_remove(struct fabric *fabric, uint32_t device)
+void fabric_key_forget(struct fabric *fabric, uint32_t device)
 {
-	const struct fabric_host none = { 0 };
-	const struct fabric_key no_key = { 0 };
-	struct fabric_host old;
+	const struct fabric_key none = { 0 };
 
-	if (device >= FABRIC_DEVICES_MAX)
-		return;
-	old = get_host(fabric, device);
-	bpf_map_update_elem(fabric->keys_fd, &device, &no_key, BPF_ANY);
-	bpf_map_update_elem(fabric->hosts_fd, &device, &none, BPF_ANY);
-	if (old.ifindex)
-		forget_mac(fabric, &old);
-	fabric_device_orphan(fabric, device, NULL, NULL);
+	if (device < FABRIC_DEVICES_MAX)
+		bpf_map_update_elem(fabric->keys_fd, &device, &none, BPF_ANY);
 }
 
 /* Has the BPF program change an entry in place; the maps offer replacement only. */
@@ -440,6 +541,24 @@ void fabric_refusals(struct fabric *fabric, void (*visit)(const struct fabric_re
 	}
 }
 
+static struct fabric_flow_end end_of(const struct fabric_end *end)
+{
+	return (struct fabric_flow_end){
+		.is_known = end->flags & FABRIC_END_SEEN,
+		.has_syn = end->flags & FABRIC_END_SYN,
+		.has_closed = end->flags & FABRIC_END_CLOSED,
+		.first = end->first,
+		.next = end->next,
+		.acknowledged = end->acknowledged,
+		.window = end->window,
+		.mss = end->mss,
+		.scale = end->scale,
+		.has_sack = end->flags & FABRIC_END_SACK,
+		.has_timestamps = end->flags & FABRIC_END_TIMES,
+		.timestamp = end->time,
+	};
+}
+
 static struct fabric_flow flow_of(const struct flow_key *key, const struct fabric_entry *entry)
 {
 	return (struct fabric_flow){
@@ -448,6 +567,8 @@ static struct fabric_flow flow_of(const struct flow_key *key, const struct fabri
 		.generation = entry->generation,
 		.state = (enum fabric_flow_state)entry->state,
 		.packets = entry->packets,
+		.client = end_of(&entry->ends.client),
+		.server = end_of(&entry->ends.server),
 	};
 }
 
@@ -461,6 +582,18 @@ int fabric_flow_get(struct fabric *fabric, const struct flow_key *flow, struct f
 	return err;
 }
 
+bool fabric_flow_was_with(struct fabric *fabric, const struct flow_key *flow, uint32_t device)
+{
+	struct fabric_entry entry;
+
+	if (bpf_map_lookup_elem(fabric->flows_fd, flow, &entry))
+		return false;
+	for (uint32_t former = entry.former; former; former >>= 8)
+		if ((former & 0xff) == device)
+			return true;
+	return false;
+}
+
 void fabric_flow_remove(struct fabric *fabric, const struct flow_key *flow)
 {
 	bpf_map_delete_elem(fabric->flows_fd, flow);
@@ -468,26 +601,44 @@ void fabric_flow_remove(struct fabric *fabric, const struct flow_key *flow)
 
 typedef bool (*visit_entry)(const struct flow_key *key, const struct fabric_entry *entry, void *arg);
 
-/* Entries that come or go meanwhile may be missed or seen twice. */
-static void walk(struct fabric *fabric, visit_entry visit, void *arg)
+enum { GO_ON, REACHED_END, WAS_STOPPED };
+
+/* Visits up to WALK_STEP entries. Those that come or go meanwhile may be missed or seen twice. */
+static int walk_step(struct fabric *fabric, struct fabric_walk *walk, visit_entry visit, void *arg)
 {
 	struct fabric_entry entries[WALK_STEP];
 	struct flow_key keys[WALK_STEP];
-	uint64_t position;
-	void *from = NULL;
-	int err = 0;
+	uint32_t count = WALK_STEP;
+	int err = bpf_map_lookup_batch(fabric->flows_fd, walk->is_under_way ? &walk->position : NULL, &walk->position, keys,
+				       entries, &count, NULL);
 
-	while (!err) {
-		uint32_t count = WALK_STEP;
-
-		err = bpf_map_lookup_batch(fabric->flows_fd, from, &position, keys, entries, &count, NULL);
-		if (err && err != -ENOENT)
-			log_err("fabric", "the table cannot be read: %s", strerror(-err));
-		for (uint32_t i = 0; (!err || err == -ENOENT) && i < count; i++)
-			if (!visit(&keys[i], &entries[i], arg))
-				return;
-		from = &position;
+	walk->is_under_way = !err;
+	if (err && err != -ENOENT) {
+		log_err("fabric", "the table cannot be read: %s", strerror(-err));
+		return REACHED_END;
 	}
+	for (uint32_t i = 0; i < count; i++)
+		if (!visit(&keys[i], &entries[i], arg))
+			return WAS_STOPPED;
+	return err ? REACHED_END : GO_ON;
+}
+
+static void walk_all(struct fabric *fabric, visit_entry visit, void *arg)
+{
+	struct fabric_walk walk = { 0 };
+
+	while (walk_step(fabric, &walk, visit, arg) == GO_ON)
+		;
+}
+
+/* Return: whether the end was reached */
+static bool walk_part(struct fabric *fabric, struct fabric_walk *walk, visit_entry visit, void *arg)
+{
+	int rc = GO_ON;
+
+	for (int i = 0; rc == GO_ON && i < FABRIC_PART / WALK_STEP + 1; i++)
+		rc = walk_step(fabric, walk, visit, arg);
+	return rc == REACHED_END;
 }
 
 struct visitor {
@@ -507,13 +658,21 @@ void fabric_flows(struct fabric *fabric, bool (*visit)(const struct fabric_flow 
 {
 	struct visitor visitor = { visit, arg };
 
-	walk(fabric, show_flow, &visitor);
+	walk_all(fabric, show_flow, &visitor);
+}
+
+bool fabric_flows_part(struct fabric *fabric, struct fabric_walk *walk,
+		       bool (*visit)(const struct fabric_flow *flow, void *arg), void *arg)
+{
+	struct visitor visitor = { visit, arg };
+
+	return walk_part(fabric, walk, show_flow, &visitor);
 }
 
 struct orphaning {
 	struct fabric *fabric;
 	uint32_t device;
-	void (*on_orphan)(const struct flow_key *flow, void *arg);
+	void (*on_orphan)(const struct fabric_flow *flow, void *arg);
 	void *arg;
 };
 
@@ -521,21 +680,37 @@ static bool orphan_flow(const struct flow_key *key, const struct fabric_entry *e
 {
 	struct orphaning *o = arg;
 	struct fabric_order order = { .flow = *key, .device = FABRIC_SWITCH, .old_device = o->device };
+	struct fabric_flow flow = flow_of(key, entry);
 
 	if (entry->device != o->device)
 		return true;
 	command(o->fabric, &order); /* not its owner any more: the better */
 	if (o->on_orphan && entry->state != FABRIC_ENTRY_CLOSING)
-		o->on_orphan(key, o->arg);
+		o->on_orphan(&flow, o->arg);
 	return true;
 }
 
-void fabric_device_orphan(struct fabric *fabric, uint32_t device,
-			  void (*on_orphan)(const struct flow_key *flow, void *arg), void *arg)
+void fabric_device_remove(struct fabric *fabric, uint32_t device)
+{
+	const struct fabric_host none = { 0 };
+	struct fabric_host old;
+
+	if (device >= FABRIC_DEVICES_MAX)
+		return;
+	old = get_host(fabric, device);
+	fabric_key_forget(fabric, device);
+	bpf_map_update_elem(fabric->hosts_fd, &device, &none, BPF_ANY);
+	if (old.ifindex)
+		forget_mac(fabric, &old);
+	walk_all(fabric, orphan_flow, &(struct orphaning){ .fabric = fabric, .device = device });
+}
+
+bool fabric_device_orphan(struct fabric *fabric, uint32_t device, struct fabric_walk *walk,
+			  void (*on_orphan)(const struct fabric_flow *flow, void *arg), void *arg)
 {
 	struct orphaning o = { fabric, device, on_orphan, arg };
 
-	walk(fabric, orphan_flow, &o);
+	return walk_part(fabric, walk, orphan_flow, &o);
 }
 
 struct collection {
@@ -552,21 +727,34 @@ static bool collect_flow(const struct flow_key *key, const struct fabric_entry *
 	if (entry->state == FABRIC_ENTRY_CLOSING && entry->closing_ns <= c->before_ns) {
 		bpf_map_delete_elem(c->fabric->flows_fd, key);
 		c->removed++;
+	} else {
+		c->fabric->flows_seen++;
 	}
 	return true;
 }
 
-size_t fabric_collect(struct fabric *fabric, unsigned int age_s)
+bool fabric_collect(struct fabric *fabric, unsigned int age_s, struct fabric_walk *walk, size_t *removed)
 {
 	struct collection c = { .fabric = fabric };
 	struct timespec now;
+	bool is_end;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if ((time_t)age_s > now.tv_sec)
-		return 0;
+		return true;
 	c.before_ns = (uint64_t)(now.tv_sec - (time_t)age_s) * 1000000000u + (uint64_t)now.tv_nsec;
-	walk(fabric, collect_flow, &c);
-	return c.removed;
+	is_end = walk_part(fabric, walk, collect_flow, &c);
+	*removed += c.removed;
+	if (is_end) {
+		fabric->flows = fabric->flows_seen;
+		fabric->flows_seen = 0;
+	}
+	return is_end;
+}
+
+size_t fabric_flows_count(const struct fabric *fabric)
+{
+	return fabric->flows;
 }
 
 const struct fabric_counter *fabric_counters(struct fabric *fabric, size_t *count)
@@ -575,7 +763,7 @@ const struct fabric_counter *fabric_counters(struct fabric *fabric, size_t *coun
 
 	tc_sum_counters(fabric->counts_fd, sums, FABRIC_NCOUNTERS);
 	for (size_t i = 0; i < FABRIC_NCOUNTERS; i++)
-		fabric->counters[i] = (struct fabric_counter){ counter_names[i], sums[i] };
+		fabric->counters[i] = (struct fabric_counter){ counter_names[i], sums[i], is_drop[i] };
 	*count = FABRIC_NCOUNTERS;
 	return fabric->counters;
 }

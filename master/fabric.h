@@ -13,7 +13,8 @@
  * A device may give its flows away by an EAP datagram (scp/eap_wire.h), which the program checks, performs and answers, also
  * while no daemon runs. fabric_moves_read() tells afterwards.
  *
- * Entries are made by fabric_flow_set() only, so a flood of SYNs makes none. The way back to a client (inline) is
+ * Entries are made by fabric_flow_set() and by connections that the program gives straight to a device (fabric_first_set()), when
+ * the client has answered, so a flood of SYNs makes none. The way back to a client (inline) is
  * learned from its packets once there is an entry; before, the switch's neighbour table and the first client port
  * serve. With several client ports, make the entry early: fabric_flow_set(..., FABRIC_SWITCH) when the connection is
  * accepted. In the one-arm topology the switch does not see replies: a connection that a device ends by RST leaves its
@@ -25,6 +26,7 @@
 #define VNAS_MASTER_FABRIC_H
 
 #include "common/flow.h"
+#include "master/fabric_filter.h"
 
 #include <net/if.h>
 #include <stdbool.h>
@@ -36,6 +38,7 @@ enum {
 	FABRIC_SWITCH = 1,
 	FABRIC_PORTS_MAX = 8,
 	FABRIC_VIPS_MAX = 8,
+	FABRIC_TURNS_MAX = 1024,
 	FABRIC_REFUSALS_MAX = 16, /* reasons */
 };
 
@@ -50,11 +53,39 @@ struct fabric_options {
 	uint8_t vips[FABRIC_VIPS_MAX][16]; /* IPv4-mapped */
 	uint32_t flows_max;		   /* entries in the table; one that is taken up keeps its size */
 	uint8_t eap_address[16];	   /* where devices send EAP datagrams; all 0: any that is no VIP */
-	uint16_t eap_port;		   /* 0: nowhere */
+	uint16_t eap_port;		   /* 0: nowhere; that of SCP, too */
+	uint16_t nfs_port;		   /* whose connections and datagrams may go straight to devices */
+	bool serves_first; /* packets between clients and VIPs get the priority that queues serve first */
+	bool marks;	   /* they get this DSCP, 0 to 63 */
+	uint8_t dscp;
+	const struct fabric_filter_rule *filters; /* each network once */
+	size_t filter_count;			  /* 0: everybody may reach everything */
 	uint32_t cluster;		   /* the cluster id in them */
 };
 
-enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2 };
+enum fabric_flow_state { FABRIC_FORWARD = 1, FABRIC_CLOSING = 2, FABRIC_OPENING = 4 };
+
+/* Who gets new connections. */
+enum fabric_first_policy {
+	FABRIC_FIRST_SWITCH,
+	FABRIC_FIRST_IN_TURN,  /* one after the other of a list */
+	FABRIC_FIRST_OF_CLIENT, /* the one that a session of the client was last given to; else the switch */
+};
+
+/* What one end of a TCP connection has sent, as far as it passed the switch. */
+struct fabric_flow_end {
+	bool is_known;	   /* else nothing below is */
+	bool has_syn;	   /* its SYN was seen: so are @first, @mss, @scale, @has_sack, @has_timestamps */
+	bool has_closed;   /* FIN or RST */
+	uint32_t first;	   /* sequence number of its SYN */
+	uint32_t next;	   /* behind the last byte that it sent */
+	uint32_t acknowledged; /* the other one's */
+	uint16_t window;   /* its last, as on the wire */
+	uint16_t mss;
+	uint8_t scale;
+	bool has_sack, has_timestamps;
+	uint32_t timestamp; /* its last */
+};
 
 struct fabric_flow {
 	struct flow_key flow;
@@ -62,11 +93,13 @@ struct fabric_flow {
 	uint32_t generation; /* counts changes of owner and SYNs */
 	enum fabric_flow_state state;
 	uint64_t packets;
+	struct fabric_flow_end client, server; /* inline; one-arm the server's is not known */
 };
 
 struct fabric_counter {
 	const char *name;
 	uint64_t packets;
+	bool is_drop; /* they went nowhere */
 };
 
 /**
@@ -92,11 +125,39 @@ void fabric_free(struct fabric *fabric, bool for_good);
 int fabric_device_set(struct fabric *fabric, uint32_t device, const uint8_t mac[static 6], const char *port);
 
 /**
+ * fabric_first_set() - who gets new connections from now on, also while no daemon runs
+ * @turns:	devices that may get some, by index; in turn, from the first on, so one that is there twice gets twice as many. Those that
+ *		are left out get none from now on, and of connections that a client is just opening there it is asked to begin anew
+ * @count:	0: the switch gets all; at most FABRIC_TURNS_MAX
+ *
+ * Return: 0; -EINVAL (an index, or too many)
+ */
+int fabric_first_set(struct fabric *fabric, enum fabric_first_policy policy, const uint32_t *turns, size_t count);
+
+/* How many new connections a device was given, since the table was made: each with a client's SYN, also if nothing came of it. */
+uint64_t fabric_first_given(struct fabric *fabric, uint32_t device);
+
+struct fabric_volume {
+	uint32_t volume, device;
+};
+
+/**
+ * fabric_volumes_set() - who gets calls over UDP from now on, also while no daemon runs
+ * @volumes:	those of devices that are up; is put in order. Calls that are about others, or about none, are the switch's
+ *
+ * Return: 0; -ENOSPC: more than 65536; some of them are the switch's
+ */
+int fabric_volumes_set(struct fabric *fabric, struct fabric_volume *volumes, size_t count);
+
+/**
  * fabric_key_set() - what a device signs its EAP datagrams with from now on
  *
  * Its counter begins anew. Stays in force while the daemon is away. Return: 0; -EINVAL (index)
  */
 int fabric_key_set(struct fabric *fabric, uint32_t device, const uint8_t key[static 16]);
+
+/* The device's datagrams are a stranger's, until it has another key. */
+void fabric_key_forget(struct fabric *fabric, uint32_t device);
 
 /*
  * The device is no member any more; its flows belong to the switch again. What it still sends to clients by a port of
@@ -167,21 +228,55 @@ void fabric_refusals(struct fabric *fabric, void (*visit)(const struct fabric_re
 /* Return: 0; -ENOENT if the flow has no entry */
 int fabric_flow_get(struct fabric *fabric, const struct flow_key *flow, struct fabric_flow *out);
 
+/* Did the device have the flow before, and is not expected to have it again? */
+bool fabric_flow_was_with(struct fabric *fabric, const struct flow_key *flow, uint32_t device);
+
 /* Remove a flow's entry; no entry is no error. */
 void fabric_flow_remove(struct fabric *fabric, const struct flow_key *flow);
 
 /* Visit every flow; @visit returns false to stop. The table may change meanwhile. */
 void fabric_flows(struct fabric *fabric, bool (*visit)(const struct fabric_flow *flow, void *arg), void *arg);
 
-/*
- * Give all flows of a device (that died) to the switch, whose stack resets them at the client's next packet. @on_orphan is
- * called for each that was not closing; NULL: nobody wants to know.
- */
-void fabric_device_orphan(struct fabric *fabric, uint32_t device,
-			  void (*on_orphan)(const struct flow_key *flow, void *arg), void *arg);
+/* Where somebody is who looks at the table a part at a time. All zero: at its beginning. */
+struct fabric_walk {
+	uint32_t position;
+	bool is_under_way;
+};
 
-/* Remove entries that saw FIN or RST and no packet for @age_s seconds. Call every few seconds. Returns how many. */
-size_t fabric_collect(struct fabric *fabric, unsigned int age_s);
+/* A part that takes some milliseconds, in a table of any size. */
+enum { FABRIC_PART = 2000 };
+
+/**
+ * fabric_flows_part() - visit some more flows
+ *
+ * FABRIC_PART, or a few more. The table may change meanwhile: what comes or goes may be missed or seen twice.
+ *
+ * Return: whether the end was reached; @walk is at the beginning again
+ */
+bool fabric_flows_part(struct fabric *fabric, struct fabric_walk *walk,
+		       bool (*visit)(const struct fabric_flow *flow, void *arg), void *arg);
+
+/**
+ * fabric_device_orphan() - give flows of a device (that died) to the switch, whose stack resets them at the client's next packet
+ * @walk:	all zero at first; a part of the table at a time
+ * @on_orphan:	called for each that was not closing; NULL: nobody wants to know
+ *
+ * Return: whether the end was reached
+ */
+bool fabric_device_orphan(struct fabric *fabric, uint32_t device, struct fabric_walk *walk,
+			  void (*on_orphan)(const struct fabric_flow *flow, void *arg), void *arg);
+
+/**
+ * fabric_collect() - remove entries that saw FIN or RST and no packet for @age_s seconds
+ * @walk:	all zero at first; a part of the table at a time
+ * @removed:	counts up
+ *
+ * Return: whether the end was reached
+ */
+bool fabric_collect(struct fabric *fabric, unsigned int age_s, struct fabric_walk *walk, size_t *removed);
+
+/* Entries of the table when fabric_collect() last came to its end. */
+size_t fabric_flows_count(const struct fabric *fabric);
 
 /* The counters, in a static order. @count: out. Borrowed until the next call. */
 const struct fabric_counter *fabric_counters(struct fabric *fabric, size_t *count);

@@ -24,6 +24,7 @@ struct slot {
 
 struct sessions {
 	struct slot *buckets[BUCKETS];
+	uint64_t moves;
 };
 
 static struct slot **bucket_of(struct sessions *sessions, const struct flow_key *flow)
@@ -102,6 +103,9 @@ static int report_one(struct sessions *sessions, uint32_t node, scp_session *inf
 		return -ENOMEM;
 	if (is_outdated(slot, node, info))
 		return 0;
+	/* Of one that is new to us, its handoffs are old. */
+	if (slot->entry.info.id == info->id && info->handoffs > slot->entry.info.handoffs)
+		sessions->moves += info->handoffs - slot->entry.info.handoffs;
 	xdr_free((xdrproc_t)xdr_scp_session, (char *)&slot->entry.info);
 	slot->entry.info = *info;
 	memset(info, 0, sizeof(*info));
@@ -175,8 +179,15 @@ int sessions_moved(struct sessions *sessions, const struct flow_key *flow, uint3
 	slot->entry.node = node;
 	slot->moved = true;
 	slot->missed = 0;
+	/* Of one that nobody has reported yet, all but this one are old. */
+	sessions->moves += info->id ? (uint16_t)(transaction - (uint16_t)info->handoffs) : info->handoffs != transaction;
 	info->handoffs += (uint16_t)(transaction - (uint16_t)info->handoffs);
 	return 0;
+}
+
+uint64_t sessions_moves(const struct sessions *sessions)
+{
+	return sessions->moves;
 }
 
 void sessions_forget(struct sessions *sessions, const struct flow_key *flow)
@@ -213,6 +224,13 @@ uint32_t sessions_holder(struct sessions *sessions, const struct flow_key *flow)
 	struct slot **at = find(sessions, flow);
 
 	return *at ? (*at)->entry.node : 0;
+}
+
+uint64_t sessions_id(struct sessions *sessions, const struct flow_key *flow)
+{
+	struct slot **at = find(sessions, flow);
+
+	return *at ? (*at)->entry.info.id : 0;
 }
 
 const struct session_entry *sessions_find(const struct sessions *sessions, uint64_t id)

@@ -38,6 +38,9 @@ bool sessions_is_late(struct sessions *sessions, const struct flow_key *flow, ui
 /* A handoff, number @transaction of its session, moved the flow. 0; -ESTALE: a later one is known; -ENOMEM */
 int sessions_moved(struct sessions *sessions, const struct flow_key *flow, uint32_t node, uint16_t transaction);
 
+/* How many handoffs there were, of all sessions since the table was made. */
+uint64_t sessions_moves(const struct sessions *sessions);
+
 /* The flow starts anew: a client uses its port again. */
 void sessions_forget(struct sessions *sessions, const struct flow_key *flow);
 
@@ -49,6 +52,9 @@ bool sessions_is_with(struct sessions *sessions, const struct flow_key *flow, ui
 
 /* Whether any session is known to be with the device. */
 bool sessions_any_with(const struct sessions *sessions, uint32_t node);
+
+/* The id of the flow's session, as last reported. 0: none */
+uint64_t sessions_id(struct sessions *sessions, const struct flow_key *flow);
 
 /* The device that the flow's session was last said to be with. 0: none */
 uint32_t sessions_holder(struct sessions *sessions, const struct flow_key *flow);

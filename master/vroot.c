@@ -17,8 +17,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char schema[] =
-	"PRAGMA user_version = 1;"
+/*
+ * What each version of the database adds to the one before; its number, in SQLite's user_version, is how many of these it has
+ * seen. A new cluster goes the same way as an old one. Never changed, only added to.
+ */
+static const char *const versions[] = {
+	/* 1 */
 	"CREATE TABLE cluster (id INTEGER NOT NULL, uuid BLOB NOT NULL, name TEXT NOT NULL, handle_key BLOB NOT NULL,"
 	"	vips TEXT NOT NULL, revision INTEGER NOT NULL);"
 	"CREATE TABLE counters (kind INTEGER PRIMARY KEY, last INTEGER NOT NULL);"
@@ -29,15 +33,45 @@ static const char schema[] =
 	"CREATE TABLE entries (id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL,"
 	"	volume INTEGER NOT NULL, changed_ns INTEGER NOT NULL, UNIQUE (parent, name));"
 	"CREATE TABLE exports (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, clients TEXT NOT NULL);"
-	"CREATE TABLE tokens (hash BLOB PRIMARY KEY, expires_s INTEGER NOT NULL, pending INTEGER NOT NULL);";
+	"CREATE TABLE tokens (hash BLOB PRIMARY KEY, expires_s INTEGER NOT NULL, pending INTEGER NOT NULL);",
+	/* 2; they were made without a number for a while */
+	("CREATE TABLE IF NOT EXISTS users (uid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, gid INTEGER NOT NULL,"
+	"	groups TEXT NOT NULL, comment TEXT NOT NULL, password TEXT NOT NULL);"
+	"CREATE TABLE IF NOT EXISTS groups (gid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"),
+	/* 3: machines that applied without a token, and what became of them; node 0: rejected */
+	"CREATE TABLE candidates (key BLOB PRIMARY KEY, node INTEGER NOT NULL, decided_s INTEGER NOT NULL);",
+	/* 4 */
+	("CREATE TABLE classes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, members TEXT NOT NULL,"
+	 "	weight INTEGER NOT NULL, operations INTEGER NOT NULL, bytes INTEGER NOT NULL);"),
+	/* 5: how much of the new connections a node gets; of others BALANCE_WEIGHT */
+	"CREATE TABLE weights (node INTEGER PRIMARY KEY, weight INTEGER NOT NULL);",
+	/* 6 */
+	("CREATE TABLE revocations (node INTEGER PRIMARY KEY, first_good INTEGER NOT NULL, revoked_ns INTEGER NOT NULL);"
+	 "CREATE TABLE certificates (serial TEXT PRIMARY KEY, node INTEGER NOT NULL, number INTEGER NOT NULL,"
+	 "	issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL);"),
+	/* 7 */
+	("CREATE TABLE spreads (id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, policy INTEGER NOT NULL,"
+	 "	mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL);"
+	 "CREATE TABLE branches (id INTEGER PRIMARY KEY, spread INTEGER NOT NULL, uuid BLOB NOT NULL UNIQUE,"
+	 "	volume BLOB NOT NULL, weight INTEGER NOT NULL);"),
+};
 
-enum { TOKEN_BYTES = 16, HASH_BYTES = 32 };
+enum {
+	SCHEMA_VERSION = sizeof(versions) / sizeof(versions[0]),
+	TOKEN_BYTES = 16,
+	HASH_BYTES = 32,
+	REJECTED_MAX = 1024, /* the oldest are forgotten: they may apply again */
+};
 
 struct vroot {
 	sqlite3 *db;
 	struct namespace *ns;
 	void (*publish)(const ns_change *change, void *arg);
 	void *publish_arg;
+	void (*witness)(const ns_change *change, void *arg); /* or NULL */
+	void *witness_arg;
+	bool (*keeps)(const char *path, void *arg);
+	void *keeps_arg;
 };
 
 static int db_failed(sqlite3 *db, const char *what)
@@ -103,6 +137,17 @@ static int db_write(sqlite3 *db, const char *sql, const struct value *values, si
 
 /* Writing items */
 
+static int put_user(sqlite3 *db, const ns_user *user)
+{
+	char groups[NS_USER_GROUPS_MAX * sizeof("4294967295")] = "";
+	size_t len = 0;
+
+	for (u_int i = 0; i < user->groups.groups_len; i++)
+		len += (size_t)snprintf(groups + len, sizeof(groups) - len, "%s%u", i ? " " : "", user->groups.groups_val[i]);
+	return WRITE(db, "REPLACE INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6)", INTEGER(user->uid), TEXT(user->name),
+		     INTEGER(user->gid), TEXT(groups), TEXT(user->comment), TEXT(user->password));
+}
+
 static int put_item(sqlite3 *db, const ns_item *item)
 {
 	const ns_cluster *cluster = &item->ns_item_u.cluster;
@@ -110,6 +155,10 @@ static int put_item(sqlite3 *db, const ns_item *item)
 	const ns_volume *volume = &item->ns_item_u.volume;
 	const ns_entry *entry = &item->ns_item_u.entry;
 	const ns_export *export = &item->ns_item_u.export_;
+	const ns_class *class = &item->ns_item_u.class_;
+	const ns_revocation *revocation = &item->ns_item_u.revocation;
+	const ns_spread *spread = &item->ns_item_u.spread;
+	const ns_branch *branch = &item->ns_item_u.branch;
 
 	switch (item->kind) {
 	case NS_CLUSTER:
@@ -129,6 +178,26 @@ static int put_item(sqlite3 *db, const ns_item *item)
 	case NS_EXPORT:
 		return WRITE(db, "REPLACE INTO exports VALUES (?1, ?2, ?3)", INTEGER(export->id),
 			     BLOB(export->path, strlen(export->path)), TEXT(export->clients));
+	case NS_USER:
+		return put_user(db, &item->ns_item_u.user);
+	case NS_GROUP:
+		return WRITE(db, "REPLACE INTO groups VALUES (?1, ?2)", INTEGER(item->ns_item_u.group.gid),
+			     TEXT(item->ns_item_u.group.name));
+	case NS_CLASS:
+		return WRITE(db, "REPLACE INTO classes VALUES (?1, ?2, ?3, ?4, ?5, ?6)", INTEGER(class->id),
+			     TEXT(class->name), TEXT(class->members), INTEGER(class->weight), INTEGER(class->operations),
+			     INTEGER(class->bytes));
+	case NS_REVOCATION:
+		return WRITE(db, "REPLACE INTO revocations VALUES (?1, ?2, ?3)", INTEGER(revocation->node),
+			     INTEGER(revocation->first_good), INTEGER(revocation->revoked_ns));
+	case NS_SPREAD:
+		return WRITE(db, "REPLACE INTO spreads VALUES (?1, ?2, ?3, ?4, ?5, ?6)", INTEGER(spread->id),
+			     BLOB(spread->uuid, sizeof(spread->uuid)), INTEGER(spread->policy), INTEGER(spread->mode),
+			     INTEGER(spread->uid), INTEGER(spread->gid));
+	case NS_BRANCH:
+		return WRITE(db, "REPLACE INTO branches VALUES (?1, ?2, ?3, ?4, ?5)", INTEGER(branch->id), INTEGER(branch->spread),
+			     BLOB(branch->uuid, sizeof(branch->uuid)), BLOB(branch->on, sizeof(branch->on)),
+			     INTEGER(branch->weight));
 	}
 	return -EINVAL;
 }
@@ -137,13 +206,28 @@ static int delete_item(sqlite3 *db, const ns_item *item)
 {
 	switch (item->kind) {
 	case NS_NODE:
-		return WRITE(db, "DELETE FROM nodes WHERE id = ?1", INTEGER(item->ns_item_u.node.id));
+		return WRITE(db, "DELETE FROM nodes WHERE id = ?1", INTEGER(item->ns_item_u.node.id)) ?:
+		       WRITE(db, "DELETE FROM candidates WHERE node = ?1", INTEGER(item->ns_item_u.node.id)) ?:
+		       WRITE(db, "DELETE FROM weights WHERE node = ?1", INTEGER(item->ns_item_u.node.id)) ?:
+		       WRITE(db, "DELETE FROM certificates WHERE node = ?1", INTEGER(item->ns_item_u.node.id));
 	case NS_VOLUME:
 		return WRITE(db, "DELETE FROM volumes WHERE id = ?1", INTEGER(item->ns_item_u.volume.id));
 	case NS_ENTRY:
 		return WRITE(db, "DELETE FROM entries WHERE id = ?1", INTEGER(item->ns_item_u.entry.id));
 	case NS_EXPORT:
 		return WRITE(db, "DELETE FROM exports WHERE id = ?1", INTEGER(item->ns_item_u.export_.id));
+	case NS_USER:
+		return WRITE(db, "DELETE FROM users WHERE uid = ?1", INTEGER(item->ns_item_u.user.uid));
+	case NS_GROUP:
+		return WRITE(db, "DELETE FROM groups WHERE gid = ?1", INTEGER(item->ns_item_u.group.gid));
+	case NS_CLASS:
+		return WRITE(db, "DELETE FROM classes WHERE id = ?1", INTEGER(item->ns_item_u.class_.id));
+	case NS_REVOCATION:
+		return WRITE(db, "DELETE FROM revocations WHERE node = ?1", INTEGER(item->ns_item_u.revocation.node));
+	case NS_SPREAD:
+		return WRITE(db, "DELETE FROM spreads WHERE id = ?1", INTEGER(item->ns_item_u.spread.id));
+	case NS_BRANCH:
+		return WRITE(db, "DELETE FROM branches WHERE id = ?1", INTEGER(item->ns_item_u.branch.id));
 	default:
 		return -EINVAL;
 	}
@@ -171,6 +255,12 @@ static int change_commit(struct vroot *vroot, const ns_change *change)
 	return 0;
 }
 
+void vroot_set_witness(struct vroot *vroot, void (*witness)(const ns_change *change, void *arg), void *arg)
+{
+	vroot->witness = witness;
+	vroot->witness_arg = arg;
+}
+
 int vroot_change(struct vroot *vroot, ns_operation operation, const ns_item *item)
 {
 	ns_change change = { .revision = namespace_revision(vroot->ns) + 1, .operation = operation };
@@ -179,6 +269,8 @@ int vroot_change(struct vroot *vroot, ns_operation operation, const ns_item *ite
 
 	if (rc < 0)
 		return rc;
+	if (vroot->witness)
+		vroot->witness(&change, vroot->witness_arg);
 	rc = db_run(vroot->db, "BEGIN IMMEDIATE");
 	if (rc == 0)
 		rc = change_commit(vroot, &change);
@@ -287,6 +379,88 @@ static bool read_export(sqlite3_stmt *s, ns_item *item)
 	return true;
 }
 
+/* Numbers, separated by one space. */
+static bool read_groups(char *text, ns_user *user)
+{
+	char *rest = NULL;
+
+	/* A number and what separates it take two characters at least. */
+	user->groups.groups_val = text ? calloc(strlen(text) / 2 + 1, sizeof(u_int)) : NULL;
+	if (!user->groups.groups_val)
+		return false;
+	for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
+		user->groups.groups_val[user->groups.groups_len++] = (u_int)strtoul(word, NULL, 10);
+	return true;
+}
+
+static bool read_user(sqlite3_stmt *s, ns_item *item)
+{
+	ns_user *user = &item->ns_item_u.user;
+	char *groups = column_text(s, 3);
+	bool ok;
+
+	user->uid = (u_int)sqlite3_column_int64(s, 0);
+	user->name = column_text(s, 1);
+	user->gid = (u_int)sqlite3_column_int64(s, 2);
+	user->comment = column_text(s, 4);
+	user->password = column_text(s, 5);
+	ok = read_groups(groups, user);
+	free(groups);
+	return ok;
+}
+
+static bool read_group(sqlite3_stmt *s, ns_item *item)
+{
+	item->ns_item_u.group.gid = (u_int)sqlite3_column_int64(s, 0);
+	item->ns_item_u.group.name = column_text(s, 1);
+	return true;
+}
+
+static bool read_class(sqlite3_stmt *s, ns_item *item)
+{
+	ns_class *class = &item->ns_item_u.class_;
+
+	class->id = (u_int)sqlite3_column_int64(s, 0);
+	class->name = column_text(s, 1);
+	class->members = column_text(s, 2);
+	class->weight = (u_int)sqlite3_column_int64(s, 3);
+	class->operations = (uint64_t)sqlite3_column_int64(s, 4);
+	class->bytes = (uint64_t)sqlite3_column_int64(s, 5);
+	return true;
+}
+
+static bool read_revocation(sqlite3_stmt *s, ns_item *item)
+{
+	item->ns_item_u.revocation = (ns_revocation){
+		.node = (u_int)sqlite3_column_int64(s, 0),
+		.first_good = (uint64_t)sqlite3_column_int64(s, 1),
+		.revoked_ns = (uint64_t)sqlite3_column_int64(s, 2),
+	};
+	return true;
+}
+
+static bool read_spread(sqlite3_stmt *s, ns_item *item)
+{
+	ns_spread *spread = &item->ns_item_u.spread;
+
+	spread->id = (u_int)sqlite3_column_int64(s, 0);
+	spread->policy = (ns_spread_policy)sqlite3_column_int(s, 2);
+	spread->mode = (u_int)sqlite3_column_int64(s, 3);
+	spread->uid = (u_int)sqlite3_column_int64(s, 4);
+	spread->gid = (u_int)sqlite3_column_int64(s, 5);
+	return column_blob(s, 1, spread->uuid, sizeof(spread->uuid));
+}
+
+static bool read_branch(sqlite3_stmt *s, ns_item *item)
+{
+	ns_branch *branch = &item->ns_item_u.branch;
+
+	branch->id = (u_int)sqlite3_column_int64(s, 0);
+	branch->spread = (u_int)sqlite3_column_int64(s, 1);
+	branch->weight = (u_int)sqlite3_column_int64(s, 4);
+	return column_blob(s, 2, branch->uuid, sizeof(branch->uuid)) && column_blob(s, 3, branch->on, sizeof(branch->on));
+}
+
 static const struct {
 	ns_kind kind;
 	const char *sql;
@@ -297,6 +471,12 @@ static const struct {
 	{ NS_VOLUME, "SELECT id, uuid, node, path, root_type, root FROM volumes ORDER BY id", read_volume },
 	{ NS_ENTRY, "SELECT id, parent, name, volume, changed_ns FROM entries ORDER BY id", read_entry },
 	{ NS_EXPORT, "SELECT id, path, clients FROM exports ORDER BY id", read_export },
+	{ NS_USER, "SELECT uid, name, gid, groups, comment, password FROM users ORDER BY uid", read_user },
+	{ NS_GROUP, "SELECT gid, name FROM groups ORDER BY gid", read_group },
+	{ NS_CLASS, "SELECT id, name, members, weight, operations, bytes FROM classes ORDER BY id", read_class },
+	{ NS_REVOCATION, "SELECT node, first_good, revoked_ns FROM revocations ORDER BY node", read_revocation },
+	{ NS_SPREAD, "SELECT id, uuid, policy, mode, uid, gid FROM spreads ORDER BY id", read_spread },
+	{ NS_BRANCH, "SELECT id, spread, uuid, volume, weight FROM branches ORDER BY id", read_branch },
 };
 
 static int snapshot_append(ns_snapshot *snapshot, const ns_item *item)
@@ -393,6 +573,55 @@ static int db_open(const char *path, int flags, sqlite3 **db)
 	return 0;
 }
 
+static int read_version(sqlite3 *db, unsigned int *version)
+{
+	static const char sql[] = "PRAGMA user_version";
+	sqlite3_stmt *statement = db_prepare(db, sql, NULL, 0);
+	int rc = -EIO;
+
+	if (statement && sqlite3_step(statement) == SQLITE_ROW) {
+		*version = (unsigned int)sqlite3_column_int(statement, 0);
+		rc = 0;
+	}
+	sqlite3_finalize(statement);
+	return rc < 0 ? db_failed(db, sql) : 0;
+}
+
+/* Within a transaction, of which the version is a part. */
+static int add_versions(sqlite3 *db, unsigned int from)
+{
+	char sql[48];
+	int rc = 0;
+
+	for (unsigned int version = from; rc == 0 && version < SCHEMA_VERSION; version++)
+		rc = db_run(db, versions[version]);
+	snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", SCHEMA_VERSION);
+	return rc < 0 ? rc : db_run(db, sql);
+}
+
+/* 0; -EPROTO if a later vnasd has made it; -EIO; -EBADMSG if it is none of ours */
+static int bring_up_to_date(sqlite3 *db)
+{
+	unsigned int version = 0;
+	int rc = read_version(db, &version);
+
+	if (rc < 0 || version == SCHEMA_VERSION)
+		return rc;
+	if (version == 0 || version > SCHEMA_VERSION) {
+		log_err("vroot", "%s has version %u, this vnasd knows 1 to %d; %s", sqlite3_db_filename(db, NULL), version,
+			SCHEMA_VERSION, version ? "install the vnasd that made it, or a later one" : "is it a cluster's?");
+		return version ? -EPROTO : -EBADMSG;
+	}
+	rc = db_run(db, "BEGIN IMMEDIATE");
+	if (rc == 0)
+		rc = add_versions(db, version);
+	if (rc == 0)
+		rc = db_run(db, "COMMIT");
+	if (rc == 0)
+		log_info("vroot", "%s brought from version %u to %d", sqlite3_db_filename(db, NULL), version, SCHEMA_VERSION);
+	return rc;
+}
+
 static int fill_new(sqlite3 *db, const char *name, uint8_t cluster[static NS_UUID_BYTES])
 {
 	uint8_t key[NS_KEY_BYTES], mac[6] = { 0 };
@@ -402,7 +631,7 @@ static int fill_new(sqlite3 *db, const char *name, uint8_t cluster[static NS_UUI
 	if (uuid_make(cluster) < 0 || getrandom(key, sizeof(key), 0) != sizeof(key) ||
 	    getrandom(&id, sizeof(id), 0) != sizeof(id))
 		return -EIO;
-	rc = db_run(db, schema);
+	rc = add_versions(db, 0);
 	if (rc == 0)
 		rc = WRITE(db, "INSERT INTO cluster VALUES (?1, ?2, ?3, ?4, '', 1)", INTEGER(id),
 			   BLOB(cluster, NS_UUID_BYTES), TEXT(name), BLOB(key, sizeof(key)));
@@ -457,9 +686,12 @@ int vroot_open(const char *path, struct namespace *ns, void (*publish)(const ns_
 	vroot->publish_arg = arg;
 	rc = db_open(path, SQLITE_OPEN_READWRITE, &vroot->db);
 	if (rc == 0)
+		rc = bring_up_to_date(vroot->db);
+	if (rc == 0)
 		rc = load(vroot->db, ns);
 	if (rc < 0) {
-		log_err("vroot", "%s can't be loaded: %s; restore it from a backup", path, strerror(-rc));
+		if (rc != -EPROTO) /* that was said, and there is nothing wrong with it */
+			log_err("vroot", "%s can't be loaded: %s; restore it from a backup", path, strerror(-rc));
 		vroot_close(vroot);
 		return rc;
 	}
@@ -491,7 +723,7 @@ static int put_entry(struct vroot *vroot, uint64_t parent, const char *name, uin
 	return vroot_change(vroot, NS_PUT, &item);
 }
 
-/* A directory's time changes when an entry comes or goes. */
+/* A directory's time changes when an entry comes or goes: always forward, for clients see by it that there is something new. */
 static int touch_directory(struct vroot *vroot, uint64_t id)
 {
 	const ns_entry *entry = namespace_entry(vroot->ns, id);
@@ -501,6 +733,8 @@ static int touch_directory(struct vroot *vroot, uint64_t id)
 		return 0;
 	item.ns_item_u.entry = *entry;
 	item.ns_item_u.entry.changed_ns = clock_wall_ns();
+	if (item.ns_item_u.entry.changed_ns <= entry->changed_ns)
+		item.ns_item_u.entry.changed_ns = entry->changed_ns + 1;
 	return vroot_change(vroot, NS_PUT, &item);
 }
 
@@ -530,44 +764,102 @@ static int check_place(const char *place)
 	return 0;
 }
 
-int vroot_make_place(struct vroot *vroot, uint32_t volume, const char *place)
+/*
+ * Make what is missing of the directories above the last name of a path.
+ * @path: NS_TEXT_MAX bytes that are cut up; @name: out: the last name, in @path
+ */
+static int make_way(struct vroot *vroot, char *path, uint64_t *parent, const char **name)
 {
-	uint64_t parent = NAMESPACE_ROOT_ENTRY, id;
-	char copy[NS_TEXT_MAX], *rest = copy, *name;
-	int rc;
+	char *rest = path + strspn(path, "/");
 
-	if (!place[0])
-		next_disk(vroot, copy, sizeof(copy));
-	else if ((size_t)snprintf(copy, sizeof(copy), "%s", place) >= sizeof(copy))
-		return -ENAMETOOLONG;
-	rc = check_place(copy);
-	if (rc < 0)
-		return rc;
-	rest += strspn(rest, "/");
-	while ((name = strsep(&rest, "/"))) {
+	*parent = NAMESPACE_ROOT_ENTRY;
+	while ((*name = strsep(&rest, "/"))) {
 		const ns_entry *entry;
-		bool last;
+		uint64_t id;
+		int rc;
 
 		if (rest)
 			rest += strspn(rest, "/");
-		last = !rest || !*rest;
-		entry = namespace_child(vroot->ns, parent, name);
-		if (entry && last)
-			return entry->volume == volume ? 0 : -EEXIST;
+		if (!rest || !*rest)
+			return 0;
+		entry = namespace_child(vroot->ns, *parent, *name);
 		if (entry && entry->volume != NAMESPACE_ROOT_VOLUME)
 			return -ENOTDIR;
 		if (entry) {
-			parent = entry->id;
+			*parent = entry->id;
 			continue;
 		}
-		rc = put_entry(vroot, parent, name, last ? volume : NAMESPACE_ROOT_VOLUME, &id);
+		rc = put_entry(vroot, *parent, *name, NAMESPACE_ROOT_VOLUME, &id);
 		if (rc == 0)
-			rc = touch_directory(vroot, parent);
-		if (rc < 0 || last)
+			rc = touch_directory(vroot, *parent);
+		if (rc < 0)
 			return rc;
-		parent = id;
+		*parent = id;
 	}
-	return 0;
+	return -EINVAL;
+}
+
+/* Check a place, and make the way to it. */
+static int begin_place(struct vroot *vroot, const char *place, char path[static NS_TEXT_MAX], uint64_t *parent,
+		       const char **name)
+{
+	int rc;
+
+	if ((size_t)snprintf(path, NS_TEXT_MAX, "%s", place) >= NS_TEXT_MAX)
+		return -ENAMETOOLONG;
+	rc = check_place(path);
+	return rc < 0 ? rc : make_way(vroot, path, parent, name);
+}
+
+int vroot_make_place(struct vroot *vroot, uint32_t volume, const char *place)
+{
+	char path[NS_TEXT_MAX], disk[NS_TEXT_MAX];
+	const ns_entry *entry;
+	uint64_t parent, id;
+	const char *name;
+	int rc;
+
+	if (!place[0])
+		next_disk(vroot, disk, sizeof(disk));
+	rc = begin_place(vroot, place[0] ? place : disk, path, &parent, &name);
+	if (rc < 0)
+		return rc;
+	entry = namespace_child(vroot->ns, parent, name);
+	if (entry)
+		return entry->volume == volume ? 0 : -EEXIST;
+	rc = put_entry(vroot, parent, name, volume, &id);
+	return rc < 0 ? rc : touch_directory(vroot, parent);
+}
+
+int vroot_make_directory(struct vroot *vroot, const char *wanted)
+{
+	char path[NS_TEXT_MAX];
+	const ns_entry *entry;
+	uint64_t parent, id;
+	const char *name;
+	int rc = begin_place(vroot, wanted, path, &parent, &name);
+
+	if (rc < 0)
+		return rc;
+	entry = namespace_child(vroot->ns, parent, name);
+	if (entry)
+		return entry->volume == NAMESPACE_ROOT_VOLUME ? 0 : -EEXIST;
+	rc = put_entry(vroot, parent, name, NAMESPACE_ROOT_VOLUME, &id);
+	return rc < 0 ? rc : touch_directory(vroot, parent);
+}
+
+void vroot_set_keeps(struct vroot *vroot, bool (*keeps)(const char *path, void *arg), void *arg)
+{
+	vroot->keeps = keeps;
+	vroot->keeps_arg = arg;
+}
+
+static bool is_kept(struct vroot *vroot, uint64_t id)
+{
+	const ns_entry *entry = namespace_entry(vroot->ns, id);
+	char path[NS_TEXT_MAX];
+
+	return vroot->keeps && entry && namespace_path(vroot->ns, entry, path) == 0 && vroot->keeps(path, vroot->keeps_arg);
 }
 
 static bool has_children(struct vroot *vroot, uint64_t id)
@@ -580,27 +872,72 @@ static bool has_children(struct vroot *vroot, uint64_t id)
 	return false;
 }
 
+/* Remove directories that nothing is in any more, from @id upwards; what stays has changed. */
+static int prune(struct vroot *vroot, uint64_t id)
+{
+	while (id != NAMESPACE_ROOT_ENTRY && !has_children(vroot, id) && !is_kept(vroot, id)) {
+		const ns_entry *entry = namespace_entry(vroot->ns, id);
+		ns_item item = { .kind = NS_ENTRY, .ns_item_u.entry = { .id = id, .name = (char *)"" } };
+		uint64_t parent = entry ? entry->parent : NAMESPACE_ROOT_ENTRY;
+		int rc = vroot_change(vroot, NS_DELETE, &item);
+
+		if (rc < 0)
+			return rc;
+		id = parent;
+	}
+	return touch_directory(vroot, id);
+}
+
+int vroot_remove_place(struct vroot *vroot, uint64_t id)
+{
+	const ns_entry *entry = namespace_entry(vroot->ns, id);
+	ns_item item = { .kind = NS_ENTRY, .ns_item_u.entry = { .id = id, .name = (char *)"" } };
+	uint64_t parent;
+	int rc;
+
+	if (!entry || entry->volume == NAMESPACE_ROOT_VOLUME)
+		return -ENOENT;
+	parent = entry->parent;
+	rc = vroot_change(vroot, NS_DELETE, &item);
+	return rc < 0 ? rc : prune(vroot, parent);
+}
+
 int vroot_remove_places(struct vroot *vroot, uint32_t volume)
 {
 	const ns_entry *entry;
 	int rc = 0;
 
-	while (rc == 0 && (entry = namespace_place(vroot->ns, volume))) {
-		uint64_t id = entry->id, parent = entry->parent;
-
-		/* The place itself, then directories above it that held nothing else. */
-		do {
-			ns_item item = { .kind = NS_ENTRY, .ns_item_u.entry = { .id = id, .name = (char *)"" } };
-
-			entry = namespace_entry(vroot->ns, id);
-			parent = entry ? entry->parent : NAMESPACE_ROOT_ENTRY;
-			rc = vroot_change(vroot, NS_DELETE, &item);
-			id = parent;
-		} while (rc == 0 && id != NAMESPACE_ROOT_ENTRY && !has_children(vroot, id));
-		if (rc == 0)
-			rc = touch_directory(vroot, parent);
-	}
+	while (rc == 0 && (entry = namespace_place(vroot->ns, volume)))
+		rc = vroot_remove_place(vroot, entry->id);
 	return rc;
+}
+
+/* One change, so that no client ever sees the volume nowhere. */
+int vroot_move_place(struct vroot *vroot, uint64_t id, const char *place)
+{
+	ns_item item = { .kind = NS_ENTRY };
+	const ns_entry *entry, *there;
+	char path[NS_TEXT_MAX];
+	uint64_t parent, old_parent;
+	const char *name;
+	int rc = begin_place(vroot, place, path, &parent, &name);
+
+	if (rc < 0)
+		return rc;
+	entry = namespace_entry(vroot->ns, id);
+	if (!entry || entry->volume == NAMESPACE_ROOT_VOLUME)
+		return -ENOENT;
+	there = namespace_child(vroot->ns, parent, name);
+	if (there)
+		return there->id == id ? 0 : -EEXIST;
+	old_parent = entry->parent;
+	item.ns_item_u.entry = *entry;
+	item.ns_item_u.entry.parent = parent;
+	item.ns_item_u.entry.name = (char *)name;
+	rc = vroot_change(vroot, NS_PUT, &item);
+	if (rc == 0)
+		rc = touch_directory(vroot, parent);
+	return rc < 0 ? rc : prune(vroot, old_parent);
 }
 
 /* Tokens: only their hash is kept */
@@ -648,5 +985,120 @@ int vroot_token_use(struct vroot *vroot, const char *secret, bool *pending)
 	sqlite3_finalize(statement);
 	if (rc == 0 && expires_s < clock_wall_ns() / 1000000000u)
 		rc = -ETIME;
+	return rc;
+}
+
+/* Candidates */
+
+int vroot_candidate_get(struct vroot *vroot, const uint8_t key[static VROOT_KEY_BYTES], uint32_t *node)
+{
+	static const char sql[] = "SELECT node FROM candidates WHERE key = ?1";
+	sqlite3_stmt *statement = db_prepare(vroot->db, sql, &BLOB(key, VROOT_KEY_BYTES), 1);
+	int step, rc = -ENOENT;
+
+	if (!statement)
+		return -EIO;
+	step = sqlite3_step(statement);
+	if (step == SQLITE_ROW) {
+		*node = (uint32_t)sqlite3_column_int64(statement, 0);
+		rc = 0;
+	} else if (step != SQLITE_DONE) {
+		rc = db_failed(vroot->db, sql);
+	}
+	sqlite3_finalize(statement);
+	return rc;
+}
+
+int vroot_candidate_set(struct vroot *vroot, const uint8_t key[static VROOT_KEY_BYTES], uint32_t node)
+{
+	int rc = WRITE(vroot->db, "REPLACE INTO candidates VALUES (?1, ?2, ?3)", BLOB(key, VROOT_KEY_BYTES), INTEGER(node),
+		       INTEGER(clock_wall_ns() / 1000000000u));
+
+	if (rc < 0)
+		return rc;
+	return WRITE(vroot->db,
+		     "DELETE FROM candidates WHERE node = 0 AND key NOT IN"
+		     " (SELECT key FROM candidates WHERE node = 0 ORDER BY decided_s DESC, rowid DESC LIMIT ?1)",
+		     INTEGER(REJECTED_MAX));
+}
+
+int vroot_weights(struct vroot *vroot, void (*visit)(uint32_t node, unsigned int weight, void *arg), void *arg)
+{
+	static const char sql[] = "SELECT node, weight FROM weights";
+	sqlite3_stmt *statement = db_prepare(vroot->db, sql, NULL, 0);
+	int step, rc = 0;
+
+	if (!statement)
+		return -EIO;
+	while ((step = sqlite3_step(statement)) == SQLITE_ROW)
+		visit((uint32_t)sqlite3_column_int64(statement, 0), (unsigned int)sqlite3_column_int64(statement, 1), arg);
+	if (step != SQLITE_DONE)
+		rc = db_failed(vroot->db, sql);
+	sqlite3_finalize(statement);
+	return rc;
+}
+
+int vroot_weight_set(struct vroot *vroot, uint32_t node, unsigned int weight)
+{
+	return WRITE(vroot->db, "REPLACE INTO weights VALUES (?1, ?2)", INTEGER(node), INTEGER(weight));
+}
+
+int vroot_candidates_reject(struct vroot *vroot, uint32_t node)
+{
+	return WRITE(vroot->db, "UPDATE candidates SET node = 0, decided_s = ?2 WHERE node = ?1", INTEGER(node),
+		     INTEGER(clock_wall_ns() / 1000000000u));
+}
+
+/* Certificates */
+
+#define LAST_FIRST "number DESC, issued_s DESC, serial"
+
+int vroot_certificate_put(struct vroot *vroot, const struct certificates_facts *certificate)
+{
+	int rc = WRITE(vroot->db, "INSERT OR IGNORE INTO certificates VALUES (?1, ?2, ?3, ?4, ?5)", TEXT(certificate->serial),
+		       INTEGER(certificate->node), INTEGER(certificate->number), INTEGER(certificate->issued_s),
+		       INTEGER(certificate->expires_s));
+
+	if (rc < 0)
+		return rc;
+	rc = WRITE(vroot->db,
+		   "DELETE FROM certificates WHERE node = ?1 AND expires_s < ?2 AND serial NOT IN"
+		   " (SELECT serial FROM certificates WHERE node = ?1 ORDER BY " LAST_FIRST " LIMIT 1)",
+		   INTEGER(certificate->node), INTEGER(clock_wall_ns() / 1000000000u));
+	return rc < 0 ? rc :
+			WRITE(vroot->db,
+			      "DELETE FROM certificates WHERE node = ?1 AND serial NOT IN"
+			      " (SELECT serial FROM certificates WHERE node = ?1 ORDER BY " LAST_FIRST " LIMIT ?2)",
+			      INTEGER(certificate->node), INTEGER(VROOT_CERTIFICATES_MAX));
+}
+
+static void read_certificate(sqlite3_stmt *s, struct certificates_facts *out)
+{
+	*out = (struct certificates_facts){
+		.node = (uint32_t)sqlite3_column_int64(s, 1),
+		.number = (uint64_t)sqlite3_column_int64(s, 2),
+		.issued_s = sqlite3_column_int64(s, 3),
+		.expires_s = sqlite3_column_int64(s, 4),
+	};
+	snprintf(out->serial, sizeof(out->serial), "%s", (const char *)sqlite3_column_text(s, 0));
+}
+
+int vroot_certificates_visit(struct vroot *vroot, void (*visit)(const struct certificates_facts *certificate, void *arg), void *arg)
+{
+	static const char sql[] = "SELECT serial, node, number, issued_s, expires_s FROM certificates ORDER BY node, " LAST_FIRST;
+	sqlite3_stmt *statement = db_prepare(vroot->db, sql, NULL, 0);
+	int step, rc = 0;
+
+	if (!statement)
+		return -EIO;
+	while ((step = sqlite3_step(statement)) == SQLITE_ROW) {
+		struct certificates_facts certificate;
+
+		read_certificate(statement, &certificate);
+		visit(&certificate, arg);
+	}
+	if (step != SQLITE_DONE)
+		rc = db_failed(vroot->db, sql);
+	sqlite3_finalize(statement);
 	return rc;
 }
