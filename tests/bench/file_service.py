@@ -6,7 +6,6 @@ On disk1 of a lab serve, all at the same time and from one directory of an ext4 
 without a cluster, nfs-ganesha (FSAL_VFS), nginx. A client one bridge away takes turns with them.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -193,35 +192,12 @@ class Site:
 # A run
 
 
-class RpcBench:
+class RpcBench(measure.Load):
     """rpc_bench in @netns, ready to begin; on @cpu, if one is named."""
 
     def __init__(self, netns, what, *options, cpu=None):
-        self.what = what
         command = ["taskset", "-c", str(cpu)] if cpu is not None else []
-        command += [RPC_BENCH, *map(str, options)]
-        self.process = subprocess.Popen(network.enter(netns) + command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
-        if self.process.stdout.readline() != "ready\n":
-            raise harness.Failed(f"{self.what}: {self.process.communicate()[1].strip()}")
-
-    def go(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def result(self):
-        out, err = self.process.communicate(timeout=600)
-        if self.process.returncode:
-            raise harness.Failed(f"{self.what}: {err.strip()}")
-        return json.loads(out)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+        super().__init__(what, netns, command + [RPC_BENCH, *map(str, options)], "ready\n")
 
 
 def load_of(site, peer, operation, path, **options):

@@ -75,18 +75,21 @@ def median(values):
     return statistics.median(values)
 
 
-class Reader:
-    """read_load in @netns, connected; its READs begin with go()."""
+class Load:
+    """
+    A program in @netns that says @ready in a line, perhaps with more, and its figures as JSON in the last one. A context manager:
+    it does not outlive its block.
+    """
 
-    def __init__(self, netns, server, path, *options, port=2049):
-        command = ["taskset", "-c", str(sites.CLIENT_CPU), READ_LOAD, "--server", server, "--port", str(port),
-                   "--path", path, "--wait", *options]
+    PATIENCE_S = 600
+
+    def __init__(self, name, netns, command, ready):
+        self.name = name
         self.process = subprocess.Popen(network.enter(netns) + command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        if not line.startswith("port "):
-            raise harness.Failed(f"read_load does not start: {self.process.communicate()[1].strip()}")
-        self.port = int(line.split()[1])
+        self.said = self.process.stdout.readline()
+        if not self.said.startswith(ready):
+            raise harness.Failed(f"{name} does not start: {self.process.communicate()[1].strip()}")
 
     def go(self):
         self.process.stdin.write("\n")
@@ -96,9 +99,9 @@ class Reader:
         self.process.terminate()
 
     def result(self):
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=self.PATIENCE_S)
         if self.process.returncode:
-            raise harness.Failed(f"read_load: {err.strip()}")
+            raise harness.Failed(f"{self.name}: {err.strip()}")
         return json.loads(out.splitlines()[-1])
 
     def __enter__(self):
@@ -108,6 +111,16 @@ class Reader:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
+
+
+class Reader(Load):
+    """read_load in @netns, connected; its READs begin with go()."""
+
+    def __init__(self, netns, server, path, *options, port=2049):
+        command = ["taskset", "-c", str(sites.CLIENT_CPU), READ_LOAD, "--server", server, "--port", str(port),
+                   "--path", path, "--wait", *options]
+        super().__init__("read_load", netns, command, "port ")
+        self.port = int(self.said.split()[1])
 
 
 class Session:

@@ -9,6 +9,7 @@
  *
  *	hang	from now on no operation is answered
  *	slow	from now on each takes five seconds
+ *	busy N	from now on N at a time have their turn, in the order in which they came, of five milliseconds each
  *	go	all of them are answered at once, also those that waited
  *
  * Prints "ready" when it is mounted, and after each command its word. Ends with standard input, and unmounts. Exit
@@ -18,28 +19,68 @@
 #include <errno.h>
 #include <fuse.h>
 #include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { FILE_BYTES = 64 * 1024, SLOW_S = 5 };
+enum { FILE_BYTES = 64 * 1024, SLOW_S = 5, TURN_NS = 5000000, TURNS_MAX = 64 };
 
 static const char file_path[] = "/file";
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static enum { GO, SLOW, HANG } how;
+static enum { GO, SLOW, HANG, BUSY } how;
+static unsigned int at_a_time;		/* BUSY */
+static uint64_t free_ns[TURNS_MAX]; /* ... when each of those that go on at a time ends; CLOCK_MONOTONIC */
+
+/* With the mutex. Return: when the turn of whoever comes now ends */
+static uint64_t take_turn(void)
+{
+	struct timespec now;
+	uint64_t now_ns, *first = &free_ns[0];
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	for (unsigned int i = 1; i < at_a_time; i++)
+		if (free_ns[i] < *first)
+			first = &free_ns[i];
+	*first = (*first > now_ns ? *first : now_ns) + TURN_NS;
+	return *first;
+}
+
+/* Whether it was. */
+static bool wait_for_turn(void)
+{
+	struct timespec end;
+	uint64_t end_ns;
+
+	pthread_mutex_lock(&mutex);
+	if (how != BUSY) {
+		pthread_mutex_unlock(&mutex);
+		return false;
+	}
+	end_ns = take_turn();
+	pthread_mutex_unlock(&mutex);
+	end = (struct timespec){ .tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u) };
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR)
+		;
+	return true;
+}
 
 static void disk(void)
 {
 	struct timespec end;
 
+	if (wait_for_turn())
+		return;
 	clock_gettime(CLOCK_REALTIME, &end);
 	end.tv_sec += SLOW_S;
 	pthread_mutex_lock(&mutex);
-	while (how != GO)
+	while (how == SLOW || how == HANG)
 		if (how == HANG)
 			pthread_cond_wait(&changed, &mutex);
 		else if (pthread_cond_timedwait(&changed, &mutex, &end) == ETIMEDOUT)
@@ -116,15 +157,28 @@ static void *serve(void *fuse)
 	return NULL;
 }
 
+static void set_busy(unsigned long count)
+{
+	if (count < 1 || count > TURNS_MAX)
+		exit(2);
+	pthread_mutex_lock(&mutex);
+	at_a_time = (unsigned int)count;
+	pthread_mutex_unlock(&mutex);
+	set_how(BUSY);
+}
+
 static void obey(void)
 {
 	char line[16];
 
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (strcmp(line, "hang") != 0 && strcmp(line, "slow") != 0 && strcmp(line, "go") != 0)
+		if (strncmp(line, "busy ", 5) == 0)
+			set_busy(strtoul(line + 5, NULL, 10));
+		else if (strcmp(line, "hang") == 0 || strcmp(line, "slow") == 0 || strcmp(line, "go") == 0)
+			set_how(line[0] == 'h' ? HANG : line[0] == 's' ? SLOW : GO);
+		else
 			exit(2);
-		set_how(line[0] == 'h' ? HANG : line[0] == 's' ? SLOW : GO);
 		puts(line);
 		fflush(stdout);
 	}

@@ -26,6 +26,8 @@
  *
  * One thread; a slot is a job that is outstanding, and its callbacks get the slot.
  */
+#include "content.h"
+
 #include <nfsc/libnfs.h>
 #include <nfsc/libnfs-raw-nfs.h>
 
@@ -46,7 +48,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 512, SMALL_BYTES = 100, WORD_BYTES = 8 };
+enum { PATH_BYTES = 512, SMALL_BYTES = 100 };
 
 enum mode { MODE_MIXED, MODE_READ, MODE_WRITE, MODE_METADATA };
 
@@ -171,53 +173,15 @@ static const char *said(struct load *load, int status)
 
 /* ---- Contents ---- */
 
-/* The finalizer of splitmix64: every bit of the result hangs on every bit of @x. */
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
-
 static uint64_t random_below(struct load *load, uint64_t limit)
 {
 	load->random += UINT64_C(0x9e3779b97f4a7c15);
-	return mix(load->random) % limit;
+	return content_mix(load->random) % limit;
 }
 
-static uint64_t content_key(const struct load *load, uint64_t file, uint64_t block, uint32_t version)
+static uint64_t load_key(const struct load *load, uint64_t file, uint64_t block, uint32_t version)
 {
-	return mix(mix(mix(mix(load->options.seed) + file) + block) + version);
-}
-
-static uint64_t content_word(uint64_t key, size_t index)
-{
-	return mix(key + index * UINT64_C(0x9e3779b97f4a7c15));
-}
-
-static void content_fill(uint64_t key, unsigned char *out, size_t len_bytes)
-{
-	for (size_t at = 0; at < len_bytes; at += WORD_BYTES) {
-		uint64_t word = content_word(key, at / WORD_BYTES);
-
-		memcpy(out + at, &word, len_bytes - at < WORD_BYTES ? len_bytes - at : WORD_BYTES);
-	}
-}
-
-/* The first wrong byte, or @len_bytes. */
-static size_t content_check(uint64_t key, const unsigned char *in, size_t len_bytes)
-{
-	for (size_t at = 0; at < len_bytes; at += WORD_BYTES) {
-		size_t n = len_bytes - at < WORD_BYTES ? len_bytes - at : WORD_BYTES;
-		uint64_t word = content_word(key, at / WORD_BYTES);
-
-		if (memcmp(in + at, &word, n) == 0)
-			continue;
-		for (size_t i = 0; i < n; i++)
-			if (in[at + i] != ((unsigned char *)&word)[i])
-				return at + i;
-	}
-	return len_bytes;
+	return content_key(load->options.seed, file, block, version);
 }
 
 /*
@@ -237,18 +201,18 @@ static void content_identify(const struct load *load, const struct slot *slot, c
 		return;
 	}
 	for (uint32_t version = slot->version + 1; version > 0; version--)
-		if (content_word(content_key(load, file, block, version), word) == found) {
+		if (content_word(load_key(load, file, block, version), word) == found) {
 			snprintf(out, out_bytes, "as version %" PRIu32 " has here", version);
 			return;
 		}
 	for (unsigned int f = 0; f < load->file_count; f++)
 		for (unsigned int b = 0; b < load->blocks_per_file; b++) {
-			uint64_t key = content_key(load, f, b, load->files[f].blocks[b].version);
+			uint64_t key = load_key(load, f, b, load->files[f].blocks[b].version);
 
-			for (size_t i = 0; i < load->options.block_bytes / WORD_BYTES; i++)
+			for (size_t i = 0; i < load->options.block_bytes / CONTENT_WORD_BYTES; i++)
 				if (content_word(key, i) == found) {
 					snprintf(out, out_bytes, "as %s has at offset %" PRIu64, load->files[f].path,
-						 (uint64_t)b * load->options.block_bytes + i * WORD_BYTES);
+						 (uint64_t)b * load->options.block_bytes + i * CONTENT_WORD_BYTES);
 					return;
 				}
 		}
@@ -278,7 +242,7 @@ static uint64_t offset_of(const struct slot *slot)
 
 static uint64_t key_of(const struct slot *slot)
 {
-	return content_key(slot->load, (uint64_t)(slot->file - slot->load->files),
+	return load_key(slot->load, (uint64_t)(slot->file - slot->load->files),
 			   (uint64_t)(slot->block - slot->file->blocks), slot->version);
 }
 
@@ -286,21 +250,21 @@ static void check_block(struct slot *slot, const unsigned char *data)
 {
 	struct load *load = slot->load;
 	uint32_t len = load->options.block_bytes;
-	size_t at = content_check(key_of(slot), data, len), word = at / WORD_BYTES;
-	unsigned char should[WORD_BYTES * 2];
+	size_t at = content_check(key_of(slot), data, len), word = at / CONTENT_WORD_BYTES;
+	unsigned char should[CONTENT_WORD_BYTES * 2];
 	uint64_t expected;
 	char origin[PATH_BYTES + 64] = "too near to the end to tell";
 
 	if (at == len)
 		return;
 	expected = content_word(key_of(slot), word);
-	memcpy(should, &expected, WORD_BYTES);
-	if ((word + 1) * WORD_BYTES <= len)
-		content_identify(load, slot, data + word * WORD_BYTES, word, origin, sizeof(origin));
+	memcpy(should, &expected, CONTENT_WORD_BYTES);
+	if ((word + 1) * CONTENT_WORD_BYTES <= len)
+		content_identify(load, slot, data + word * CONTENT_WORD_BYTES, word, origin, sizeof(origin));
 	wrong(load, "%s: offset %" PRIu64 " (byte %zu of a read at %" PRIu64 ", version %" PRIu32
 	      "): 0x%02x instead of 0x%02x; these bytes are %s",
 	      slot->file->path, offset_of(slot) + at, at, offset_of(slot), slot->version, data[at],
-	      should[at % WORD_BYTES], origin);
+	      should[at % CONTENT_WORD_BYTES], origin);
 }
 
 static void on_read(int status, struct nfs_context *nfs, void *data, void *private_data)
@@ -426,7 +390,7 @@ static int chain_open(struct slot *slot, const struct chain_step *step)
 
 static uint64_t small_key(const struct slot *slot)
 {
-	return mix(slot->load->options.seed + slot->number);
+	return content_mix(slot->load->options.seed + slot->number);
 }
 
 static int chain_write(struct slot *slot, const struct chain_step *step)

@@ -420,6 +420,14 @@ static unsigned int silly_names(void)
 	return count;
 }
 
+/* Linux takes the name away after close(2) has returned, by a call of its own that nobody waits for. */
+static unsigned int silly_names_left(void)
+{
+	for (int i = 0; i < 100 && silly_names() > 0; i++)
+		usleep(20000);
+	return silly_names();
+}
+
 static void part_unlink(void)
 {
 	char bytes[16] = "";
@@ -451,11 +459,11 @@ static void part_unlink(void)
 	works(touch("file"), "its name is free for another file");
 	same(facts("file").st_size, 0, "which is empty");
 	close(fd);
-	same(silly_names(), 0, "nothing of it is left when it is closed");
+	same(silly_names_left(), 0, "nothing of it is left when it is closed");
 	need(fd = open("file", O_RDONLY), "open");
 	works(unlink("file"), "the same for a file open for reading");
 	close(fd);
-	same(silly_names(), 0, "it leaves nothing either");
+	same(silly_names_left(), 0, "it leaves nothing either");
 	need(fd = open("full", O_RDONLY | O_DIRECTORY), "open");
 	works(unlink("full/file") | rmdir("full"), "a directory that is open can be taken away");
 	promise(!is_there("full"), "its name is gone");

@@ -40,16 +40,25 @@ class Status(Exception):
         self.status = status
 
 
-def socket_in(netns, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+def status_of(function, *arguments):
+    """OK, or the status with which a call of a Client ends."""
+    try:
+        function(*arguments)
+    except Status as error:
+        return error.status
+    return OK
+
+
+def socket_in(netns, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
     """A socket of another network namespace (the path of it; None: this one). Not for programs with threads."""
     if netns is None:
-        return socket.socket(family, kind)
+        return socket.socket(family, kind, protocol)
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/self/ns/net", encoding="ascii") as ours, open(netns, encoding="ascii") as theirs:
         if libc.setns(theirs.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"setns {netns}")
         try:
-            return socket.socket(family, kind)
+            return socket.socket(family, kind, protocol)
         finally:
             libc.setns(ours.fileno(), CLONE_NEWNET)
 
@@ -181,10 +190,13 @@ class Client:
         self.send(record(body))
         return self.receive_record()
 
+    def send_call(self, body):
+        self.send(record(body))
+
     def call(self, program, version, procedure, arguments=b"", auth=True):
         self.xid = (self.xid + 1) & 0xffffffff
-        self.send(record(call_body(self.xid, program, version, procedure, arguments, auth and self.user is not None,
-                                   self.user or (0, 0, ()))))
+        self.send_call(call_body(self.xid, program, version, procedure, arguments, auth and self.user is not None,
+                                 self.user or (0, 0, ())))
         return self.answer(self.xid)
 
     def answer(self, xid):
@@ -307,3 +319,21 @@ class Client:
                 cookie = reply.u64()
             end = reply.u32()
         return found
+
+
+class DatagramClient(Client):
+    """The same calls over UDP; each is sent once."""
+
+    def __init__(self, server, netns=None, port=NFS_PORT, timeout_s=20.0):
+        self.socket = socket_in(netns, socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(timeout_s)
+        self.socket.connect((server, port))
+        self.local = self.socket.getsockname()[:2]
+        self.xid = int.from_bytes(os.urandom(4), "big")
+        self.user = (0, 0, ())
+
+    def send_call(self, body):
+        self.socket.send(body)
+
+    def receive_record(self):
+        return self.socket.recv(65536)

@@ -2,12 +2,15 @@
 /*
  * tests/client/rpc_load.c - the smallest calls there are, on many connections, each answered exactly once
  *
- * Usage: rpc_load --server ADDRESS [--port N] [--connections N] [--window W] [--seconds N]
+ * Usage: rpc_load --server ADDRESS [--port N] [--connections N] [--window W] [--bytes N] [--seconds N] [--times FILE]
  *
  *   --port N         of NFS; default: 2049
  *   --connections N  default: 1
  *   --window W       calls outstanding on each; default: 1
+ *   --bytes N        of a call; more than the least are the machine's name in AUTH_SYS credentials; default: 44
  *   --seconds N      0: until SIGINT or SIGTERM; default: 10
+ *   --times FILE     write the time of every answer there: microseconds of CLOCK_MONOTONIC, 8 bytes each, our byte order, the
+ *                    highest 2 of them the number of the connection
  *
  * Calls procedure NULL of NFS version 3. An answer that nobody asked for, that comes twice, not at all (for 60 s) or is
  * not "success", and a connection that ends are failures. Where nfs_load shows that the bytes are right, this one shows
@@ -37,6 +40,11 @@
 
 enum {
 	CALL_BYTES = 44,  /* record mark, xid, CALL, RPC version, program, version, procedure, 2 x AUTH_NONE */
+	NAMED_BYTES = CALL_BYTES + 5 * 4, /* with AUTH_SYS: stamp, length of the name, user, group, no more groups */
+	NAME_MAX_BYTES = 252,		  /* RFC 5531, appendix A: 255 */
+	CALL_MAX_BYTES = NAMED_BYTES + NAME_MAX_BYTES,
+	AUTH_SYS = 1,
+	TIMES_CONNECTION_SHIFT = 48,
 	REPLY_BYTES = 28, /* record mark, xid, REPLY, accepted, AUTH_NONE, success */
 	INPUT_BYTES = 1 << 16,
 	SILENCE_S = 60,
@@ -61,7 +69,9 @@ struct connection {
 
 struct load {
 	const char *server, *port;
-	unsigned int connection_count, window, seconds;
+	const char *times_path;
+	FILE *times;
+	unsigned int connection_count, window, seconds, call_bytes;
 	struct connection *connections;
 	uint64_t start_us, calls, max_us, max_gap_us;
 	uint64_t classes[CLASSES];
@@ -147,16 +157,21 @@ static void connect_one(struct load *load, struct connection *c)
 
 static void send_call(const struct load *load, struct connection *c, unsigned int place)
 {
-	uint32_t words[CALL_BYTES / 4] = {
-		htonl(0x80000000U | (CALL_BYTES - 4)), htonl(c->next_xid), htonl(0), htonl(2), htonl(NFS_PROGRAM),
+	uint32_t words[CALL_MAX_BYTES / 4] = {
+		htonl(0x80000000U | (load->call_bytes - 4)), htonl(c->next_xid), htonl(0), htonl(2), htonl(NFS_PROGRAM),
 		htonl(NFS_VERSION),
 	};
 	ssize_t sent;
 
+	if (load->call_bytes > CALL_BYTES) {
+		words[7] = htonl(AUTH_SYS);
+		words[8] = htonl(load->call_bytes - CALL_BYTES);
+		words[10] = htonl(load->call_bytes - NAMED_BYTES); /* all other words of the credentials are 0 */
+	}
 	c->xids[place] = c->next_xid++;
 	c->sent_us[place] = now_us();
-	sent = send(c->fd, words, sizeof(words), MSG_NOSIGNAL);
-	if (sent != (ssize_t)sizeof(words))
+	sent = send(c->fd, words, load->call_bytes, MSG_NOSIGNAL);
+	if (sent != (ssize_t)load->call_bytes)
 		wrong(load, c, "send: %s", sent < 0 ? strerror(errno) : "not all of a call was taken");
 }
 
@@ -174,6 +189,12 @@ static void count(struct load *load, struct connection *c, uint64_t latency_us, 
 	if (now - c->last_us > load->max_gap_us)
 		load->max_gap_us = now - c->last_us;
 	c->last_us = now;
+	if (load->times) {
+		uint64_t entry = now | (uint64_t)(c - load->connections) << TIMES_CONNECTION_SHIFT;
+
+		if (fwrite(&entry, sizeof(entry), 1, load->times) != 1)
+			wrong(load, c, "%s: %s", load->times_path, strerror(errno));
+	}
 }
 
 /* The place in the window that is free now. */
@@ -301,9 +322,11 @@ int main(int argc, char **argv)
 	static const struct option known[] = {
 		{ "server", required_argument, NULL, 'S' }, { "port", required_argument, NULL, 'p' },
 		{ "connections", required_argument, NULL, 'c' }, { "window", required_argument, NULL, 'w' },
-		{ "seconds", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 },
+		{ "seconds", required_argument, NULL, 's' }, { "bytes", required_argument, NULL, 'b' },
+		{ "times", required_argument, NULL, 't' }, { NULL, 0, NULL, 0 },
 	};
-	struct load load = { .port = "2049", .connection_count = 1, .window = 1, .seconds = 10 };
+	struct load load = {
+		.port = "2049", .connection_count = 1, .window = 1, .seconds = 10, .call_bytes = CALL_BYTES };
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -313,13 +336,24 @@ int main(int argc, char **argv)
 		case 'c': load.connection_count = number(optarg, 1, 10000); break;
 		case 'w': load.window = number(optarg, 1, 64); break;
 		case 's': load.seconds = number(optarg, 0, 1000000); break;
+		case 'b': load.call_bytes = number(optarg, CALL_BYTES, CALL_MAX_BYTES); break;
+		case 't': load.times_path = optarg; break;
 		default: return 2;
 		}
 	}
-	if (!load.server || optind != argc) {
-		fputs("Usage: rpc_load --server ADDRESS [--port N] [--connections N] [--window W] [--seconds N]\n",
+	if (!load.server || optind != argc || load.call_bytes % 4 ||
+	    (load.call_bytes != CALL_BYTES && load.call_bytes < NAMED_BYTES)) {
+		fputs("Usage: rpc_load --server ADDRESS [--port N] [--connections N] [--window W] [--bytes N] [--seconds N]\n"
+		      "  [--times FILE]\n",
 		      stderr);
 		return 2;
+	}
+	if (load.times_path) {
+		load.times = fopen(load.times_path, "we");
+		if (!load.times) {
+			perror(load.times_path);
+			return 1;
+		}
 	}
 	signal(SIGINT, on_stop);
 	signal(SIGTERM, on_stop);
@@ -342,5 +376,9 @@ int main(int argc, char **argv)
 		free(load.connections[i].xids);
 	}
 	free(load.connections);
+	if (load.times && fclose(load.times)) {
+		perror(load.times_path);
+		return 1;
+	}
 	return 0;
 }

@@ -58,7 +58,26 @@ struct flow_key frame_turn_round(const struct flow_key *flow);
 
 bool frame_same_flow(const struct flow_key *a, const struct flow_key *b);
 
+/* A TCP segment of a flow, from the client, without data; sequence number and MACs 0, acknowledgment number 1. */
+struct frame frame_tcp(const struct flow_key *flow, uint8_t flags);
+
+/* A UDP datagram, the same way; as much of the payload as fits. */
+struct frame frame_udp(const struct flow_key *flow, const uint8_t *payload, size_t len);
+
+/* Bytes @offset (a multiple of 8) to @end of such a datagram's IP payload, which are UDP's header and what follows it. */
+struct frame frame_fragment(const struct flow_key *flow, uint16_t id, const uint8_t *payload, size_t len, size_t offset,
+			    size_t end);
+
+/* An ICMP error of a router of the client's network, for who sent @about, with its headers up to TCP's first 8 bytes. */
+struct frame frame_error(const struct frame *about, uint8_t type, uint8_t code);
+
 struct frame_facts frame_facts(const struct frame *frame);
+
+/* @flow: out: of the TCP segment that an ICMP error is about, as its sender's client sees it. Return: whether it is one */
+bool frame_error_about(const struct frame *frame, struct flow_key *flow);
+
+/* The TCP segment without the bit of its header by which devices tell their own. */
+struct frame frame_without_mark(const struct frame *frame, const struct frame_facts *facts);
 
 /* As much of the input as fits. */
 struct frame frame_take(struct bytes_reader *input, size_t len);

@@ -44,6 +44,7 @@ static struct fabric_options options(void)
 		.vip_count = 2,
 		.flows_max = FRAME_SWITCH_FLOWS_MAX,
 		.eap_port = FRAME_EAP_PORT,
+		.nfs_port = FRAME_FLOW_PORT,
 		.cluster = FRAME_CLUSTER,
 	};
 
@@ -59,10 +60,10 @@ static struct fabric_options options(void)
 	return o;
 }
 
-static int attached_program(const struct frame_port *port)
+static int attached_program(const struct frame_port *port, enum bpf_tc_attach_point way, enum tc_priority priority)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)port->ifindex, .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = TC_PRIORITY_FABRIC);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)port->ifindex, .attach_point = way);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = priority);
 	int fd;
 
 	FRAME_CHECK(bpf_tc_query(&hook, &opts) == 0);
@@ -71,7 +72,7 @@ static int attached_program(const struct frame_port *port)
 	return fd;
 }
 
-void frame_switch_start(void)
+void frame_switch_start(const struct fabric_options *policy)
 {
 	struct frame_switch *s = &frame_switch;
 	struct fabric_options o;
@@ -80,12 +81,23 @@ void frame_switch_start(void)
 	for (enum frame_port_number i = 0; i < PORTS; i++)
 		s->ports[i] = frame_port_make(port_names[i], (uint8_t)(i + 1));
 	o = options();
+	if (policy) {
+		o.filters = policy->filters;
+		o.filter_count = policy->filter_count;
+		o.serves_first = policy->serves_first;
+		o.marks = policy->marks;
+		o.dscp = policy->dscp;
+		o.flows_max = policy->flows_max ? policy->flows_max : o.flows_max;
+	}
 	FRAME_CHECK(fabric_new(&o, &s->fabric) == 0);
 	for (uint32_t device = DEVICE_FIRST; device <= DEVICE_LAST; device++)
 		FRAME_CHECK(fabric_device_set(s->fabric, device, frame_device_mac(device),
 					      port_names[frame_device_port(device)]) == 0);
-	for (enum frame_port_number i = 0; i < PORTS; i++)
-		s->programs[i] = attached_program(&s->ports[i]);
+	for (enum frame_port_number i = 0; i < PORTS; i++) {
+		s->programs[i] = attached_program(&s->ports[i], BPF_TC_INGRESS, TC_PRIORITY_FABRIC);
+		s->out_programs[i] = i == PORT_DEVICES ? -1 : attached_program(&s->ports[i], BPF_TC_EGRESS,
+									       TC_PRIORITY_FABRIC_OUT);
+	}
 }
 
 bool frame_is_vip(const uint8_t address[static 16])
@@ -131,15 +143,39 @@ static uint64_t sum_of_counters(void)
 	return sum;
 }
 
+/* Of the switch, and of those two. */
+static struct fabric_sums sum_of_traffic(void)
+{
+	struct fabric_sums all = { 0 };
+
+	for (uint32_t device = FABRIC_SWITCH; device <= DEVICE_LAST; device++) {
+		struct fabric_sums sums;
+
+		FRAME_CHECK(fabric_device_sums(frame_switch.fabric, device, &sums) == 0);
+		all.received_packets += sums.received_packets;
+		all.received_bytes += sums.received_bytes;
+		all.sent_packets += sums.sent_packets;
+		all.sent_bytes += sums.sent_bytes;
+	}
+	return all;
+}
+
 bool frame_pass(struct frame_passage *p)
 {
+	int program = p->is_out ? frame_switch.out_programs[p->port] : frame_switch.programs[p->port];
 	uint64_t counted = sum_of_counters();
+	struct fabric_sums traffic = sum_of_traffic();
 
 	p->after = p->before;
 	p->facts = frame_facts(&p->before);
-	if (frame_run(frame_switch.programs[p->port], &frame_switch.ports[p->port], 0, &p->after, &p->verdict) < 0)
+	if (program < 0 || frame_run(program, &frame_switch.ports[p->port], 0, &p->after, &p->verdict) < 0)
 		return false;
 	p->counted = sum_of_counters() - counted;
+	p->traffic = sum_of_traffic();
+	p->traffic.received_packets -= traffic.received_packets;
+	p->traffic.received_bytes -= traffic.received_bytes;
+	p->traffic.sent_packets -= traffic.sent_packets;
+	p->traffic.sent_bytes -= traffic.sent_bytes;
 	return true;
 }
 

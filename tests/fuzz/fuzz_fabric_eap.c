@@ -60,7 +60,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;
 	(void)argv;
-	frame_switch_start();
+	frame_switch_start(NULL);
 	return 0;
 }
 

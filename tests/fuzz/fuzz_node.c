@@ -10,6 +10,7 @@
  *		2	the client's port
  *		1	bits 0-2: state, enum node_state or another; bit 3: IPv6; bit 4: it speaks; bit 5: it has a way;
  *			bits 6-7: what the last parked packet changes it to: 0, RELAY, OPEN, HOLD
+ *			In HALF: who speaks sends, else it receives; who has a way copies.
  *		1	how many packets were counted at the gate
  *		1	how many were written back
  *		4	the first byte that has not come in
@@ -48,7 +49,7 @@ struct entry {
 /* One frame's way through. */
 struct passage {
 	enum program program;
-	bool came_in;
+	bool came_in, is_half;
 	struct frame before, after;
 	struct frame_facts facts;
 	int verdict;
@@ -94,6 +95,20 @@ static void refresh(struct entry *entry)
 	entry->is_there = bpf_map_lookup_elem(flows_fd, &entry->key, &entry->flow) == 0;
 }
 
+static void set_up_half(struct node_flow *flow, uint8_t how)
+{
+	flow->way.part = how & SPEAKS ? NODE_SENDS : NODE_RECEIVES;
+	flow->way.copies = !!(how & HAS_WAY);
+	flow->way.relay_ifindex = port.ifindex;
+	flow->half = (struct node_half){
+		.own_acknowledged = flow->next_sequence,
+		.peer_acknowledged = flow->next_sequence,
+		.said_acknowledged = flow->next_sequence,
+		.client_ifindex = port.ifindex,
+		.window_scale = how,
+	};
+}
+
 static void set_up(struct bytes_reader *input, struct entry *entries)
 {
 	static const uint32_t next[] = { 0, NODE_RELAY, NODE_OPEN, NODE_HOLD };
@@ -110,6 +125,8 @@ static void set_up(struct bytes_reader *input, struct entry *entries)
 		flow->gate = (how & STATE) + (uint64_t)bytes_get_u8(input) * NODE_GATE_PACKET;
 		flow->returned = bytes_get_u8(input);
 		flow->next_sequence = bytes_get_be32(input);
+		if ((how & STATE) == NODE_HALF)
+			set_up_half(flow, how);
 		entries[i].key = frame_flow(how & IS_IPV6, IPPROTO_TCP, client_port);
 		entries[i].is_there = bpf_map_update_elem(flows_fd, &entries[i].key, flow, BPF_NOEXIST) == 0;
 	}
@@ -189,6 +206,46 @@ static void check_held(const struct passage *p, const struct node_flow *old, con
 	}
 }
 
+static bool is_half(const struct entry *entry)
+{
+	return entry && entry->flow.way.part;
+}
+
+/*
+ * Both devices' acknowledgments only go forward, and the client is never told of more than both have. What he sends again he is told
+ * of again.
+ */
+static void check_half(const struct passage *p, const struct node_flow *old, const struct node_flow *new)
+{
+	const struct node_half *a = &old->half, *b = &new->half;
+
+	FRAME_CHECK(memcmp(&old->way, &new->way, sizeof(old->way)) == 0 && b->window_scale == a->window_scale);
+	FRAME_CHECK((int32_t)(b->own_acknowledged - a->own_acknowledged) >= 0);
+	FRAME_CHECK((int32_t)(b->peer_acknowledged - a->peer_acknowledged) >= 0);
+	if (p->program != EGRESS && b->said_acknowledged == p->facts.sequence)
+		return;
+	FRAME_CHECK((int32_t)(b->said_acknowledged - a->said_acknowledged) >= 0);
+	if (b->said_acknowledged != a->said_acknowledged)
+		FRAME_CHECK((int32_t)(b->own_acknowledged - b->said_acknowledged) >= 0 &&
+			    (int32_t)(b->peer_acknowledged - b->said_acknowledged) >= 0);
+}
+
+/* Who receives has no voice but to the other device, and to our stack goes nothing that is not the client's. */
+static void check_half_frame(const struct passage *p, const struct node_flow *old)
+{
+	if (p->verdict == TC_ACT_REDIRECT && p->program == EGRESS)
+		FRAME_CHECK(frame_has_macs(&p->after, old->way.to_mac, old->way.from_mac));
+	if (p->verdict == TC_ACT_UNSPEC && p->program == EGRESS && !p->came_in)
+		FRAME_CHECK(old->way.part == NODE_SENDS);
+	FRAME_CHECK(p->after.len == p->before.len);
+}
+
+/* TCP's reserved bits (RFC 9293, 3.1). */
+static bool is_exchange(const struct passage *p)
+{
+	return p->before.bytes[p->facts.at + 12] & NODE_EXCHANGE;
+}
+
 static void check_ingress(const struct passage *p, const struct entry *old, const struct entry *new)
 {
 	if (!old || !is_for_port(p)) {
@@ -201,7 +258,14 @@ static void check_ingress(const struct passage *p, const struct entry *old, cons
 		return;
 	}
 	FRAME_CHECK(new->is_there);
-	if (NODE_GATE_STATE(old->flow.gate) == NODE_ORDER)
+	if (is_half(old)) {
+		check_half(p, &old->flow, &new->flow);
+		check_half_frame(p, &old->flow);
+		return;
+	}
+	if (is_exchange(p))
+		FRAME_CHECK(p->verdict == TC_ACT_SHOT && same_frame(p) && same_flow(&old->flow, &new->flow));
+	else if (NODE_GATE_STATE(old->flow.gate) == NODE_ORDER)
 		check_ordered(p, &old->flow, &new->flow);
 	else
 		check_held(p, &old->flow, &new->flow);
@@ -213,6 +277,14 @@ static void check_egress(const struct passage *p, struct entry *entries)
 	struct entry *entry = is_tcp(p) ? find(entries, &turned) : NULL;
 	bool is_muted = entry && !entry->flow.way.speaks && !p->came_in;
 
+	if (is_half(entry)) {
+		struct node_flow old = entry->flow;
+
+		refresh(entry);
+		check_half(p, &old, &entry->flow);
+		check_half_frame(p, &old);
+		return;
+	}
 	FRAME_CHECK(p->verdict == (is_muted ? TC_ACT_SHOT : TC_ACT_UNSPEC));
 	FRAME_CHECK(same_frame(p));
 }
@@ -233,6 +305,11 @@ static void check_returned(const struct node_flow *old, const struct node_flow *
 
 static void check_park(const struct passage *p, const struct entry *old, const struct entry *new)
 {
+	if (is_half(old)) {
+		check_half(p, &old->flow, &new->flow);
+		check_half_frame(p, &old->flow);
+		return;
+	}
 	if (old)
 		check_returned(&old->flow, &new->flow);
 	if (old && old->flow.way.relay_ifindex)
@@ -247,7 +324,10 @@ static void check_guard(const struct passage *p)
 	FRAME_CHECK(same_frame(p));
 }
 
-/* Only ingress and park touch a flow, and only that of the frame. @own: the frame's flow as it was, or NULL */
+/*
+ * Only ingress and park touch a flow, and only that of the frame; egress that of a half, which it notes itself. @own: the frame's
+ * flow as it was, or NULL
+ */
 static void check_others(const struct passage *p, const struct entry *own, struct entry *entries)
 {
 	bool changes_own = p->program == INGRESS || p->program == PARK;
@@ -259,6 +339,10 @@ static void check_others(const struct passage *p, const struct entry *own, struc
 
 		if (!old.is_there)
 			continue;
+		if (p->program == EGRESS && is_half(&old)) { /* see check_egress() */
+			count++;
+			continue;
+		}
 		refresh(&entries[i]);
 		count += entries[i].is_there;
 		if (!changes_own || !own || !frame_same_flow(&old.key, &own->key))
@@ -290,13 +374,15 @@ static void check(const struct passage *p, struct entry *entries)
 	}
 }
 
-/* Each frame once; the end of a hold beside it. What the guard lets pass is counted where it was parked. */
+/*
+ * Each frame once; beside it the end of a hold, a copy, what was heard. What the guard lets pass is counted where it was parked.
+ */
 static void check_counters(const struct passage *p, uint64_t counted)
 {
 	if (p->program == PARK_GUARD)
 		FRAME_CHECK(counted == !p->came_in);
 	else
-		FRAME_CHECK(counted == 1 || (p->program == PARK && counted == 2));
+		FRAME_CHECK(counted >= 1 && counted <= (p->program == PARK || p->is_half ? 3 : 1));
 }
 
 static void pass(struct bytes_reader *input, struct entry *entries)
@@ -313,6 +399,7 @@ static void pass(struct bytes_reader *input, struct entry *entries)
 	p.facts = frame_facts(&p.before);
 	if (frame_run(programs[p.program], &port, p.came_in ? OTHER_INTERFACE : 0, &p.after, &p.verdict) < 0)
 		return;
+	p.is_half = is_tcp(&p) && is_half(find(entries, &p.facts.flow));
 	check(&p, entries);
 	check_counters(&p, sum_of_counters() - counted);
 }

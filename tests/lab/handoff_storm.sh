@@ -5,13 +5,13 @@
 #
 # If this fails, a user's connection breaks, stalls for a retransmission or carries wrong bytes when it moves.
 #
-# Usage: tests/lab/handoff_storm.sh [--topology inline|one-arm] [--ipv6] [--handoffs N] [--mtu N] [--logs DIR]
-#          [--block BYTES] [--depth D] [--timeout SECONDS] [--pause-ms MS]
+# Usage: tests/lab/handoff_storm.sh [--topology inline|one-arm] [--ipv6] [--vlans] [--handoffs N] [--mtu N] [--logs DIR]
+#          [--kinds KIND,...] [--again N] [--block BYTES] [--depth D] [--timeout SECONDS] [--pause-ms MS]
 #
 # Starts a lab of its own with two disks and a client, runs nfs_load on the client, and has the switch (node 1) and
 # the disks (2, 3) hand its connection around as nasctl would, with a pause (default: 10 ms) after each, until N handoffs
-# (default: 1000) were done. Then: no wrong byte, one connection, and in the client's counters no retransmission and no
-# reset. (Its tail-loss probes are off: they are sent when the machine is busy, too.)
+# (default: 1000) were done, of a KIND drawn each time (default: full; to-devices, to-client, predicted). Then: no wrong byte, one
+# connection, and in the client's counters no reset and at most N retransmissions (default: 0). (Its tail-loss probes are off: they are sent when the machine is busy, too.)
 #
 # Prints one line of JSON: what happened, p50 and p99 of the handoff time, problems. Exit status: 0; 1 something was
 # wrong; 2 wrong usage; 77 a program is missing, or the rights to make namespaces.
@@ -34,9 +34,11 @@ usage() {
 
 while [ $# -gt 0 ]; do
 	case $1 in
+	--vlans)
+		lab_options+=("$1"); shift; continue ;;
 	--ipv6)
 		lab_options+=("$1"); storm_options+=("$1"); shift; continue ;;
-	--topology | --mtu | --logs | --handoffs | --block | --depth | --timeout | --pause-ms)
+	--topology | --mtu | --logs | --handoffs | --kinds | --again | --block | --depth | --timeout | --pause-ms)
 		[ $# -ge 2 ] || usage "$1: value missing" ;;
 	*)
 		usage "$1: no such option" ;;

@@ -111,6 +111,14 @@ class Lab:
         """Its answer; daemon.DaemonError when it was an error."""
         return daemon.nasctl(self.plan, host, *arguments)
 
+    def refused(self, *arguments, host="switch"):
+        """What nasctl says against it; "" when it does as it is told."""
+        try:
+            self.nasctl(*arguments, host=host)
+        except daemon.DaemonError as error:
+            return str(error)
+        return ""
+
     def node(self, number):
         return next(row for row in self.nasctl("node", "list") if row["id"] == number)
 

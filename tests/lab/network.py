@@ -59,9 +59,15 @@ def _namespace_add(netns, settings):
     _call(enter(netns) + ["sysctl", "-q", "-w"] + settings)
 
 
-def _bridge(name, mtu):
-    return [f"link add {name} mtu {mtu} type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
+def _bridge(name, mtu, vlans):
+    filtering = "vlan_filtering 1 vlan_default_pvid 0" if vlans else ""
+    return [f"link add {name} mtu {mtu} type bridge forward_delay 0 stp_state 0 mcast_snooping 0 {filtering}",
             f"link set {name} up"]
+
+
+def _admit(netns, port, vlan, tagged):
+    """To a bridge that knows VLANs."""
+    _call(["bridge", "-n", netns, "vlan", "add", "dev", port, "vid", str(vlan)] + ([] if tagged else ["pvid", "untagged"]))
 
 
 def _plug(host, mtu):
@@ -72,8 +78,12 @@ def _plug(host, mtu):
 
 def _addresses(host):
     lines = ["link set lo up"]
-    for name, interface in host["interfaces"].items():
-        lines += [f"link set {name} up", f"address add {interface['address']}/{interface['prefix']} dev {name}"]
+    for eth, interface in host["interfaces"].items():
+        name = planning.device(interface, eth)
+        lines.append(f"link set {eth} up")
+        if name != eth:
+            lines += [f"link add link {eth} name {name} type vlan id {interface['vlan']}", f"link set {name} up"]
+        lines += [f"address add {interface['address']}/{interface['prefix']} dev {name}"]
         if "address6" in interface:
             lines.append(f"address add {interface['address6']}/{interface['prefix6']} dev {name} nodad")
     lines += [f"route add default via {host[key]}" for key in ("gateway", "gateway6") if host.get(key)]
@@ -93,10 +103,14 @@ def _keep_order(netns):
 
 def up(plan):
     _namespace_add(plan["lan"], ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"])
-    _ip(plan["lan"], ["link set lo up"] + [line for name in plan["bridges"] for line in _bridge(name, plan["mtu"])])
+    _ip(plan["lan"], ["link set lo up"] + [line for name in plan["bridges"] for line in _bridge(
+        name, plan["mtu"], plan["vlans"])])
     for host in plan["hosts"].values():
         _namespace_add(host["netns"], QUIET)
         _ip(plan["lan"], _plug(host, plan["mtu"]))
+        for interface in host["interfaces"].values():
+            if plan["vlans"]:
+                _admit(plan["lan"], interface["port"], interface["vlan"], interface["tagged"])
         _ip(host["netns"], _addresses(host))
         _keep_order(host["netns"])
     _keep_order(plan["lan"])
@@ -110,6 +124,8 @@ def tap_up(plan, tap):
         if "busy" not in str(error):
             raise
     _ip(plan["lan"], [f"link set {tap['tap']} mtu {plan['mtu']} master {planning.BRIDGES[1]} up"])
+    if plan["vlans"]:
+        _admit(plan["lan"], tap["tap"], planning.VLANS[1], False)
     _keep_order(plan["lan"])
 
 

@@ -14,6 +14,9 @@ One-arm: everybody on the clients' network.
              clan         .1  .1     dlan
 
 The numbers are the same in IPv4 (10.77.1.11) and IPv6 (fd77:1::11).
+
+With VLANs, the bridges are switches that know them: the switch and the disks get both networks tagged, and have their addresses
+on eth0.10 (clients') or eth0.20 (the disks' own network); clients and taps are connected untagged.
 """
 
 import re
@@ -28,6 +31,7 @@ LAB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 HOST_NAME = re.compile(r"lan|switch|disk[0-9]+|client[0-9]+")
 TAP_NAME = re.compile(r"[a-z][a-z0-9-]{0,14}")    # ports of hosts have a dot in their names
 BRIDGES = {1: "clan", 2: "dlan"}
+VLANS = {1: 10, 2: 20}
 
 
 def address(net, number):
@@ -48,14 +52,21 @@ def is_namespace_of(lab, name):
     return name.startswith(prefix) and HOST_NAME.fullmatch(name[len(prefix):]) is not None
 
 
-def _interface(net, number, ipv6):
+def _interface(net, number, ipv6, vlans, tagged):
     interface = {"bridge": BRIDGES[net], "address": address(net, number), "prefix": 24}
+    if vlans:
+        interface.update(vlan=VLANS[net], tagged=tagged)
     if ipv6:
         interface.update(address6=address6(net, number), prefix6=64)
     return interface
 
 
-def _host(lab, name, role, interfaces, gateway_net=None, ipv6=False):
+def device(interface, name):
+    """Of that interface of a host, the one that has the addresses."""
+    return f"{name}.{interface['vlan']}" if interface.get("tagged") else name
+
+
+def _host(lab, name, role, interfaces, gateway_net=None, ipv6=False, vlans=False):
     """@interfaces: [(network, number)...], eth0 first; the last one carries what the devices say to each other."""
     net, number = interfaces[-1]
     host = {
@@ -63,7 +74,7 @@ def _host(lab, name, role, interfaces, gateway_net=None, ipv6=False):
         "netns": namespace(lab, name),
         "address": address(net, number),
         "address6": address6(net, number) if ipv6 else None,
-        "interfaces": {f"eth{i}": _interface(*place, ipv6) for i, place in enumerate(interfaces)},
+        "interfaces": {f"eth{i}": _interface(*place, ipv6, vlans, role != "client") for i, place in enumerate(interfaces)},
     }
     for i, interface in enumerate(host["interfaces"].values()):
         interface["port"] = f"{name}.{i}"
@@ -74,7 +85,7 @@ def _host(lab, name, role, interfaces, gateway_net=None, ipv6=False):
 
 
 def make(lab, directory, storage=None, topology="inline", slaves=2, clients=1, ipv6=False, handoff=True, mtu=1500,
-         cluster=True, log_level="info", data_loops=2):
+         cluster=True, log_level="info", data_loops=2, first_device=None, vlans=False):
     """
     @directory: the lab's own; everything it writes is below
     @storage: where the slaves' data goes instead of below @directory
@@ -82,12 +93,12 @@ def make(lab, directory, storage=None, topology="inline", slaves=2, clients=1, i
     inline = topology == "inline"
     disk_net = 2 if inline else 1
     hosts = {"switch": _host(lab, "switch", "master", [(1, SWITCH), (2, SWITCH)] if inline else [(1, SWITCH)],
-                             ipv6=ipv6)}
+                             ipv6=ipv6, vlans=vlans)}
     for i in range(1, slaves + 1):
         hosts[f"disk{i}"] = _host(lab, f"disk{i}", "slave", [(disk_net, DISKS[topology] + i)],
-                                  disk_net if inline else None, ipv6)
+                                  disk_net if inline else None, ipv6, vlans)
     for i in range(1, clients + 1):
-        hosts[f"client{i}"] = _host(lab, f"client{i}", "client", [(1, CLIENTS + i)], ipv6=ipv6)
+        hosts[f"client{i}"] = _host(lab, f"client{i}", "client", [(1, CLIENTS + i)], ipv6=ipv6, vlans=vlans)
 
     for name, host in hosts.items():
         if host["role"] == "client":
@@ -109,6 +120,8 @@ def make(lab, directory, storage=None, topology="inline", slaves=2, clients=1, i
         "mtu": mtu,
         "log_level": log_level,
         "data_loops": data_loops,
+        "first_device": first_device,
+        "vlans": vlans,
         "vip": address(1, VIP),
         "vip6": address6(1, VIP) if ipv6 else None,
         "lan": namespace(lab, "lan"),
@@ -155,13 +168,16 @@ def config(plan, name):
     network = {"address": host["address"], "handoff": "yes" if plan["handoff"] else "no"}
     if master:
         network["vip"] = ", ".join(filter(None, [plan["vip"], plan["vip6"]]))
-        network["client_interfaces"] = "eth0"
-        network["disk_interfaces"] = list(host["interfaces"])[-1]
+        devices = [device(interface, eth) for eth, interface in host["interfaces"].items()]
+        network["client_interfaces"] = devices[0]
+        network["disk_interfaces"] = devices[-1]
     else:
-        network["interface"] = "eth0"
+        network["interface"] = device(host["interfaces"]["eth0"], "eth0")
     # Not "auto": the socket of the machine's own rpcbind, if one runs, can be seen from every namespace.
     nfs = {"portmapper": "builtin", "data_loops": plan["data_loops"]}
     sections = [("vnas", vnas), ("network", network), ("nfs", nfs)]
+    if master and plan["first_device"]:
+        sections.append(("fabric", {"first_device": plan["first_device"]}))
     if not master:
         sections.append(("volume", {"path": host["storage"]}))
     return "\n".join(f"[{title}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())

@@ -316,12 +316,19 @@ class WrongCaptures(Case):
         self.expect(wire, "timestamp")
 
     def test_timestamp_goes_back_in_acknowledgment_or_end(self):
-        for more in {"acknowledges": 400}, {"flags": FIN | ACK}:
+        for timestamp, more in (998, {"acknowledges": 400}), (999, {"flags": FIN | ACK}):
             wire = Wire().open()
             wire.server(0, timestamp=1000)
             wire.client(0, b"call" * 100, flags=FIN | ACK)
-            wire.server(0, timestamp=999, **more)
+            wire.server(0, timestamp=timestamp, **more)
             self.expect(wire, "timestamp")
+
+    def test_acknowledgment_a_tick_late(self):
+        wire = Wire().open()
+        wire.server(0, timestamp=1000)
+        wire.client(0, b"call" * 100)
+        wire.server(0, acknowledges=400, timestamp=999)
+        self.expect(wire)
 
     def test_timestamp_goes_back_after_an_overtaken_one(self):
         wire = Wire().open()

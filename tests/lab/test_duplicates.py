@@ -197,10 +197,11 @@ def lost_between_devices(site):
         lab.run("disk1", "ip", "route", "add", "blackhole", switch)
         try:
             client.send(raw_nfs.record(call.body))
-            test.within(5, "the owner has run it", lambda: os.path.isdir(made))
+            test.within(10, "the owner has run it", lambda: os.path.isdir(made))
             test.within(20, "their session is lost", lambda: lab.node(DISK1)["state"] != "up", lambda: lab.node(DISK1))
         finally:
             lab.run("disk1", "ip", "route", "del", "blackhole", switch)
+        test.within(20, "there is a new one", lambda: lab.node(DISK1)["state"] == "up", lambda: lab.node(DISK1))
         answer = client.receive_record()
         test.check("over the next session it is answered, and OK", status_of(answer) == raw_nfs.OK, status_of(answer))
         test.check("... once, on the same connection", client.null() is None)
@@ -238,10 +239,10 @@ def withdrawn_rights(site):
     call = site.changes.mkdir()
     answer = site.once(call.body)
     site.lab.nasctl("export", "set", "/", "*(ro,insecure)")
-    site.test.within(5, "a client that may write no more gets no old answer",
+    site.test.within(10, "a client that may write no more gets no old answer",
                      lambda: status_of(site.once(call.body)) == ROFS)
     site.lab.nasctl("export", "set", "/", "*(rw,no_root_squash,insecure)")
-    site.test.within(5, "with its rights back it does", lambda: site.once(call.body) == answer)
+    site.test.within(10, "with its rights back it does", lambda: site.once(call.body) == answer)
 
 
 def make_disk(test):

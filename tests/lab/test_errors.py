@@ -181,7 +181,6 @@ def commands(test, lab):
                            (["export", "set", "/", "10.0.0.0/99(rw)"], "99"),
                            (["export", "set", "/", "*(wr)"], "wr"),
                            (["node", "remove", "1"], "master itself"),
-                           (["node", "remove", "disk1"], "still has volume"),
                            (["cluster", "token", "--lifetime", "never"], "usage"),
                            (["frobnicate"], "frobnicate")):
         try:

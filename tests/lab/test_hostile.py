@@ -203,7 +203,7 @@ class Attack:
         time.sleep(0.5)
         self.lab.stop("disk2")
         self.lab.start("disk2")
-        self.test.within(5, "disk2 restarts while strangers crowd the devices' port",
+        self.test.within(10, "disk2 restarts while strangers crowd the devices' port",
                          lambda: self.lab.node(DISK2)["state"] == "up", lambda: self.lab.node(DISK2))
         for plain in sockets:
             plain.close()
@@ -246,7 +246,7 @@ class Attack:
                         max(more.values()) < 16 * SLOW_READERS, more)
         for client in clients:
             client.close()
-        self.test.within(5, "its answers are forgotten with it", lambda: all(
+        self.test.within(10, "its answers are forgotten with it", lambda: all(
             memory_mib(self.lab, host) - before[host] < 100 for host in DAEMONS), lambda: memory(self.lab))
 
     def many(self):

@@ -67,7 +67,7 @@ class Victim:
         session = self.lab.session(address, port)
         if session["node"] != DISK1:
             self.lab.nasctl("handoff", session["id"], str(DISK1))
-        self.test.within(3, "client 1's connection lives on disk1",
+        self.test.within(10, "client 1's connection lives on disk1",
                          lambda: self.lab.session(address, port)["node"] == DISK1)
 
 
@@ -130,7 +130,7 @@ def idle_on_disk1(test, lab):
     address, port = client.local
     session = lab.session(f"[{address}]", port)
     lab.nasctl("handoff", session["id"], str(DISK1))
-    test.within(3, "an IPv6 connection lives on disk1",
+    test.within(10, "an IPv6 connection lives on disk1",
                 lambda: lab.session(f"[{address}]", port)["node"] == DISK1)
     return client
 

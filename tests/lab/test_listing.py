@@ -166,7 +166,7 @@ def check_list(test, what, lister, expected):
 
 
 def moving(test, lab, kind, seed):
-    lister = Lister(lab, f"/{kind}", random.Random(f"{seed}{kind}"), ((200, 512, 4096, 16384), (20, 300, 4096)))
+    lister = Lister(lab, f"/{kind}", random.Random(f"{seed}{kind}"), ((200, 512, 4096), (20, 300, 4096)))
     changer = Changer(lab, f"/{kind}")
     pieces, ways = 0, [
         lambda: lister.go_to(SWITCH), lambda: lister.go_to(DISK1), lambda: lister.go_to(DISK2), lister.anew, lambda: None]

@@ -42,7 +42,7 @@ class Side:
     def move_to(self, node):
         address, port = self.client.local
         self.lab.nasctl("handoff", self.lab.session(address, port)["id"], str(node))
-        self.test.within(5, f"{self.host}'s connection is with node {node}",
+        self.test.within(10, f"{self.host}'s connection is with node {node}",
                          lambda: self.lab.session(address, port)["node"] == node)
 
 
@@ -213,7 +213,7 @@ def check_part_of_volume(test, lab, one, two):
     part = one.client.mkdir(disk, "part")
     one.client.set_mode(part, 0o777)
     lab.nasctl("export", "set", "/disk0/part", f"{one.lab.hosts['client1']['address']}(rw,insecure,all_squash)")
-    test.within(5, "handles tell their directory", lambda: len(one.client.create(part, "locked")) > len(part))
+    test.within(10, "handles tell their directory", lambda: len(one.client.create(part, "locked")) > len(part))
     file = one.client.lookup(part, "locked")
     outside = two.client.lookup(disk, "locked")
     test.check("client 1 locks in its part", one.locker.lock(file, 1) == OK)
@@ -238,8 +238,8 @@ def check_client_restart(test, lab, one, two, file, elsewhere):
     one.locker.lock(file, 1)
     one.locker.lock(elsewhere, 1)
     test.check("client 1 tells the VIP that it has restarted", datagrams.notify("client1.example.org", 9))
-    test.within(5, "... and its lock on disk1 is free", lambda: two.locker.lock(file, 2) == OK)
-    test.within(5, "... and that on disk2", lambda: two.locker.lock(elsewhere, 2) == OK)
+    test.within(10, "... and its lock on disk1 is free", lambda: two.locker.lock(file, 2) == OK)
+    test.within(10, "... and that on disk2", lambda: two.locker.lock(elsewhere, 2) == OK)
     test.check("client 1 says so again", datagrams.notify("client2", 9))
     test.check("... or that it is client 2: that has its locks", two.locker.test(file, 3) == (2, 0, 0))
     lab.kill("disk2")

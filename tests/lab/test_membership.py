@@ -10,11 +10,13 @@ The lab's disk2 leaves the cluster and comes again and again, each time with som
 must be in words in the logs of both sides, and must change nothing.
 """
 
+import errno
 import os
 import re
 import shutil
 import sqlite3
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ import harness
 
 STRANGER, MEMBER = "disk2", "disk1"
 SCP_PORT = 2050
+ENROL = 10    # scp/scp.x
 
 
 class Candidate:
@@ -89,11 +92,43 @@ def expire_tokens(lab):
     database.close()
 
 
+def strangers_session(lab):
+    """TLS without a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    plain = harness.raw_nfs.socket_in(lab.netns(STRANGER))
+    plain.settimeout(15)
+    plain.connect((lab.hosts["switch"]["address"], SCP_PORT))
+    return context.wrap_socket(plain)
+
+
+def xdr_text(text):
+    data = text.encode()
+    return struct.pack(">I", len(data)) + data + bytes(-len(data) % 4)
+
+
+def ask_to_enrol(lab, secret, name, request):
+    """The result of an ENROL that vnasd would not send."""
+    body = struct.pack(">I", ENROL) + xdr_text(secret) + xdr_text(name) + xdr_text(request)
+    stranger = strangers_session(lab)
+    stranger.sendall(b"SCP1" + struct.pack(">HHII", ENROL, 0, 1, len(body)) + body)
+    answer = b""
+    while len(answer) < 24:    # header, type, result
+        answer += stranger.recv(4096) or bytes(24)
+    stranger.close()
+    return struct.unpack(">I", answer[20:24])[0]
+
+
 def tokens(test, lab, candidate):
     good = token_of(lab)
     refused(test, lab, candidate, "a token that nobody made", "vnas1-" + "0" * len(good.split("-")[1]) + "-" +
             good.split("-")[2], "not enrolled: the token is unknown or was used", "not joined: .*token is unknown")
     refused(test, lab, candidate, "half a token", good[:-10], None, "not joined: .*copied whole")
+
+    for name, request in (("disk2", "no request"), ("a name", "no request"), ("", "")):
+        answer = ask_to_enrol(lab, good.split("-")[1], name, request)
+        test.check("a request that is malformed is refused as such", answer == errno.EBADMSG, answer)
 
     candidate.forget()
     candidate.start(good)
@@ -128,14 +163,8 @@ def no_certificate(test, lab, candidate):
     test.check("never joined: vnasd gives up", candidate.ends())
     candidate.check_said("never joined", node="does not name the master; join with vnasd --join")
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     log_at = len(lab.log("switch"))
-    plain = harness.raw_nfs.socket_in(lab.netns(STRANGER))
-    plain.settimeout(15)
-    plain.connect((lab.hosts["switch"]["address"], SCP_PORT))
-    stranger = context.wrap_socket(plain)
+    stranger = strangers_session(lab)
     try:    # a heartbeat's header: what only a device may send
         stranger.sendall(b"SCP1" + bytes([0, 3]) + bytes(2) + bytes(4) + bytes(4))
         answer = stranger.recv(4096)
@@ -213,7 +242,7 @@ def removed(test, lab, candidate, number):
     candidate.log_at = {name: len(lab.log(name)) for name in ("switch", STRANGER)}
     remove(lab, number)
     candidate.check_said("a removed node", master=f"node {number} is not a member", node="removed from the cluster")
-    test.within(5, "a removed node: disk1 ends its sessions with it, too", lambda: len(re.findall(
+    test.within(10, "a removed node: disk1 ends its sessions with it, too", lambda: len(re.findall(
         f"node={number} channel=.* down: .*", lab.log(MEMBER))) == 2, lambda: lab.log(MEMBER)[-1500:])
     test.check("... for this reason", re.search(f"node={number} channel=.* down: .*removed", lab.log(MEMBER)))
     candidate.check_said("a removed node comes again", node=f"node {number} is not a member of this cluster")

@@ -37,7 +37,7 @@ FILE_SYSTEMS = {    # mkfs and its options; the disk's size in MiB; how many mom
 }
 WAYS = ("at the disk", "handed around", "relayed")
 WRITERS = 5
-KILLS = 6
+KILLS = 4    # after five a device is held down, and gets no connections ([membership] flaps)
 REST_S, MOUNT_S = 10, 10
 HANDOFF_PAUSE_S = 0.05
 

@@ -6,10 +6,10 @@
  *	             ^                  |  <------scp------>
  *	             +-asked, answered--+
  *
- * What is modelled: the states of a handoff at both ends (common/tch.c), what is done in them (common/handoff.c), the node
+ * What is modelled: the states of a handoff at both ends (common/tch_machine.c), what is done in them (common/tch.c), the node
  * program's entry of the flow and its parked packets (common/node.bpf.c), the switch's entry and the order of its changes
  * (master/fabric.bpf.c, sessions_moved() in master/sessions.c). Each device may hand off what it owns, to any other, as soon
- * as common/handoff.c lets it. Packets come in while a device writes parked ones back, and between a restored socket
+ * as common/tch.c lets it. Packets come in while a device writes parked ones back, and between a restored socket
  * and its entry.
  *
  * What is assumed:
@@ -24,17 +24,19 @@
  *	- The client sends packets 1 to PACKETS whenever it likes, each once. When a device has reset the connection, the client
  *	  answers what still comes from another one with RST.
  *	- A daemon that dies does so with its sockets: live ones reset the client's connection, frozen ones end without a word. It
- *	  starts again at once, lets go what it held and still relays what it relayed.
+ *	  starts again at once, lets go what it held (some seconds later, which makes no difference here) and still relays what it relayed.
  *
  * Where it is kinder than the code: a session that has just arrived is not frozen while an early packet waits for its turn (ORDER).
- * common/handoff.c looks for that when a handoff begins, not again when it freezes, two messages later; then the packet that
+ * common/tch.c looks for that when a handoff begins, not again when it freezes, two messages later; then the packet that
  * waited is lost, and the client sends it again (FREEZE_AT_GAP shows how). With FAULTS the model does so, too.
  *
- * What is left out: bytes and several flows (tests/simulation has them), a client that closes or opens its port anew, a switch whose
- * own device takes part, a switch that is away for ever; what devices say to the client, and so the announcement that lets a former
- * owner speak again (docs/protocol.md, Fencing).
+ *	- An announcement to the switch is there before the second device can speak: it is sent before Open, two messages earlier.
  *
- * What is promised is marked [1] to [5]. tests/model/check_handoff runs this with:
+ * What is left out: bytes and several flows (tests/simulation has them), a client that closes or opens its port anew, a switch whose
+ * own device takes part, a switch that is away for ever; what devices say to the client, but for whether the switch lets it pass
+ * (docs/protocol.md, Fencing).
+ *
+ * What is promised is marked [1] to [6]. tests/model/check_handoff runs this with:
  *	HANDOFFS	how many, 2 or 3
  *	PACKETS		how many
  *	FAULTS		how many in all: a session between devices breaks, a question to the switch is lost, a timer fires early, a
@@ -62,6 +64,8 @@
 #define WAIT_FOR_DONE 7	    /* the second device waits for Done, though the first one is lost */
 #define STAY_FROZEN 8	    /* Fail in WAIT: the first device does not un-freeze */
 #define OBEY_OLDER 9	    /* the switch obeys an older question after a newer one */
+#define NO_ANNOUNCEMENT 11  /* the switch is not told who may speak soon */
+#define ANNOUNCE_EARLY 12   /* ... and only when a session arrives, before the switch has heard that it did */
 #define KEEP_RELAYING 10    /* a flow that came back is still asked for, and forgotten after its grace time */
 
 #define DEVICES 3
@@ -104,6 +108,7 @@ bool lost[DEVICES * DEVICES];
 
 /* The switch and the client. */
 byte owner, known_moves;
+bool former[DEVICES]; /* had the flow, and has nothing to say in it any more */
 byte sent;
 bool is_reset; /* the client has seen the end of the connection, or will when it sends */
 
@@ -222,8 +227,21 @@ inline cancel_relaying(d)
 	(is_free(d) && len(parked[d]) == 0 && socket[d] == LIVE && !is_reset && is_settled(0, d) && is_settled(1, d) && \
 	 is_settled(HANDOFFS - 1, d))
 
+/* Only of the owner; of any other device it is refused. */
+inline announce(d, to)
+{
+	if
+	:: owner == d -> former[to] = false
+	:: else -> skip
+	fi
+}
+
 inline begin(d, to)
 {
+	if
+	:: WRONG == NO_ANNOUNCEMENT || WRONG == ANNOUNCE_EARLY -> skip
+	:: else -> announce(d, to)
+	fi;
 	first[begun] = d;
 	second[begun] = to;
 	first_state[begun] = OPEN;
@@ -323,10 +341,16 @@ inline restore(d, handoff)
 	calls_for[d] = handoff
 }
 
+/* [6] If nobody fails, the switch lets a device speak as soon as it can. */
 inline restored(d, handoff)
 {
+	assert(!calm || !former[d]);
 	call[d] = NOTHING;
 	cancel_relaying(d);
+	if
+	:: WRONG == ANNOUNCE_EARLY -> announce(d, first[handoff])
+	:: else -> skip
+	fi;
 	if
 	:: WRONG == NO_ORDER -> entry[d] = NONE
 	:: else -> entry[d] = ORDER
@@ -598,7 +622,11 @@ inline change_owner(d)
 {
 	asked[d]?h;
 	if
-	:: carried_moves[h] >= known_moves || WRONG == OBEY_OLDER -> owner = second[h]; known_moves = carried_moves[h]
+	:: carried_moves[h] >= known_moves || WRONG == OBEY_OLDER ->
+		former[owner] = true;
+		owner = second[h];
+		former[owner] = false;
+		known_moves = carried_moves[h]
 	:: else -> skip
 	fi;
 	answered[d]!h

@@ -5,11 +5,15 @@
 
 #include "tests/platform/netns.h"
 
+#include <errno.h>
 #include <event2/event.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -88,6 +92,7 @@ void cluster_start_helper(struct cluster *c, struct cluster_device *d)
 		.park_name = "vnas-park",
 		.interface_count = 1,
 		.inherited_ms = c->inherited_ms,
+		.held_ms = c->held_ms,
 	};
 	char pin_dir[64];
 
@@ -123,6 +128,7 @@ static void configure_fabric(struct cluster *c)
 		.vip_count = CLUSTER_FAMILIES,
 		.flows_max = CLUSTER_FLOWS_MAX,
 		.eap_port = CLUSTER_EAP_PORT,
+		.nfs_port = CLUSTER_PORT,
 		.cluster = CLUSTER_ID,
 	};
 	snprintf(o->client_ports[0], IFNAMSIZ, "%s", c->is_one_arm ? "eth0" : "clients");
@@ -164,6 +170,18 @@ void cluster_make(struct cluster *c, bool is_one_arm)
 		start_device(c, &c->devices[i]);
 	configure_fabric(c);
 	cluster_start_fabric(c);
+}
+
+void cluster_stop_kernel(struct cluster *c)
+{
+	netns_enter(c->devices[0].netns);
+	fabric_free(c->fabric, true);
+	c->fabric = NULL;
+	for (int i = 0; i < CLUSTER_DEVICES; i++) {
+		netns_enter(c->devices[i].netns);
+		kernel_helper_free(c->devices[i].helper, true);
+		c->devices[i].helper = NULL;
+	}
 }
 
 void cluster_remove(struct cluster *c)
@@ -220,19 +238,34 @@ static void change_owner(struct cluster *cluster, struct cluster_connection *c, 
 	c->owner = to;
 }
 
+static void prepare(struct cluster_connection *c, struct cluster_device *to, int *fd)
+{
+	struct kernel_helper_state sketch;
+
+	CHECK_OK(kernel_helper_sketch(c->owner->helper, c->server.fd, &c->flow, &c->fixed, &sketch));
+	netns_enter(to->netns);
+	CHECK_OK(kernel_helper_prepare(to->helper, &sketch, fd));
+}
+
 unsigned int cluster_move(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to)
 {
 	uint64_t start_us = cluster_now_us(), live_us;
 	struct cluster_device *from = c->owner;
 	struct kernel_helper_state state;
-	int fd;
+	static bool is_prepared;
+	int fd = -1;
 
+	is_prepared = !is_prepared;
+	if (is_prepared)
+		prepare(c, to, &fd);
 	fabric_flow_announce(cluster->fabric, &c->flow, from->index, to->index);
 	CHECK_OK(kernel_helper_hold(from->helper, &c->flow));
-	CHECK_OK(kernel_helper_freeze(from->helper, c->server.fd, &c->flow, &c->fixed, &state));
+	CHECK_OK(kernel_helper_freeze(from->helper, c->server.fd, &c->flow, &c->fixed, false, &state));
 	netns_enter(to->netns);
 	CHECK_OK(kernel_helper_restore(to->helper, &state, &fd));
 	live_us = cluster_now_us();
+	c->fixed.send_base = state.send_unacknowledged;
+	c->fixed.receive_base = state.receive_next;
 	CHECK_OK(kernel_helper_relay(from->helper, &c->flow, to->mac, from->ifindex));
 	change_owner(cluster, c, to);
 	kernel_helper_silence(from->helper, c->server.fd);
@@ -243,12 +276,153 @@ unsigned int cluster_move(struct cluster *cluster, struct cluster_connection *c,
 	return (unsigned int)(live_us - start_us);
 }
 
+/* What a silent socket acknowledges late, the client hears of late; and it has no answers to wait for. */
+static void acknowledge_at_once(int fd)
+{
+	CHECK(setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 1 }, sizeof(int)) == 0);
+}
+
+/* What the second device has got to read so far; it may not answer yet. */
+static void read_on(struct load_server *server)
+{
+	uint8_t bytes[65536];
+	ssize_t len = 0;
+
+	while (server->pending_len < LOAD_PENDING_MAX / 2 &&
+	       (len = recv(server->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+		load_pend(server, bytes, (size_t)len);
+	CHECK(len >= 0 || errno == EAGAIN);
+	acknowledge_at_once(server->fd);
+}
+
+/* Bytes that the client has not acknowledged. */
+static int in_flight(int fd)
+{
+	int bytes;
+
+	CHECK(ioctl(fd, SIOCOUTQ, &bytes) == 0);
+	return bytes;
+}
+
+/* Sends what is pending until the client has all of it. */
+static void drain(struct cluster *cluster, struct load_server *from, struct load_server *to)
+{
+	uint64_t until_us = cluster_now_us() + 10000000;
+
+	while (from->pending_len || in_flight(from->fd)) {
+		ssize_t len = from->pending_len ?
+				      send(from->fd, from->pending, from->pending_len, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+
+		if (len > 0) {
+			from->pending_len -= (size_t)len;
+			from->echoed += (uint64_t)len;
+			memmove(from->pending, from->pending + len, from->pending_len);
+		}
+		read_on(to);
+		event_base_loop(cluster->base, EVLOOP_NONBLOCK);
+		CHECK(cluster_now_us() < until_us);
+	}
+}
+
+static void discard(int fd)
+{
+	while (recv(fd, NULL, 1 << 20, MSG_TRUNC | MSG_DONTWAIT) > 0)
+		;
+	acknowledge_at_once(fd);
+}
+
+/* Fig. 7: the second device receives. What the first one has read it answers itself. */
+static void halve_towards_devices(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to,
+				  struct kernel_helper_state *state, bool reclaims)
+{
+	struct kernel_helper_peer first = { .part = KERNEL_HELPER_SENDS }, second = { .part = KERNEL_HELPER_RECEIVES };
+	struct load_server server = { .fd = -1 };
+	struct kernel_helper_state half = *state;
+	uint32_t stamp;
+
+	half.send_unacknowledged += (uint32_t)(state->sent_len + state->unsent_len + c->server.pending_len);
+	half.sent_len = 0;
+	memcpy(first.mac, to->mac, 6);
+	memcpy(second.mac, c->owner->mac, 6);
+	first.ifindex = c->owner->ifindex;
+	second.ifindex = to->ifindex;
+	netns_enter(to->netns);
+	CHECK_OK(kernel_helper_restore_half(to->helper, &half, &second, &server.fd));
+	load_pend(&server, state->received, state->received_len);
+	CHECK_OK(kernel_helper_share(c->owner->helper, c->server.fd, state, &first));
+	drain(cluster, &c->server, &server);
+	if (reclaims) {
+		kernel_helper_silence(to->helper, server.fd);
+		kernel_helper_reclaim(c->owner->helper, &c->flow, &c->fixed);
+		free(server.pending);
+		return;
+	}
+	CHECK_OK(kernel_helper_relay(c->owner->helper, &c->flow, to->mac, c->owner->ifindex));
+	stamp = kernel_helper_last_stamp(c->owner->helper, &c->flow);
+	kernel_helper_silence(c->owner->helper, c->server.fd);
+	CHECK_OK(kernel_helper_take_over(to->helper, server.fd, &c->flow, &c->fixed, stamp));
+	change_owner(cluster, c, to);
+	server.echoed = c->server.echoed;
+	c->fixed.send_base = half.send_unacknowledged;
+	c->fixed.receive_base = half.receive_next;
+	free(c->server.pending);
+	c->server = server;
+}
+
+/* Fig. 8: the second device sends. The first one only acknowledges. */
+static void halve_towards_client(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to,
+				 struct kernel_helper_state *state, uint64_t bytes)
+{
+	struct kernel_helper_peer first = { .part = KERNEL_HELPER_RECEIVES }, second = { .part = KERNEL_HELPER_SENDS };
+	struct cluster_device *from = c->owner;
+	uint64_t end = c->server.echoed + bytes;
+	int old_fd = c->server.fd;
+
+	memcpy(first.mac, to->mac, 6);
+	memcpy(second.mac, from->mac, 6);
+	first.ifindex = from->ifindex;
+	second.ifindex = to->ifindex;
+	netns_enter(to->netns);
+	c->server.fd = -1;
+	CHECK_OK(kernel_helper_restore_half(to->helper, state, &second, &c->server.fd));
+	c->fixed.send_base = state->send_unacknowledged;
+	c->fixed.receive_base = state->receive_next;
+	load_pend_first(&c->server, state->unsent, state->unsent_len);
+	load_pend(&c->server, state->received, state->received_len);
+	CHECK_OK(kernel_helper_share(from->helper, old_fd, state, &first));
+	while (c->server.echoed < end) {
+		discard(old_fd);
+		CHECK(load_serve(&c->server) == 1);
+		event_base_loop(cluster->base, EVLOOP_NONBLOCK);
+	}
+	CHECK_OK(kernel_helper_relay(from->helper, &c->flow, to->mac, from->ifindex));
+	CHECK_OK(kernel_helper_take_over(to->helper, c->server.fd, &c->flow, &c->fixed, 0)); /* it is who spoke */
+	change_owner(cluster, c, to);
+	kernel_helper_silence(from->helper, old_fd);
+}
+
+void cluster_halve(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to,
+		   enum kernel_helper_part first_part, uint64_t bytes, bool reclaims)
+{
+	struct kernel_helper_state state;
+
+	fabric_flow_announce(cluster->fabric, &c->flow, c->owner->index, to->index);
+	CHECK_OK(kernel_helper_hold(c->owner->helper, &c->flow));
+	CHECK_OK(kernel_helper_freeze(c->owner->helper, c->server.fd, &c->flow, &c->fixed,
+				      first_part == KERNEL_HELPER_SENDS, &state));
+	if (first_part == KERNEL_HELPER_SENDS)
+		halve_towards_devices(cluster, c, to, &state, reclaims);
+	else
+		halve_towards_client(cluster, c, to, &state, bytes);
+	kernel_helper_state_fini(&state);
+}
+
 void cluster_refuse(struct cluster *cluster __attribute__((unused)), struct cluster_connection *c)
 {
 	struct kernel_helper_state state;
 
 	CHECK_OK(kernel_helper_hold(c->owner->helper, &c->flow));
-	CHECK_OK(kernel_helper_freeze(c->owner->helper, c->server.fd, &c->flow, &c->fixed, &state));
+	CHECK_OK(kernel_helper_freeze(c->owner->helper, c->server.fd, &c->flow, &c->fixed, false, &state));
 	usleep(100);
 	kernel_helper_release(c->owner->helper, c->server.fd, &c->flow);
 	kernel_helper_state_fini(&state);

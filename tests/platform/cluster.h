@@ -52,7 +52,7 @@ struct cluster {
 	struct fabric_options fabric_options;
 	struct fabric *fabric;
 	struct event_base *base;
-	unsigned int inherited_ms; /* for helpers that start from now on */
+	unsigned int inherited_ms, held_ms; /* for helpers that start from now on */
 };
 
 struct cluster_connection {
@@ -63,6 +63,9 @@ struct cluster_connection {
 };
 
 void cluster_make(struct cluster *cluster, bool is_one_arm);
+
+/* End fabric and kernel helpers, for others that bring theirs. */
+void cluster_stop_kernel(struct cluster *cluster);
 
 /* Fails the test if anything is left on the machines. */
 void cluster_remove(struct cluster *cluster);
@@ -81,6 +84,13 @@ void cluster_accept(struct cluster *cluster, int family, struct cluster_connecti
 
 /* One full handoff, as common/kernel_helper.h orders the calls. Returns the microseconds until the new owner spoke. */
 unsigned int cluster_move(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to);
+
+/*
+ * A half handoff: the first device goes on sending, or receiving. It serves @bytes more before it gives all of the connection to
+ * the second; or, if @reclaims, the second one gives its half back.
+ */
+void cluster_halve(struct cluster *cluster, struct cluster_connection *c, struct cluster_device *to,
+		   enum kernel_helper_part first_part, uint64_t bytes, bool reclaims);
 
 /* A handoff that the second device refuses. */
 void cluster_refuse(struct cluster *cluster, struct cluster_connection *c);

@@ -465,6 +465,23 @@ static void test_who_it_was(struct cluster *c)
 	printf("ok: who it was\n");
 }
 
+/* Of a device whose certificates were revoked: it may be in somebody else's hands, and knows its key. */
+static void test_key_forgotten(struct cluster *c)
+{
+	struct asker a = asker_of(c, 0, &c->devices[1]);
+	struct eap_datagram good = request(&a, c->devices[2].index, 1);
+
+	give_to(&a, a.device->index);
+	fabric_key_forget(c->fabric, a.device->index);
+	expect_dropped(&a, a.fd, &good, key_of(&a), EAP_DATAGRAM_BYTES, "eap_stranger");
+	close(a.fd);
+	a = asker_of(c, 0, &c->devices[1]);
+	CHECK(ask(&a, c->devices[2].index, 1) == 0);
+	read_moves(c);
+	close(a.fd);
+	printf("ok: key forgotten\n");
+}
+
 /* The switch's daemon is away: owners change all the same, and it hears of them when it is back. */
 static void test_without_daemon(struct cluster *c)
 {
@@ -522,6 +539,7 @@ static void test_topology(bool is_one_arm)
 			test_announced(&c, family);
 	}
 	test_who_it_was(&c);
+	test_key_forgotten(&c);
 	test_other_addresses(&c);
 	test_without_daemon(&c);
 	cluster_print_counters(&c);

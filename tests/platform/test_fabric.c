@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "common/log.h"
+#include "master/fabric_traffic.h"
 #include "tests/platform/cluster.h"
 #include "tests/platform/netns.h"
 
@@ -16,6 +17,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -58,6 +60,23 @@ static struct flow_key flow_of(const struct cluster_family *f, uint16_t client_p
 	netns_address(f->vip, protocol == IPPROTO_UDP ? ECHO_PORT : CLUSTER_PORT, &vip);
 	CHECK_OK(flow_from_sockets(&client, &vip, protocol, &flow));
 	return flow;
+}
+
+/* Small tables are one part. */
+static size_t collect(struct cluster *c, unsigned int age_s)
+{
+	struct fabric_walk walk = { 0 };
+	size_t removed = 0;
+
+	CHECK(fabric_collect(c->fabric, age_s, &walk, &removed));
+	return removed;
+}
+
+static void orphan(struct cluster *c, uint32_t device)
+{
+	struct fabric_walk walk = { 0 };
+
+	CHECK(fabric_device_orphan(c->fabric, device, &walk, NULL, NULL));
 }
 
 /* There by the entry, back by the neighbour table at first and by the entry once the client was seen. */
@@ -109,6 +128,76 @@ static void test_forwarding(struct cluster *c, int family)
 	printf("ok: forwarding, %s\n", f->name);
 }
 
+static struct fabric_sums sums_of_device(struct cluster *c, uint32_t device)
+{
+	struct fabric_sums sums;
+
+	CHECK_OK(fabric_device_sums(c->fabric, device, &sums));
+	return sums;
+}
+
+/* All 0 for a client that is not known. */
+static struct fabric_sums sums_of_client(struct cluster *c, const struct flow_key *flow)
+{
+	struct fabric_client_sums *clients;
+	struct fabric_sums sums = { 0 };
+	size_t count;
+
+	CHECK_OK(fabric_client_sums(c->fabric, &clients, &count));
+	for (size_t i = 0; i < count; i++)
+		if (memcmp(clients[i].address, flow->client, sizeof(flow->client)) == 0)
+			sums = clients[i].sums;
+	free(clients);
+	return sums;
+}
+
+static void check_grown(struct fabric_sums old, struct fabric_sums new, uint64_t received, uint64_t sent, uint64_t len)
+{
+	CHECK(new.received_packets == old.received_packets + received);
+	CHECK(new.received_bytes == old.received_bytes + received * len);
+	CHECK(new.sent_packets == old.sent_packets + sent);
+	CHECK(new.sent_bytes == old.sent_bytes + sent * len);
+}
+
+/* Each packet once, for its device and its client, also while no daemon runs. */
+static void test_traffic(struct cluster *c, int family)
+{
+	const struct cluster_family *f = &cluster_families[family];
+	const struct cluster_device *node = &c->devices[1];
+	int client = udp_socket(c->client, f->client, 5006);
+	int at_switch = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
+	int at_node = udp_socket(node->netns, f->vip, ECHO_PORT);
+	struct flow_key flow = flow_of(f, 5006, IPPROTO_UDP);
+	struct fabric_sums of_switch = sums_of_device(c, FABRIC_SWITCH), of_node = sums_of_device(c, node->index);
+	struct fabric_sums of_client = sums_of_client(c, &flow);
+	uint64_t len = (family ? 40 : 20) + 8 + 7;
+	uint32_t generation;
+
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_switch));
+	send_to(at_switch, f->client, 5006);
+	send_to(at_switch, f->client, 5006);
+	CHECK(arrives(client) && arrives(client));
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, node->index, &generation));
+	fabric_free(c->fabric, false);
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_node));
+	send_to(at_node, f->client, 5006);
+	CHECK(arrives(client));
+	cluster_start_fabric(c);
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_node));
+	check_grown(of_switch, sums_of_device(c, FABRIC_SWITCH), 1, 2, len);
+	check_grown(of_node, sums_of_device(c, node->index), 2, !c->is_one_arm, len);
+	check_grown(of_client, sums_of_client(c, &flow), 3, 2 + !c->is_one_arm, len);
+	CHECK(fabric_device_sums(c->fabric, FABRIC_DEVICES_MAX, &of_node) == -EINVAL);
+	fabric_flow_remove(c->fabric, &flow);
+	close(client);
+	close(at_switch);
+	close(at_node);
+	printf("ok: traffic, %s\n", f->name);
+}
+
 /* A client that uses the port of a connection that another device owned gets a new one, at the switch. */
 static void test_reopening(struct cluster *c, int family)
 {
@@ -131,14 +220,14 @@ static void test_reopening(struct cluster *c, int family)
 	CHECK(got.device == FABRIC_SWITCH && got.generation == generation + 1);
 
 	/* FIN marks the entry, the collection removes it. */
-	CHECK(fabric_collect(c->fabric, 0) == 0);
+	CHECK(collect(c, 0) == 0);
 	close(fd);
 	CHECK(recv(server, &client, 1, 0) == 0);
 	close(server);
 	CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
 	CHECK(got.state == FABRIC_CLOSING);
-	CHECK(fabric_collect(c->fabric, 60) == 0);
-	CHECK(fabric_collect(c->fabric, 0) == 1);
+	CHECK(collect(c, 60) == 0);
+	CHECK(collect(c, 0) == 1);
 	CHECK(fabric_flow_get(c->fabric, &flow, &got) == -ENOENT);
 	printf("ok: reopening and closing, %s\n", f->name);
 }
@@ -198,7 +287,7 @@ static void test_table(struct cluster *c)
 	flow = flow_of(&cluster_families[0], port, IPPROTO_TCP);
 	CHECK(fabric_flow_set(c->fabric, &flow, FABRIC_SWITCH, &generation) == -ENOSPC);
 	CHECK(count_flows(c) == CLUSTER_FLOWS_MAX);
-	fabric_device_orphan(c->fabric, c->devices[1].index, NULL, NULL);
+	orphan(c, c->devices[1].index);
 	for (port = 6000; port < 6000 + CLUSTER_FLOWS_MAX; port++) {
 		flow = flow_of(&cluster_families[port & 1], port, IPPROTO_TCP);
 		CHECK_OK(fabric_flow_get(c->fabric, &flow, &got));
@@ -233,9 +322,111 @@ static void test_restart(struct cluster *c, int family)
 	load_stop(&load);
 	cluster_finish(c, &connection);
 	result = load_wait(&load);
-	CHECK(count_flows(c) == 1 && fabric_collect(c->fabric, 0) == 1);
+	CHECK(count_flows(c) == 1 && collect(c, 0) == 1);
 	printf("ok: restart, %s: %llu messages, longest gap %llu us\n", f->name, (unsigned long long)result.messages,
 	       (unsigned long long)result.longest_gap_us);
+}
+
+/* As when the daemon is restarted with another configuration. */
+static void restart_with_filters(struct cluster *c, const struct fabric_filter_rule *rules, size_t count)
+{
+	c->fabric_options.filters = rules;
+	c->fabric_options.filter_count = count;
+	netns_enter(c->devices[0].netns);
+	fabric_free(c->fabric, false);
+	cluster_start_fabric(c);
+}
+
+static struct fabric_filter_rule rule_of(const char *network, uint32_t services)
+{
+	struct fabric_filter_rule rule = { .services = services };
+
+	CHECK_OK(ip_network_parse(network, &rule.network));
+	return rule;
+}
+
+/* In several pieces. */
+static bool large_arrives(int from, int to, const char *address, uint16_t port)
+{
+	static char bytes[5000];
+	struct sockaddr_storage ss;
+	socklen_t len = netns_address(address, port, &ss);
+	struct pollfd p = { .fd = to, .events = POLLIN };
+
+	CHECK(sendto(from, bytes, sizeof(bytes), 0, (struct sockaddr *)&ss, len) == sizeof(bytes));
+	return poll(&p, 1, 200) == 1 && recv(to, bytes, sizeof(bytes), 0) == sizeof(bytes);
+}
+
+/* With options for each hop, which hide the port. */
+static bool optioned_arrives(int from, int to, const char *address, uint16_t port)
+{
+	static const uint8_t padding[8] = { 0, 0, 1, 4 };
+	bool does;
+
+	CHECK(setsockopt(from, IPPROTO_IPV6, IPV6_HOPOPTS, padding, sizeof(padding)) == 0);
+	send_to(from, address, port);
+	does = arrives(to);
+	CHECK(setsockopt(from, IPPROTO_IPV6, IPV6_HOPOPTS, NULL, 0) == 0);
+	return does;
+}
+
+/* Who may not reach a service does not, in whatever form, nor in a flow that was let through before; others do. */
+static void test_filters(struct cluster *c, int family)
+{
+	const struct cluster_family *f = &cluster_families[family];
+	const struct cluster_device *node = &c->devices[1];
+	int client = udp_socket(c->client, f->client, 5007);
+	int at_switch = udp_socket(c->devices[0].netns, f->vip, CLUSTER_PORT);
+	int at_other_port = udp_socket(c->devices[0].netns, f->vip, ECHO_PORT);
+	int at_node = udp_socket(node->netns, f->vip, CLUSTER_PORT);
+	struct flow_key flow = flow_of(f, 5007, IPPROTO_UDP);
+	const struct fabric_filter_rule rules[] = {
+		rule_of(family ? "fd09::/64" : "10.9.0.0/24", FABRIC_PORTMAPPER | FABRIC_SCP),
+		rule_of(family ? "10.0.0.0/8" : "fd00::/8", 0),
+		rule_of(f->client, FABRIC_NFS),
+	};
+	uint64_t filtered;
+	uint32_t generation;
+
+	flow.vip_port = htons(CLUSTER_PORT);
+	CHECK(large_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK(!family || optioned_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK_OK(fabric_flow_set(c->fabric, &flow, node->index, &generation));
+	send_to(client, f->vip, CLUSTER_PORT);
+	CHECK(arrives(at_node));
+
+	restart_with_filters(c, rules, 2);
+	filtered = cluster_fabric_counter(c, "client_filtered");
+	send_to(client, f->vip, CLUSTER_PORT);
+	CHECK(!arrives(at_node));
+	CHECK(!large_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK(!family || !optioned_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK(cluster_fabric_counter(c, "client_filtered") == filtered + 2 + (uint64_t)family);
+	CHECK(fabric_filter_refused(c->fabric, &rules[0].network) == 2 + (uint64_t)family);
+	CHECK(fabric_filter_refused(c->fabric, &rules[1].network) == 0);
+	CHECK(fabric_filter_refused(c->fabric, &rules[2].network) == 0);
+	send_to(client, f->vip, ECHO_PORT);
+	CHECK(arrives(at_other_port));
+	send_to(at_node, f->client, 5007);
+	CHECK(arrives(client));
+
+	CHECK_OK(fabric_filters_set(c->fabric, rules, 3));
+	CHECK(fabric_filter_refused(c->fabric, &rules[0].network) == 2 + (uint64_t)family);
+	send_to(client, f->vip, CLUSTER_PORT);
+	CHECK(arrives(at_node));
+	CHECK(large_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK(!family || !optioned_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK_OK(fabric_filters_set(c->fabric, &rules[1], 1));
+	CHECK(!family || optioned_arrives(client, at_switch, f->vip, CLUSTER_PORT));
+	CHECK(fabric_filter_refused(c->fabric, &rules[0].network) == 0);
+	CHECK(fabric_filters_set(c->fabric, rules, FABRIC_FILTERS_MAX + 1) == -EINVAL);
+	restart_with_filters(c, NULL, 0);
+	fabric_flow_remove(c->fabric, &flow);
+	close(client);
+	close(at_switch);
+	close(at_other_port);
+	close(at_node);
+	printf("ok: filters, %s\n", f->name);
 }
 
 /* A device that is taken for dead owns nothing any more, and cannot reach clients by the switch. */
@@ -287,7 +478,7 @@ static void test_fencing(struct cluster *c, int family)
 	CHECK_OK(fabric_flow_set(c->fabric, &flow, a->index, &generation));
 	send_to(at_b, f->client, 5004);
 	CHECK(arrives(client));
-	fabric_device_orphan(c->fabric, a->index, NULL, NULL);
+	orphan(c, a->index);
 	send_to(at_a, f->client, 5004);
 	CHECK(!arrives(client));
 	CHECK(cluster_fabric_counter(c, "device_former_owner") == fenced + 1);
@@ -344,6 +535,8 @@ static void test_topology(bool is_one_arm)
 	printf("%s\n", is_one_arm ? "one-arm" : "inline");
 	for (int family = 0; family < CLUSTER_FAMILIES; family++) {
 		test_forwarding(&c, family);
+		test_traffic(&c, family);
+		test_filters(&c, family);
 		test_reopening(&c, family);
 		test_restart(&c, family);
 		if (!is_one_arm)

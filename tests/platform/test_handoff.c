@@ -14,6 +14,7 @@
 #include "tests/platform/netns.h"
 
 #include <bpf/bpf.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -139,16 +140,32 @@ static void go_round(struct cluster *cluster, int family, const struct load_shap
 	check_devices(cluster);
 }
 
-static bool has_entry(const char *device, const struct flow_key *flow)
+static int open_flows(const char *device)
 {
-	struct node_flow entry;
 	char path[100];
-	bool found;
 	int fd;
 
 	snprintf(path, sizeof(path), NETNS_BPFFS "/%s/node_flows", device);
 	fd = bpf_obj_get(path);
 	CHECK(fd >= 0);
+	return fd;
+}
+
+static void put_half(const char *device, const struct flow_key *flow, enum node_part part)
+{
+	struct node_flow entry = { .gate = NODE_HALF, .way.part = part };
+	int fd = open_flows(device);
+
+	CHECK(bpf_map_update_elem(fd, flow, &entry, BPF_NOEXIST) == 0);
+	close(fd);
+}
+
+static bool has_entry(const char *device, const struct flow_key *flow)
+{
+	int fd = open_flows(device);
+	struct node_flow entry;
+	bool found;
+
 	found = bpf_map_lookup_elem(fd, flow, &entry) == 0;
 	close(fd);
 	return found;
@@ -195,7 +212,7 @@ static void wait_for_packets(struct cluster *cluster, struct cluster_device *dev
 static void go_direct_too_early(struct cluster *cluster, int family)
 {
 	struct cluster_device *from = &cluster->devices[1], *to = &cluster->devices[2];
-	int client = connect_client(cluster, &cluster_families[family]), fd;
+	int client = connect_client(cluster, &cluster_families[family]), fd = -1;
 	uint64_t reordered = netns_counter(to->netns, "TcpExt", "TCPOFOQueue");
 	uint64_t parked = cluster_helper_counter(from, "in_parked"), early = cluster_helper_counter(to, "in_too_early");
 	struct kernel_helper_state state;
@@ -207,7 +224,7 @@ static void go_direct_too_early(struct cluster *cluster, int family)
 	cluster_move(cluster, &c, from);
 	CHECK_OK(kernel_helper_hold(from->helper, &c.flow));
 	CHECK(write(client, "1", 1) == 1);
-	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, &state));
+	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, false, &state));
 	wait_for_packets(cluster, from, "in_parked", parked + 1);
 	netns_enter(to->netns);
 	CHECK_OK(kernel_helper_restore(to->helper, &state, &fd));
@@ -238,7 +255,7 @@ static void go_direct_too_early(struct cluster *cluster, int family)
 static void lose_packet(struct cluster *cluster, int family)
 {
 	struct cluster_device *from = &cluster->devices[0], *to = &cluster->devices[1];
-	int client = connect_client(cluster, &cluster_families[family]), fd;
+	int client = connect_client(cluster, &cluster_families[family]), fd = -1;
 	uint64_t parked = cluster_helper_counter(from, "in_parked"), early = cluster_helper_counter(to, "in_too_early");
 	struct kernel_helper_state state;
 	struct cluster_connection c;
@@ -249,7 +266,7 @@ static void lose_packet(struct cluster *cluster, int family)
 	CHECK_OK(kernel_helper_hold(from->helper, &c.flow));
 	CHECK(write(client, "1", 1) == 1);
 	wait_for_packets(cluster, from, "in_parked", parked + 1);
-	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, &state));
+	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, false, &state));
 	netns_enter(to->netns);
 	CHECK_OK(kernel_helper_restore(to->helper, &state, &fd));
 	CHECK_OK(fabric_flow_set(cluster->fabric, &c.flow, to->index, &generation));
@@ -278,7 +295,7 @@ static void lose_packet(struct cluster *cluster, int family)
 static bool acknowledges_for(struct cluster *cluster, int family)
 {
 	struct cluster_device *from = &cluster->devices[0], *to = &cluster->devices[1];
-	int client = connect_client(cluster, &cluster_families[family]), fd, unacknowledged = 1;
+	int client = connect_client(cluster, &cluster_families[family]), fd = -1, unacknowledged = 1;
 	uint64_t sent_again = netns_counter(cluster->client, "Tcp", "RetransSegs");
 	struct kernel_helper_state state;
 	struct cluster_connection c;
@@ -288,7 +305,7 @@ static bool acknowledges_for(struct cluster *cluster, int family)
 	CHECK(setsockopt(c.server.fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 0 }, sizeof(int)) == 0);
 	CHECK(write(client, "1", 1) == 1);
 	CHECK_OK(kernel_helper_hold(from->helper, &c.flow));
-	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, &state));
+	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, false, &state));
 	CHECK(state.received_len == 1);
 	netns_enter(to->netns);
 	CHECK_OK(kernel_helper_restore(to->helper, &state, &fd));
@@ -318,6 +335,42 @@ static void acknowledge(struct cluster *cluster, int family)
 	       cluster->is_one_arm ? "one-arm" : "inline", cluster_families[family].name);
 }
 
+/*
+ * The second device has spoken, and is gone before it said that it has the session: so the first one does not know how far the connection
+ * is. The client, which has nothing to send, hears of the end all the same.
+ */
+static void reset_without_knowing(struct cluster *cluster, int family)
+{
+	struct cluster_device *from = &cluster->devices[1], *to = &cluster->devices[2];
+	int client = connect_client(cluster, &cluster_families[family]), fd = -1;
+	struct pollfd p = { .fd = client, .events = POLLIN };
+	struct kernel_helper_state state;
+	struct cluster_connection c;
+	char byte;
+
+	cluster_accept(cluster, family, &c);
+	cluster_move(cluster, &c, from);
+	fabric_flow_announce(cluster->fabric, &c.flow, from->index, to->index);
+	CHECK_OK(kernel_helper_hold(from->helper, &c.flow));
+	CHECK_OK(kernel_helper_freeze(from->helper, c.server.fd, &c.flow, &c.fixed, false, &state));
+	netns_enter(to->netns);
+	CHECK_OK(kernel_helper_restore(to->helper, &state, &fd));
+	CHECK(write(fd, "1", 1) == 1);
+	CHECK(receive_byte(client) == '1');
+	kernel_helper_silence(to->helper, fd);
+
+	netns_enter(from->netns);
+	kernel_helper_reset(from->helper, c.server.fd, &c.flow);
+	CHECK(poll(&p, 1, 3000) == 1 && recv(client, &byte, 1, 0) == -1 && errno == ECONNRESET);
+	close(client);
+	kernel_helper_forget(to->helper, &c.flow);
+	kernel_helper_forget(cluster->devices[0].helper, &c.flow);
+	kernel_helper_state_fini(&state);
+	free(c.server.pending);
+	printf("ok: %s, %s: reset by a device that does not know how far it is\n",
+	       cluster->is_one_arm ? "one-arm" : "inline", cluster_families[family].name);
+}
+
 /* Does the device forget the flow, in the time of patience? */
 static bool forgets(struct cluster *cluster, const struct cluster_device *node, const struct flow_key *flow)
 {
@@ -330,34 +383,63 @@ static bool forgets(struct cluster *cluster, const struct cluster_device *node, 
 	return !has_entry(node->name, flow);
 }
 
+static void note_released(const struct flow_key *flow, void *arg)
+{
+	memcpy(arg, flow, sizeof(*flow));
+}
+
+/* As a daemon that is killed. */
+static void kill_helper(struct cluster *cluster, struct cluster_device *node)
+{
+	netns_enter(node->netns);
+	kernel_helper_free(node->helper, false);
+	cluster_start_helper(cluster, node);
+}
+
 /*
- * Late packets still find their way after a restart, for some time; what was held died with the daemon, and what is held
- * anew is this run's.
+ * Late packets still find their way after a restart, for some time; what was held is so until it is known who has it, or for
+ * some time; and what is held anew is this run's.
  */
 static void restart_helper(struct cluster *cluster)
 {
 	struct cluster_device *node = &cluster->devices[1];
 	struct flow_key held = { .protocol = IPPROTO_TCP, .client_port = 1 }, relayed = held, returned = held;
+	struct flow_key silent = held, speaking = held, claimed = held, released = { 0 };
 
 	relayed.client_port = 2;
 	returned.client_port = 3;
+	silent.client_port = 4;
+	speaking.client_port = 5;
+	claimed.client_port = 6;
+	put_half(node->name, &silent, NODE_RECEIVES);
+	put_half(node->name, &speaking, NODE_SENDS);
 	CHECK_OK(kernel_helper_hold(node->helper, &held));
+	CHECK_OK(kernel_helper_hold(node->helper, &claimed));
 	CHECK_OK(kernel_helper_hold(node->helper, &relayed));
 	CHECK_OK(kernel_helper_relay(node->helper, &relayed, cluster->devices[2].mac, node->ifindex));
 	CHECK_OK(kernel_helper_hold(node->helper, &returned));
 	CHECK_OK(kernel_helper_relay(node->helper, &returned, cluster->devices[2].mac, node->ifindex));
-	netns_enter(node->netns);
-	kernel_helper_free(node->helper, false);
-	CHECK(has_entry("node-a", &held) && has_entry("node-a", &relayed) && has_entry("node-a", &returned));
-
 	cluster->inherited_ms = 200;
-	cluster_start_helper(cluster, node);
-	CHECK(!has_entry("node-a", &held) && has_entry("node-a", &relayed) && has_entry("node-a", &returned));
+	cluster->held_ms = 100;
+	kill_helper(cluster, node);
+	CHECK(has_entry("node-a", &held) && has_entry("node-a", &relayed) && has_entry("node-a", &returned));
+	/* Of what was held one is another device's by now, and one nobody's. */
+	CHECK_OK(kernel_helper_relay_inherited(node->helper, &claimed, cluster->devices[2].mac, node->ifindex));
+	CHECK(kernel_helper_relay_inherited(node->helper, &claimed, cluster->devices[2].mac, node->ifindex) == -ENOENT);
+	kernel_helper_release_inherited(node->helper, note_released, &released);
+	CHECK(memcmp(&released, &held, sizeof(held)) == 0);
+	CHECK(!has_entry("node-a", &held) && has_entry("node-a", &claimed));
+	kernel_helper_forget(node->helper, &claimed);
+	/* The kernel of the silent half still tries to end it, and must not be heard by the client, who is another device's. */
+	CHECK(has_entry("node-a", &silent) && !has_entry("node-a", &speaking));
 	CHECK_OK(kernel_helper_hold(node->helper, &returned));
-	CHECK(forgets(cluster, node, &relayed));
+	CHECK(forgets(cluster, node, &relayed) && forgets(cluster, node, &silent));
 	CHECK(has_entry("node-a", &returned));
 	kernel_helper_forget(node->helper, &returned);
 	CHECK(!has_entry("node-a", &returned));
+	CHECK_OK(kernel_helper_hold(node->helper, &held));
+	kill_helper(cluster, node);
+	CHECK(has_entry("node-a", &held) && forgets(cluster, node, &held));
 }
 
 int main(int argc, char **argv)
@@ -374,6 +456,7 @@ int main(int argc, char **argv)
 			go_direct_too_early(&cluster, family);
 			acknowledge(&cluster, family);
 			lose_packet(&cluster, family);
+			reset_without_knowing(&cluster, family);
 			for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 				go_round(&cluster, family, &shapes[i]);
 		}

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "common/tcp_repair.h"
+#include "tests/platform/connection.h"
 #include "tests/platform/netns.h"
 
 #include <errno.h>
@@ -17,27 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-struct connection {
-	int client, server;
-	struct flow_key flow;
-	struct kernel_helper_static fixed;
-};
-
-static struct connection connect_through(int netns, int listener, const char *address)
-{
-	struct connection c = { .client = netns_connect(netns, address, 2049) };
-	struct sockaddr_storage client, vip;
-	socklen_t len = sizeof(client);
-
-	c.server = accept(listener, (struct sockaddr *)&client, &len);
-	CHECK(c.server >= 0);
-	len = sizeof(vip);
-	CHECK(getsockname(c.server, (struct sockaddr *)&vip, &len) == 0);
-	CHECK_OK(flow_from_sockets(&client, &vip, IPPROTO_TCP, &c.flow));
-	CHECK_OK(tcp_repair_adopt(c.server, &c.fixed));
-	return c;
-}
 
 /* An established socket blocks a new listener unless it has SO_REUSEADDR, which repair mode takes away. */
 static int replace_listener(int netns, int listener, const char *address)
@@ -73,17 +53,33 @@ static int segment_size(int fd)
 	return size;
 }
 
+/* What the kernel counts tells where its bytes are, without a look at its send queue. */
+static void expect_same_place(struct connection *c)
+{
+	struct kernel_helper_state half, full;
+
+	CHECK_OK(tcp_repair_freeze(c->server, &c->flow, &c->fixed, true, &half));
+	CHECK_OK(tcp_repair_freeze(c->server, &c->flow, &c->fixed, false, &full));
+	CHECK(half.send_unacknowledged == full.send_unacknowledged && half.receive_next == full.receive_next);
+	CHECK(half.sent_len == full.sent_len && half.unsent_len == full.unsent_len && !half.sent && !half.unsent);
+	kernel_helper_state_fini(&half);
+	kernel_helper_state_fini(&full);
+}
+
 /* Leaves bytes in both queues of the server: unread ones from the client, and acknowledged ones are all gone. */
 static void move(struct connection *c, struct kernel_helper_state *state)
 {
 	CHECK(send(c->client, "unread", 6, 0) == 6);
 	usleep(1000);
-	CHECK_OK(tcp_repair_freeze(c->server, &c->flow, &c->fixed, state));
+	expect_same_place(c);
+	CHECK_OK(tcp_repair_freeze(c->server, &c->flow, &c->fixed, false, state));
 	CHECK(state->received_len == 6 && memcmp(state->received, "unread", 6) == 0);
 	CHECK(state->sent_len == 0 && state->unsent_len == 0);
 	tcp_repair_silence(c->server);
 	CHECK(is_quiet(c->client));
-	CHECK_OK(tcp_repair_restore(state, &c->server));
+	CHECK_OK(tcp_repair_restore(state, NULL, -1, &c->server));
+	c->fixed.send_base = state->send_unacknowledged;
+	c->fixed.receive_base = state->receive_next;
 	kernel_helper_state_fini(state);
 }
 
@@ -101,7 +97,7 @@ static void expect_bind_conflict(const char *address)
 static void test_address(int netns, const char *address)
 {
 	int listener = netns_listen(netns, address, 2049);
-	struct connection c = connect_through(netns, listener, address);
+	struct connection c = connection_make(netns, listener, address);
 	uint64_t resets = netns_counter(netns, "Tcp", "OutRsts");
 	struct kernel_helper_state state;
 	int size = segment_size(c.server);
@@ -119,7 +115,7 @@ static void test_address(int netns, const char *address)
 
 	/* A connection that the client half closed is not moved; it goes on. */
 	CHECK(shutdown(c.client, SHUT_WR) == 0);
-	CHECK(tcp_repair_freeze(c.server, &c.flow, &c.fixed, &state) == -ENOTCONN);
+	CHECK(tcp_repair_freeze(c.server, &c.flow, &c.fixed, false, &state) == -ENOTCONN);
 	CHECK_OK(tcp_repair_thaw(c.server));
 	expect_echo(c.server, c.client, "thawed");
 
@@ -138,7 +134,7 @@ static void test_paced(int netns, const char *address)
 {
 	static char bulk[256 * 1024];
 	int listener = netns_listen(netns, address, 2049), quick = 1, rate = 1000000; /* bytes per second */
-	struct connection c = connect_through(netns, listener, address);
+	struct connection c = connection_make(netns, listener, address);
 	uint64_t rejected = netns_counter(netns, "TcpExt", "PAWSEstab");
 	struct kernel_helper_state state;
 	size_t got = 0;
@@ -149,10 +145,10 @@ static void test_paced(int netns, const char *address)
 	CHECK(send(c.server, bulk, sizeof(bulk), MSG_DONTWAIT | MSG_NOSIGNAL) > 0);
 	CHECK(setsockopt(c.server, IPPROTO_TCP, TCP_QUICKACK, &quick, sizeof(quick)) == 0);
 	CHECK(send(c.client, "acknowledge", 11, 0) == 11);
-	CHECK_OK(tcp_repair_freeze(c.server, &c.flow, &c.fixed, &state));
+	CHECK_OK(tcp_repair_freeze(c.server, &c.flow, &c.fixed, false, &state));
 	tcp_repair_silence(c.server);
 	CHECK(state.unsent_len > 0);
-	CHECK_OK(tcp_repair_restore(&state, &c.server));
+	CHECK_OK(tcp_repair_restore(&state, NULL, -1, &c.server));
 	CHECK(send(c.server, state.unsent, state.unsent_len, MSG_NOSIGNAL) > 0);
 	while (got < state.sent_len + state.unsent_len) {
 		struct pollfd p = { .fd = c.client, .events = POLLIN };
@@ -172,11 +168,22 @@ static void test_paced(int netns, const char *address)
 }
 
 /* One that counts microseconds is soon so far ahead that the client takes stamps after a pause for old ones. */
+static void expect_later_stamps(struct connection *c, uint32_t stamp)
+{
+	struct kernel_helper_state state;
+
+	CHECK_OK(tcp_repair_stamp_after(c->server, stamp));
+	CHECK_OK(tcp_repair_freeze(c->server, &c->flow, &c->fixed, true, &state));
+	CHECK_OK(tcp_repair_thaw(c->server));
+	CHECK((int32_t)(state.timestamp - stamp) > 0 && !(state.timestamp & 1));
+	kernel_helper_state_fini(&state);
+}
+
 static void test_clock(int netns, const char *address)
 {
 	static const int rates[] = { 900000, 1000000 }; /* an odd and an even number of milliseconds to allow for */
 	int listener = netns_listen(netns, address, 2049);
-	struct connection c = connect_through(netns, listener, address);
+	struct connection c = connection_make(netns, listener, address);
 
 	for (size_t i = 0; i < 2; i++) {
 		struct kernel_helper_state state;
@@ -184,6 +191,7 @@ static void test_clock(int netns, const char *address)
 		CHECK(setsockopt(c.server, SOL_SOCKET, SO_MAX_PACING_RATE, &rates[i], sizeof(rates[i])) == 0);
 		move(&c, &state);
 		CHECK(!(state.timestamp & 1)); /* which would be a restored clock of microseconds, since Linux 6.7 */
+		expect_later_stamps(&c, state.timestamp + 1000 + (uint32_t)i);
 		expect_echo(c.client, c.server, "to the new socket");
 	}
 	tcp_repair_reset(c.server);

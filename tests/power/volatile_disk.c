@@ -11,7 +11,9 @@
  *	snapshot SEED PATH	on standard input: writes to the sparse file PATH what such a disk may hold now. Of the
  *				blocks written since the last flush each is there or not, by a coin that SEED throws.
  *
- * prints "snapshot KEPT/UNFLUSHED" in blocks. The moment is one moment: no write and no flush is half in it, and nobody
+ *	fail, work		each request fails from now on; or none does any more
+ *
+ * Each prints its word when it is done; snapshot "snapshot KEPT/UNFLUSHED" in blocks. The moment is one moment: no write and no flush is half in it, and nobody
  * is stopped. What a file system has not yet sent to the disk is not in it either, as it should be.
  *
  * Prints "ready" first. Ends with standard input or by a signal, and unmounts; the loop device should be gone by then.
@@ -45,6 +47,7 @@ static struct {
 	size_t bytes;
 	uint8_t *written, *durable;
 	uint8_t *states; /* enum block_state of each block */
+	bool fails;
 } disk;
 
 static void *zeroes(size_t bytes)
@@ -191,7 +194,9 @@ static bool is_inside(size_t len, off_t offset)
 static void on_read(fuse_req_t request, fuse_ino_t inode __attribute__((unused)), size_t len, off_t offset,
 		    struct fuse_file_info *file __attribute__((unused)))
 {
-	if (is_inside(len, offset))
+	if (disk.fails)
+		fuse_reply_err(request, EIO);
+	else if (is_inside(len, offset))
 		fuse_reply_buf(request, (const char *)disk.written + offset, len);
 	else if (is_inside(0, offset))
 		fuse_reply_buf(request, (const char *)disk.written + offset, disk.bytes - (size_t)offset);
@@ -202,8 +207,8 @@ static void on_read(fuse_req_t request, fuse_ino_t inode __attribute__((unused))
 static void on_write(fuse_req_t request, fuse_ino_t inode __attribute__((unused)), const char *data, size_t len,
 		     off_t offset, struct fuse_file_info *file __attribute__((unused)))
 {
-	if (!is_inside(len, offset)) {
-		fuse_reply_err(request, ENOSPC);
+	if (disk.fails || !is_inside(len, offset)) {
+		fuse_reply_err(request, disk.fails ? EIO : ENOSPC);
 		return;
 	}
 	disk_put((size_t)offset, data, len);
@@ -213,8 +218,9 @@ static void on_write(fuse_req_t request, fuse_ino_t inode __attribute__((unused)
 static void on_fsync(fuse_req_t request, fuse_ino_t inode __attribute__((unused)),
 		     int data_only __attribute__((unused)), struct fuse_file_info *file __attribute__((unused)))
 {
-	disk_flush();
-	fuse_reply_err(request, 0);
+	if (!disk.fails)
+		disk_flush();
+	fuse_reply_err(request, disk.fails ? EIO : 0);
 }
 
 static const struct fuse_lowlevel_ops operations = {
@@ -248,6 +254,11 @@ static bool serve_command(void)
 	if (!fgets(line, sizeof(line), stdin))
 		return false;
 	line[strcspn(line, "\n")] = '\0';
+	if (strcmp(line, "fail") == 0 || strcmp(line, "work") == 0) {
+		disk.fails = line[0] == 'f';
+		puts(line);
+		return true;
+	}
 	if (strncmp(line, "snapshot ", 9) != 0)
 		return false;
 	seed = strtoull(line + 9, &end, 10);

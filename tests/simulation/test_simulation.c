@@ -3,20 +3,24 @@
  * If this fails, there is an order of events after which a client reads wrong bytes, a request runs twice, two devices
  * speak in one connection, or a device keeps something of a session for ever.
  *
- * Devices, a switch and clients in one process, with simulated time. Real: common/handoff.c, common/tch.c,
- * common/tch_options.c. Simulated, by the functions of the same names below: the kernel (common/kernel_helper.h), connections
+ * Devices, a switch and clients in one process, with simulated time. Real: common/tch.c, common/tch_machine.c,
+ * common/tch_options.c, common/conn_moves.c. Simulated, by the functions of the same names below: the kernel (common/kernel_helper.h), connections
  * (common/conn.h), timers and the clock. Packets and messages are delayed, in order on each link only (what puts packets in order is left out: see tests/model); sessions
- * between devices break, daemons die and start again; handoffs begin at any time, to anybody.
+ * between devices break, daemons die and start again; handoffs of all kinds and predictions begin at any time, to anybody.
  *
  * A run is repeated by its seed: SEED in the environment. SIMULATION_SECONDS (default 3) says how long to go on.
  */
 #include "config.h"
 
-#include "common/handoff.h"
+#include "common/conn.h"
+#include "common/conn_moves.h"
 #include "common/log.h"
+#include "common/tch_machine.h"
+#include "common/tch_options.h"
 
 #include <errno.h>
 #include <event2/event.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +37,11 @@ enum {
 	SEGMENT_MAX = 20,
 	PARKED_MAX = 512,
 	FD_BASE = 1000,
+	FD_PREPARED = 5000,  /* from here on */
+	DRAIN_LOOKS_MAX = 200,
+	ALL_FLAGS = TCH_FLAG_HND | TCH_FLAG_SET | TCH_FLAG_END,
+	CONGESTION_WINDOW = 20,
+	COPY_LOST_PERCENT = 5, /* of what devices that share a connection send to each other */
 	TICK_US = 300000,    /* what is not acknowledged is sent again */
 	RUN_US = 20000000,   /* so long things happen */
 	SETTLE_US = 200000000, /* then all has to come to an end */
@@ -66,6 +75,7 @@ struct action {
 	uint64_t due_us;
 	void (*run)(struct action *action);
 	int device, from, connection;
+	bool is_exchange;
 	unsigned int generation; /* of the session, or of the connection on the device, that it belongs to */
 	uint32_t sequence, acknowledgment, node;
 	uint16_t transaction;
@@ -105,19 +115,24 @@ static void action_at(struct action *action, uint64_t due_us)
 struct packet {
 	uint32_t sequence, acknowledgment;
 	size_t len; /* the bytes follow from their place in the stream */
+	bool is_exchange; /* what the device that receives says to the one that sends */
 };
 
-enum entry_state { NONE, HOLD, RELAY };
+enum entry_state { NONE, HOLD, RELAY, HALF };
 
+/* As struct node_flow in common/node_map.h. */
 struct entry {
 	enum entry_state state;
 	bool inherited;
-	int way; /* RELAY: the new owner */
+	int way; /* RELAY: the new owner; HALF: the other device */
+	enum kernel_helper_part part; /* HALF: and so to the end */
+	bool copies;
+	uint32_t own_acknowledged, peer_acknowledged, said_acknowledged;
 	struct packet parked[PARKED_MAX];
 	size_t parked_count;
 };
 
-enum phase { NO_CONN, SERVING, QUIESCING, QUIET };
+enum phase { NO_CONN, SERVING, QUIESCING, QUIET, DRAINING, DISCARDING };
 
 /* A connection on a device: the kernel's part and the daemon's. */
 struct conn {
@@ -127,8 +142,9 @@ struct conn {
 	size_t received_len, sent_len;
 
 	enum phase phase;
+	enum conn_part_served served;
 	bool in_call;
-	unsigned int generation;
+	unsigned int generation, looks; /* whether it is drained */
 	int fd;
 	struct conn_facts facts;
 	struct flow_key flow;
@@ -139,9 +155,14 @@ struct conn {
 	void *on_quiet_arg;
 };
 
+/* A former one says nothing of what it can, a later one more than is known. */
+enum version { PRESENT, FORMER, LATER, NVERSIONS };
+
 static struct device {
-	struct handoffs *handoffs;
-	bool is_dead;
+	struct tch *tch;
+	struct tch_server server;
+	enum version version;
+	bool is_dead, restores_congestion;
 	struct conn conns[CONNECTIONS];
 	struct entry entries[CONNECTIONS];
 } devices[DEVICES];
@@ -151,6 +172,7 @@ static struct client {
 	uint32_t acknowledged, next, total; /* of what it sends */
 	uint32_t received;
 	uint64_t executed;
+	bool was_silent[RECORDS_MAX]; /* executed by a device that did not answer */
 	int owner; /* that the switch knows */
 	uint16_t transaction;
 } clients[CONNECTIONS];
@@ -161,11 +183,15 @@ static bool has_broken[DEVICES + 1][DEVICES + 1]; /* [a][b]: a has still to hear
 static uint64_t packet_due_us[DEVICES + 1][DEVICES + 1], said_due_us[DEVICES + 1][DEVICES + 1];
 
 static unsigned int delay_max_us, fault_percent, call_max_us;
-static unsigned int events_alive;
+static unsigned int events_alive, prepared_alive;
 static bool has_crashed;
+static bool is_mixed; /* devices are of different versions, and are not built alike */
 static bool is_switch_deaf;
 static unsigned int unheard;
-static struct { unsigned long runs, given, taken, failed, reset, crashes, breaks, resets; } sums;
+static struct {
+	unsigned long runs, given, taken, failed, reset, crashes, breaks, resets;
+	unsigned long halves, predicted, again, copies_lost, left;
+} sums;
 
 static uint8_t request_byte(int connection, uint32_t at) { return (uint8_t)(at * 31 + (at >> 8) + (uint32_t)connection); }
 static uint8_t reply_byte(int connection, uint32_t at) { return (uint8_t)(at * 17 + (at >> 7) + 100 + (uint32_t)connection); }
@@ -197,13 +223,23 @@ static void reset_client(int connection)
 	clients[connection].is_reset = true;
 }
 
+/* What its stack sends in the flow does not reach the client. */
+static bool is_silent(const struct device *device, int connection)
+{
+	const struct entry *entry = &device->entries[connection];
+
+	return entry->state == HOLD || entry->state == RELAY ||
+	       (entry->state == HALF && entry->part == KERNEL_HELPER_RECEIVES);
+}
+
 static void to_stack(struct device *device, int connection, const struct packet *packet)
 {
 	struct conn *conn = &device->conns[connection];
 
 	if (!conn->is_live) {
 		CHECK(!conn->is_frozen);
-		reset_client(connection);
+		if (!is_silent(device, connection))
+			reset_client(connection);
 		return;
 	}
 	while (conn->send_unacknowledged < packet->acknowledgment && conn->sent_len) {
@@ -230,16 +266,44 @@ static void packet_send(int from, int to, int connection, const struct packet *p
 	action->sequence = packet->sequence;
 	action->acknowledgment = packet->acknowledgment;
 	action->len = packet->len;
+	action->is_exchange = packet->is_exchange;
 	action_at(action, later(&packet_due_us[from][to], 0));
+}
+
+/* What two devices that share a connection send to each other may be lost. */
+static void peer_send(struct device *device, int connection, const struct packet *packet)
+{
+	if (chance(COPY_LOST_PERCENT))
+		sums.copies_lost++;
+	else
+		packet_send(device_index(device), device->entries[connection].way, connection, packet);
+}
+
+static void half_hear(struct device *device, int connection, const struct packet *packet);
+
+static void half_ingress(struct device *device, int connection, const struct packet *packet)
+{
+	if (packet->is_exchange) {
+		half_hear(device, connection, packet);
+		return;
+	}
+	if (device->entries[connection].copies)
+		peer_send(device, connection, packet);
+	to_stack(device, connection, packet);
 }
 
 static void node_ingress(struct action *action)
 {
 	struct device *device = &devices[action->device];
 	struct entry *entry = &device->entries[action->connection];
-	struct packet packet = { action->sequence, action->acknowledgment, action->len };
+	struct packet packet = { action->sequence, action->acknowledgment, action->len, action->is_exchange };
 
-	if (entry->state == HOLD) {
+	if (entry->state == HALF) {
+		if (!packet.is_exchange || action->from == entry->way)
+			half_ingress(device, action->connection, &packet);
+	} else if (packet.is_exchange) {
+		return; /* late: nothing that a stack or anybody else may see */
+	} else if (entry->state == HOLD) {
 		if (entry->parked_count < PARKED_MAX)
 			entry->parked[entry->parked_count++] = packet;
 	} else if (entry->state == RELAY) {
@@ -251,27 +315,74 @@ static void node_ingress(struct action *action)
 
 static void client_receive(struct action *action);
 
-static bool is_muted(const struct device *device, int connection)
+static void client_gets(struct device *device, int connection, uint32_t sequence, const uint8_t *bytes, size_t len,
+			uint32_t acknowledgment)
 {
-	enum entry_state state = device->entries[connection].state;
+	struct action *action = action_new(client_receive, len);
 
-	return state == HOLD || state == RELAY;
+	action->connection = connection;
+	action->device = device_index(device);
+	action->sequence = sequence;
+	action->acknowledgment = acknowledgment;
+	if (len)
+		memcpy(action->bytes, bytes, len);
+	action_at(action, now_us + 10 + draw(delay_max_us));
+}
+
+static uint32_t of_both(const struct entry *entry)
+{
+	return entry->own_acknowledged < entry->peer_acknowledged ? entry->own_acknowledged : entry->peer_acknowledged;
+}
+
+static bool is_news(const struct entry *entry)
+{
+	return of_both(entry) > entry->said_acknowledged;
+}
+
+static void half_hear(struct device *device, int connection, const struct packet *packet)
+{
+	struct entry *entry = &device->entries[connection];
+	const struct conn *conn = &device->conns[connection];
+
+	if (packet->acknowledgment > entry->peer_acknowledged)
+		entry->peer_acknowledged = packet->acknowledgment;
+	if (entry->part != KERNEL_HELPER_SENDS || !is_news(entry))
+		return;
+	entry->said_acknowledged = of_both(entry);
+	client_gets(device, connection, conn->send_unacknowledged + (uint32_t)conn->sent_len, NULL, 0, of_both(entry));
+}
+
+/* As the node program lets it out: it acknowledges what both have, and only one speaks to the client. */
+static void half_send(struct device *device, struct conn *conn, size_t from)
+{
+	int connection = (int)(conn - device->conns);
+	struct entry *entry = &device->entries[connection];
+
+	if (conn->receive_next > entry->own_acknowledged)
+		entry->own_acknowledged = conn->receive_next;
+	if (entry->part == KERNEL_HELPER_RECEIVES) {
+		peer_send(device, connection, &(struct packet){ .acknowledgment = conn->receive_next, .is_exchange = true });
+		return;
+	}
+	if (from == conn->sent_len && !is_news(entry) && of_both(entry) != entry->own_acknowledged)
+		return;
+	if (is_news(entry))
+		entry->said_acknowledged = of_both(entry);
+	client_gets(device, connection, conn->send_unacknowledged + (uint32_t)from, conn->sent + from, conn->sent_len - from,
+		    of_both(entry));
 }
 
 static void conn_send(struct device *device, struct conn *conn, size_t from)
 {
 	int connection = (int)(conn - device->conns);
-	struct action *action;
 
-	if (!conn->is_live || is_muted(device, connection))
+	if (!conn->is_live)
 		return;
-	action = action_new(client_receive, conn->sent_len - from);
-	action->connection = connection;
-	action->device = device_index(device);
-	action->sequence = conn->send_unacknowledged + (uint32_t)from;
-	action->acknowledgment = conn->receive_next;
-	memcpy(action->bytes, conn->sent + from, action->len);
-	action_at(action, now_us + 10 + draw(delay_max_us));
+	if (device->entries[connection].state == HALF)
+		half_send(device, conn, from);
+	else if (!is_silent(device, connection))
+		client_gets(device, connection, conn->send_unacknowledged + (uint32_t)from, conn->sent + from,
+			    conn->sent_len - from, conn->receive_next);
 }
 
 /* Clients */
@@ -279,7 +390,7 @@ static void conn_send(struct device *device, struct conn *conn, size_t from)
 static void client_send(int connection)
 {
 	struct client *client = &clients[connection];
-	struct packet packet = { client->next, client->received, 0 };
+	struct packet packet = { .sequence = client->next, .acknowledgment = client->received };
 
 	if (client->is_reset)
 		return;
@@ -290,13 +401,21 @@ static void client_send(int connection)
 	packet_send(SWITCH, client->owner, connection, &packet);
 }
 
+/* The answer is RST, which the switch sends to whom it holds for the owner; and who shares the connection may get a copy. */
+static void client_resets(int connection, struct device *speaker)
+{
+	conn_close(&speaker->conns[connection], false);
+	for (int i = 0; i < DEVICES; i++)
+		if (devices[i].entries[connection].state == HALF && chance(70))
+			conn_close(&devices[i].conns[connection], false);
+}
+
 static void client_receive(struct action *action)
 {
 	struct client *client = &clients[action->connection];
 
 	if (client->is_reset) {
-		/* The answer is RST, which the switch sends to whom it holds for the owner. */
-		conn_close(&devices[action->device].conns[action->connection], false);
+		client_resets(action->connection, &devices[action->device]);
 		return;
 	}
 	CHECK(action->acknowledgment <= client->next);
@@ -320,7 +439,9 @@ static void tick(struct action *action)
 		client_send(action->connection);
 	else if (!client->is_reset && client->received < client->total) /* or to see whether anybody is there */
 		packet_send(SWITCH, client->owner, action->connection,
-			    &(struct packet){ client->acknowledged, client->received, client->next - client->acknowledged });
+			    &(struct packet){ .sequence = client->acknowledged,
+					      .acknowledgment = client->received,
+					      .len = client->next - client->acknowledged });
 	for (int i = 0; i < DEVICES; i++)
 		if (devices[i].conns[action->connection].sent_len)
 			conn_send(&devices[i], &devices[i].conns[action->connection], 0);
@@ -330,20 +451,27 @@ static void tick(struct action *action)
 
 /* The kernel helper */
 
-static void let_go(struct device *device, int connection, enum entry_state state, int way)
+static void let_go(struct device *device, int connection, const struct entry *next)
 {
 	struct entry *entry = &device->entries[connection];
 	size_t count = entry->parked_count;
 	struct packet parked[PARKED_MAX];
 
 	memcpy(parked, entry->parked, count * sizeof(*parked));
-	*entry = (struct entry){ .state = state, .way = way };
+	*entry = *next;
 	for (size_t i = 0; i < count; i++) {
-		if (state == RELAY)
-			packet_send(device_index(device), way, connection, &parked[i]);
+		if (next->state == RELAY)
+			packet_send(device_index(device), next->way, connection, &parked[i]);
+		else if (next->state == HALF)
+			half_ingress(device, connection, &parked[i]);
 		else
 			to_stack(device, connection, &parked[i]);
 	}
+}
+
+bool kernel_helper_restores_congestion(const struct kernel_helper *helper)
+{
+	return ((const struct device *)helper)->restores_congestion;
 }
 
 bool kernel_helper_is_settled(struct kernel_helper *helper, int fd, const struct flow_key *flow, size_t restored_len)
@@ -372,7 +500,7 @@ static uint8_t *copy(const uint8_t *bytes, size_t len)
 }
 
 int kernel_helper_freeze(struct kernel_helper *helper, int fd, const struct flow_key *flow,
-			 const struct kernel_helper_static *fixed, struct kernel_helper_state *out)
+			 const struct kernel_helper_static *fixed, bool keeps_sending, struct kernel_helper_state *out)
 {
 	struct conn *conn = &device_of_helper(helper)->conns[fd - FD_BASE];
 	size_t sent_len = conn->sent_len ? draw((unsigned int)conn->sent_len + 1) : 0;
@@ -387,9 +515,11 @@ int kernel_helper_freeze(struct kernel_helper *helper, int fd, const struct flow
 		.fixed = *fixed,
 		.send_unacknowledged = conn->send_unacknowledged,
 		.receive_next = conn->receive_next,
-		.sent = copy(conn->sent, sent_len),
+		.congestion_window = CONGESTION_WINDOW,
+		.statistics.segments_in = 1,
+		.sent = keeps_sending ? NULL : copy(conn->sent, sent_len),
 		.sent_len = sent_len,
-		.unsent = copy(conn->sent + sent_len, conn->sent_len - sent_len),
+		.unsent = keeps_sending ? NULL : copy(conn->sent + sent_len, conn->sent_len - sent_len),
 		.unsent_len = conn->sent_len - sent_len,
 		.received = copy(conn->received, conn->received_len),
 		.received_len = conn->received_len,
@@ -411,21 +541,40 @@ void kernel_helper_release(struct kernel_helper *helper, int fd, const struct fl
 
 	if (device->is_dead)
 		return;
+	CHECK(device->entries[connection_of(flow)].state == HOLD);
 	conn->is_live = true;
 	conn->is_frozen = false;
-	let_go(device, connection_of(flow), NONE, 0);
+	let_go(device, connection_of(flow), &(struct entry){ .state = NONE });
 }
 
 int kernel_helper_relay(struct kernel_helper *helper, const struct flow_key *flow, const uint8_t to_mac[static 6],
 			unsigned int ifindex)
 {
 	(void)ifindex;
-	let_go(device_of_helper(helper), connection_of(flow), RELAY, to_mac[0]);
+	let_go(device_of_helper(helper), connection_of(flow), &(struct entry){ .state = RELAY, .way = to_mac[0] });
 	return 0;
+}
+
+/* Of a switch whose daemon died: tests/lab has it. */
+int kernel_helper_relay_inherited(struct kernel_helper *helper, const struct flow_key *flow,
+				  const uint8_t to_mac[static 6], unsigned int ifindex)
+{
+	(void)helper, (void)flow, (void)to_mac, (void)ifindex;
+	return -ENOENT;
+}
+
+void kernel_helper_release_inherited(struct kernel_helper *helper,
+				     void (*on_flow)(const struct flow_key *flow, void *arg), void *arg)
+{
+	(void)helper, (void)on_flow, (void)arg;
 }
 
 void kernel_helper_silence(struct kernel_helper *helper, int fd)
 {
+	if (fd >= FD_PREPARED) {
+		prepared_alive--;
+		return;
+	}
 	memset(&device_of_helper(helper)->conns[fd - FD_BASE].is_live, 0, 2 * sizeof(bool));
 }
 
@@ -442,12 +591,15 @@ void kernel_helper_forget(struct kernel_helper *helper, const struct flow_key *f
 		device_of_helper(helper)->entries[connection_of(flow)] = (struct entry){ .state = NONE };
 }
 
-int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd)
+/* The socket, without an entry. */
+static int restore(struct device *device, const struct kernel_helper_state *state, int *fd)
 {
-	struct device *device = device_of_helper(helper);
 	int connection = connection_of(&state->flow);
 	struct conn *conn = &device->conns[connection];
 
+	CHECK(*fd < 0 || *fd == FD_PREPARED + connection); /* it is bound to its VIP already */
+	if (*fd >= 0)
+		prepared_alive--; /* taken, or closed */
 	if (chance(5))
 		return -EADDRNOTAVAIL;
 	CHECK(!conn->is_live && !conn->is_frozen);
@@ -455,10 +607,108 @@ int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_help
 	conn->receive_next = state->receive_next;
 	conn->received_len = 0;
 	conn->send_unacknowledged = state->send_unacknowledged;
-	memcpy(conn->sent, state->sent, state->sent_len);
+	if (state->sent_len)
+		memcpy(conn->sent, state->sent, state->sent_len);
 	conn->sent_len = state->sent_len;
-	device->entries[connection] = (struct entry){ .state = NONE };
 	*fd = FD_BASE + connection;
+	return 0;
+}
+
+int kernel_helper_restore(struct kernel_helper *helper, const struct kernel_helper_state *state, int *fd)
+{
+	int err = restore(device_of_helper(helper), state, fd);
+
+	if (!err)
+		kernel_helper_forget(helper, &state->flow);
+	return err;
+}
+
+static struct entry half_entry(const struct kernel_helper_state *state, const struct kernel_helper_peer *peer)
+{
+	return (struct entry){
+		.state = HALF,
+		.way = peer->mac[0],
+		.part = peer->part,
+		.own_acknowledged = state->receive_next,
+		.peer_acknowledged = state->receive_next,
+	};
+}
+
+int kernel_helper_restore_half(struct kernel_helper *helper, const struct kernel_helper_state *state,
+			       const struct kernel_helper_peer *peer, int *fd)
+{
+	struct device *device = device_of_helper(helper);
+	int err = restore(device, state, fd);
+
+	CHECK(peer->part == KERNEL_HELPER_SENDS || !state->sent_len);
+	if (!err)
+		device->entries[connection_of(&state->flow)] = half_entry(state, peer);
+	return err;
+}
+
+int kernel_helper_share(struct kernel_helper *helper, int fd, const struct kernel_helper_state *state,
+			const struct kernel_helper_peer *peer)
+{
+	struct device *device = device_of_helper(helper);
+	struct conn *conn = &device->conns[fd - FD_BASE];
+	struct entry entry = half_entry(state, peer);
+
+	if (chance(3))
+		return -ENOMEM;
+	CHECK(conn->is_frozen);
+	conn->is_live = true;
+	conn->is_frozen = false;
+	entry.copies = true;
+	let_go(device, connection_of(&state->flow), &entry);
+	return 0;
+}
+
+static void say_all(struct device *device, const struct flow_key *flow)
+{
+	struct conn *conn = &device->conns[connection_of(flow)];
+
+	conn_send(device, conn, conn->sent_len);
+}
+
+void kernel_helper_reclaim(struct kernel_helper *helper, const struct flow_key *flow,
+			   const struct kernel_helper_static *fixed)
+{
+	(void)fixed;
+	kernel_helper_forget(helper, flow);
+	if (!device_of_helper(helper)->is_dead)
+		say_all(device_of_helper(helper), flow);
+}
+
+uint32_t kernel_helper_last_stamp(struct kernel_helper *helper, const struct flow_key *flow)
+{
+	(void)helper, (void)flow;
+	return 0;
+}
+
+int kernel_helper_take_over(struct kernel_helper *helper, int fd, const struct flow_key *flow,
+			    const struct kernel_helper_static *fixed, uint32_t stamp)
+{
+	(void)fd, (void)fixed, (void)stamp;
+	kernel_helper_forget(helper, flow);
+	say_all(device_of_helper(helper), flow);
+	return 0;
+}
+
+int kernel_helper_sketch(struct kernel_helper *helper, int fd, const struct flow_key *flow,
+			 const struct kernel_helper_static *fixed, struct kernel_helper_state *out)
+{
+	(void)helper, (void)fd;
+	*out = (struct kernel_helper_state){ .flow = *flow, .fixed = *fixed };
+	return now_us < RUN_US && chance(3) ? -ENOMEM : 0;
+}
+
+int kernel_helper_prepare(struct kernel_helper *helper, const struct kernel_helper_state *sketch, int *fd)
+{
+	(void)helper;
+	if (chance(10))
+		return -EADDRNOTAVAIL;
+	prepared_alive++;
+	*fd = FD_PREPARED + connection_of(&sketch->flow);
 	return 0;
 }
 
@@ -504,16 +754,31 @@ static void call_done(struct action *action)
 	}
 }
 
+/*
+ * Each request runs once. What a device ran that was silent and then went, another one may ask for again, if the client has no
+ * answer to it: the owner of the files remembers the call. So it does if the silent one is late.
+ */
+static void call_count(struct client *client, uint64_t request, bool is_silent)
+{
+	CHECK(request <= client->executed);
+	if (request == client->executed) {
+		client->was_silent[request] = is_silent;
+		client->executed++;
+		return;
+	}
+	CHECK(is_silent || (client->was_silent[request] && client->received <= request * RECORD));
+	sums.again++;
+}
+
 /* The request runs now; its answer comes later. */
 static void call_begin(struct device *device, struct conn *conn)
 {
 	int connection = (int)(conn - device->conns);
 	struct action *action = action_new(call_done, 0);
 
-	CHECK(conn->facts.requests == clients[connection].executed);
 	for (uint32_t i = 0; i < RECORD; i++)
 		CHECK(conn->input[i] == request_byte(connection, (uint32_t)conn->facts.requests * RECORD + i));
-	clients[connection].executed++;
+	call_count(&clients[connection], conn->facts.requests, conn->served == CONN_RECEIVES);
 	memmove(conn->input, conn->input + RECORD, conn->input_len -= RECORD);
 	conn->in_call = true;
 	action->device = device_index(device);
@@ -524,10 +789,15 @@ static void call_begin(struct device *device, struct conn *conn)
 
 static void conn_work(struct device *device, struct conn *conn)
 {
-	if (conn->phase != SERVING || !conn->is_live)
+	if (!conn->is_live || (conn->phase != SERVING && conn->phase != DRAINING && conn->phase != DISCARDING))
 		return;
-	conn_flush(device, conn);
-	if (conn->in_call)
+	if (conn->served == CONN_RECEIVES || conn->phase == DISCARDING)
+		conn_send(device, conn, conn->sent_len);
+	else
+		conn_flush(device, conn);
+	if (conn->phase == DISCARDING)
+		conn->received_len = 0;
+	if (conn->phase != SERVING || conn->in_call)
 		return;
 	memcpy(conn->input + conn->input_len, conn->received, conn->received_len);
 	conn->input_len += conn->received_len;
@@ -536,7 +806,7 @@ static void conn_work(struct device *device, struct conn *conn)
 		call_begin(device, conn);
 }
 
-static struct device *device_with(struct conn *conn)
+static struct device *device_with(const struct conn *conn)
 {
 	for (int i = 0; i < DEVICES; i++)
 		if (conn >= devices[i].conns && conn < devices[i].conns + CONNECTIONS)
@@ -549,6 +819,7 @@ static void conn_begin(struct device *device, int connection, const struct conn_
 	struct conn *conn = &device->conns[connection];
 
 	conn->phase = SERVING;
+	conn->served = CONN_WHOLE;
 	conn->in_call = false;
 	conn->generation++;
 	conn->fd = FD_BASE + connection;
@@ -590,6 +861,7 @@ struct conn_facts *conn_facts(struct conn *conn) { return &conn->facts; }
 const struct flow_key *conn_flow(const struct conn *conn) { return &conn->flow; }
 const struct kernel_helper_static *conn_fixed(const struct conn *conn) { return &conn->fixed; }
 bool conn_is_movable(const struct conn *conn) { return conn->phase != NO_CONN; }
+void conn_stay(struct conn *conn) { (void)conn; /* only of what another run has left */ }
 int conn_fd(const struct conn *conn) { return conn->fd; }
 size_t conn_restored_len(const struct conn *conn) { (void)conn; return 0; }
 
@@ -601,6 +873,13 @@ int conn_quiesce(struct conn *conn, void (*on_quiet)(struct conn *conn, void *ar
 	conn->on_quiet = on_quiet;
 	conn->on_quiet_arg = arg;
 	return conn->in_call ? -EINPROGRESS : 0;
+}
+
+bool conn_write_out(struct conn *conn)
+{
+	CHECK(conn->phase == QUIET && conn->served == CONN_WHOLE && !conn->in_call);
+	conn_flush(device_with(conn), conn);
+	return chance(50); /* or the client takes its time */
 }
 
 void conn_resume(struct conn *conn)
@@ -622,6 +901,52 @@ int conn_export(struct conn *conn, struct conn_state *out)
 	return 0;
 }
 
+static enum kernel_helper_part part_of(struct conn *conn)
+{
+	struct device *device = device_with(conn);
+	const struct entry *entry = &device->entries[conn - device->conns];
+
+	CHECK(entry->state == HALF);
+	return entry->part;
+}
+
+void conn_drain(struct conn *conn)
+{
+	CHECK(part_of(conn) == KERNEL_HELPER_SENDS);
+	conn->phase = DRAINING;
+	conn->looks = 0;
+	conn_kick(conn);
+}
+
+void conn_discard(struct conn *conn)
+{
+	CHECK(part_of(conn) == KERNEL_HELPER_RECEIVES);
+	conn->phase = DISCARDING;
+	conn->looks = 0;
+	conn_kick(conn);
+}
+
+bool conn_is_drained(const struct conn *conn)
+{
+	struct device *device = device_with(conn);
+	struct conn *looked_at = &device->conns[conn - device->conns];
+
+	CHECK(conn->phase == DRAINING || conn->phase == DISCARDING);
+	CHECK(++looked_at->looks <= DRAIN_LOOKS_MAX); /* all data loops stand still meanwhile */
+	return conn->sent_len + (conn->phase == DRAINING ? conn->output_len : 0) == 0;
+}
+
+bool conn_is_half(const struct conn *conn) { return conn->served != CONN_WHOLE; }
+
+void conn_take_over(struct conn *conn)
+{
+	conn->served = CONN_WHOLE;
+	if (conn->phase == SERVING)
+		conn_kick(conn);
+	else
+		conn_close(conn, false); /* the client had closed it */
+}
+
 void conn_state_fini(struct conn_state *state)
 {
 	free(state->input);
@@ -630,13 +955,13 @@ void conn_state_fini(struct conn_state *state)
 
 int conn_surrender(struct conn *conn)
 {
-	CHECK(conn->is_frozen);
+	CHECK(conn->phase != SERVING || conn->served != CONN_WHOLE);
 	conn->phase = NO_CONN;
 	return conn->fd;
 }
 
 int conn_import(struct conn_server *server, int fd, const struct flow_key *flow, const struct kernel_helper_static *fixed,
-		const struct conn_state *state, struct conn **out)
+		const struct conn_state *state, enum conn_part_served served, struct conn **out)
 {
 	struct device *device = device_of_conns(server);
 	struct conn *conn = &device->conns[fd - FD_BASE];
@@ -644,11 +969,34 @@ int conn_import(struct conn_server *server, int fd, const struct flow_key *flow,
 	(void)flow, (void)fixed;
 	CHECK(conn->phase == NO_CONN);
 	conn_begin(device, fd - FD_BASE, &state->facts);
-	memcpy(conn->input, state->input, conn->input_len = state->input_len);
-	memcpy(conn->output, state->output, conn->output_len = state->output_len);
+	conn->served = served;
+	if (state->input_len > 0) /* memcpy(3) takes no NULL, not even for nothing */
+		memcpy(conn->input, state->input, conn->input_len = state->input_len);
+	if (state->output_len > 0)
+		memcpy(conn->output, state->output, conn->output_len = state->output_len);
 	conn_kick(conn);
 	*out = conn;
 	return 0;
+}
+
+static void closed_later(struct action *action)
+{
+	tch_session_closed(devices[action->device].tch, (uint64_t)action->connection);
+}
+
+/* At once, or from a data loop. */
+static void tell_closed(struct device *device, int connection)
+{
+	struct action *action;
+
+	if (chance(50)) {
+		tch_session_closed(device->tch, (uint64_t)connection);
+		return;
+	}
+	action = action_new(closed_later, 0);
+	action->device = device_index(device);
+	action->connection = connection;
+	action_at(action, now_us + draw(1000));
 }
 
 void conn_close(struct conn *conn, bool reset)
@@ -658,9 +1006,16 @@ void conn_close(struct conn *conn, bool reset)
 
 	if (conn->phase == NO_CONN)
 		return;
+	if (conn->served == CONN_RECEIVES) { /* it waits for conn_surrender(), or conn_take_over() */
+		if (conn->phase != QUIET)
+			tell_closed(device, connection);
+		if (conn->phase != NO_CONN)
+			conn->phase = QUIET;
+		return;
+	}
 	if (reset && conn->is_live)
 		reset_client(connection);
-	handoffs_conn_closed(device->handoffs, (uint64_t)connection);
+	tell_closed(device, connection);
 	conn->phase = NO_CONN;
 	conn->is_live = conn->is_frozen = false;
 	conn->sent_len = 0;
@@ -745,6 +1100,22 @@ static void say(struct action *action, int from, int to, void (*run)(struct acti
 	action_at(action, later(&said_due_us[from][to], packet_due_us[from][to]));
 }
 
+/* A device is told what it can do something with, and no more. */
+static void check_told(const struct device *from, const struct device *device, const struct tch_message *message)
+{
+	bool is_told = message->kind == TCH_KIND_HANDOFF || message->kind == TCH_KIND_HANDOFF_COMPLETE;
+	struct kernel_helper_state state;
+	enum tch_kind_of_handoff kind;
+	struct tch_facts facts;
+
+	CHECK(message->kind != TCH_KIND_HANDOFF || device->server.take_over);
+	if (!is_told || tch_options_decode(message->options, message->options_len, &state, &facts, &kind) < 0)
+		return;
+	CHECK(facts.statistics.segments_in);
+	if (device->version != FORMER && from->version != FORMER)
+		CHECK(!state.congestion_window == !device->restores_congestion);
+}
+
 static void tch_receive(struct action *action)
 {
 	struct tch_message *message = &action->message;
@@ -753,8 +1124,10 @@ static void tch_receive(struct action *action)
 	message->sent = message->options + message->options_len;
 	message->unsent = message->sent + message->sent_len;
 	message->received = message->unsent + message->unsent_len;
-	if (is_heard(action))
-		handoffs_received(devices[action->device].handoffs, node_of(action->from), message);
+	if (!is_heard(action))
+		return;
+	check_told(&devices[action->from], &devices[action->device], message);
+	tch_received(devices[action->device].tch, node_of(action->from), message);
 }
 
 static uint8_t *append(uint8_t *at, const uint8_t *bytes, size_t len)
@@ -764,14 +1137,36 @@ static uint8_t *append(uint8_t *at, const uint8_t *bytes, size_t len)
 	return at + len;
 }
 
+/* As devices of these versions would say and hear it. */
+static void translate(struct tch_message *message, const struct device *from, const struct device *to,
+		      uint8_t options[static TCH_CAPABILITIES_BYTES])
+{
+	bool opens = message->kind == TCH_KIND_OPEN || message->kind == TCH_KIND_OPEN_RESPONSE;
+	unsigned int can;
+
+	if (from->version == FORMER && message->kind == TCH_KIND_ACKNOWLEDGMENT)
+		message->flags &= ~(uint32_t)TCH_FLAG_END;
+	if (opens && (from->version == FORMER || to->version == FORMER))
+		message->options_len = 0;
+	if (!opens || !message->options_len || from->version != LATER)
+		return;
+	CHECK(tch_capabilities_decode(message->options, message->options_len, &can) == 0);
+	message->options_len = (size_t)tch_capabilities_encode(can | 0xff00ff00, options);
+	message->options = options;
+}
+
 static int tch_send(uint32_t node, const struct tch_message *message, void *arg)
 {
 	int from = device_index(arg), to = device_of(node);
+	uint8_t options[TCH_CAPABILITIES_BYTES], *at;
+	struct tch_message translated;
 	struct action *action;
-	uint8_t *at;
 
 	if (devices[from].is_dead || (has_broken[to][from] && !has_broken[from][to]))
 		return -ENOTCONN;
+	translated = *message;
+	translate(&translated, &devices[from], &devices[to], options);
+	message = &translated;
 	action = action_new(NULL, message->options_len + message->sent_len + message->unsent_len + message->received_len);
 	action->message = *message;
 	at = action->bytes;
@@ -783,9 +1178,12 @@ static int tch_send(uint32_t node, const struct tch_message *message, void *arg)
 	return 0;
 }
 
-static int find_node(uint32_t node, uint8_t mac[static 6], unsigned int *ifindex, void *arg)
+static int find_node(uint32_t node, bool is_special, uint8_t mac[static 6], unsigned int *ifindex, void *arg)
 {
-	(void)arg;
+	const struct device *self = arg, *device = &devices[device_of(node)];
+
+	if (is_special && (self->version == FORMER || device->version == FORMER) && !device->server.take_over)
+		return -EOPNOTSUPP;
 	memset(mac, 0, 6);
 	mac[0] = (uint8_t)device_of(node);
 	*ifindex = 1;
@@ -807,7 +1205,7 @@ static void device_answered(struct action *action)
 	struct device *device = &devices[action->device];
 
 	if (is_heard(action))
-		handoffs_confirmed(device->handoffs, &device->conns[action->connection].flow, action->node,
+		tch_confirmed(device->tch, &device->conns[action->connection].flow, action->node,
 				   action->transaction);
 }
 
@@ -833,7 +1231,27 @@ static void change_owner(const struct flow_key *flow, uint32_t node, uint16_t tr
 		say(question(connection_of(flow), node, transaction), device_index(arg), SWITCH, switch_asked);
 }
 
-static const struct handoff_functions functions = { .send = tch_send, .find_node = find_node, .change_owner = change_owner };
+/* The last announcement: does the switch know who makes it as the owner? Else it refuses. */
+static struct {
+	int by;
+	uint32_t node;
+	bool is_owner;
+} announced;
+
+static void announce_owner(const struct flow_key *flow, uint32_t node, uint16_t transaction, void *arg)
+{
+	(void)transaction;
+	announced.by = device_index(arg);
+	announced.node = node;
+	announced.is_owner = clients[connection_of(flow)].owner == announced.by;
+}
+
+static const struct tch_network network = {
+	.send = tch_send,
+	.find_node = find_node,
+	.change_owner = change_owner,
+	.announce_owner = announce_owner,
+};
 
 /* Mischief */
 
@@ -843,7 +1261,7 @@ static void hear_of_loss(struct action *action)
 		return;
 	has_broken[action->device][action->from] = false;
 	if (action->device != SWITCH && action->from != SWITCH)
-		handoffs_node_lost(devices[action->device].handoffs, node_of(action->from));
+		tch_node_lost(devices[action->device].tch, node_of(action->from));
 }
 
 static void break_one_way(int from, int to, uint64_t hear_us)
@@ -868,35 +1286,50 @@ static void forget_inherited(struct action *action)
 {
 	struct entry *entry = &devices[action->device].entries[action->connection];
 
-	if (entry->inherited && entry->state == RELAY)
+	if (entry->inherited)
 		*entry = (struct entry){ .state = NONE };
+}
+
+static void build(struct device *device)
+{
+	device->server = conn_moves;
+	device->version = is_mixed ? (enum version)draw(NVERSIONS) : PRESENT;
+	device->restores_congestion = !is_mixed || chance(50);
+	if (is_mixed && chance(30))
+		device->server.take_over = NULL;
 }
 
 static void start_daemon(struct device *device)
 {
-	const struct handoffs_options options = {
+	const struct tch_setup setup = {
 		.base = (struct event_base *)device,
 		.self = node_of(device_index(device)),
 		.helper = (struct kernel_helper *)device,
-		.conns = (struct conn_server *)device,
-		.functions = &functions,
-		.arg = device,
+		.server = &device->server,
+		.server_arg = device,
+		.network = &network,
+		.network_arg = device,
 	};
 
+	build(device);
 	device->is_dead = false;
-	device->handoffs = handoffs_new(&options);
-	CHECK(device->handoffs);
+	device->tch = tch_new(&setup);
+	CHECK(device->tch);
 }
 
 static void note_counters(const struct device *device)
 {
-	const struct handoff_counters *counters = handoffs_counters(device->handoffs);
+	const struct tch_counters *counters = tch_counters(device->tch);
 
 	sums.given += counters->given;
 	sums.taken += counters->taken;
 	sums.failed += counters->failed;
 	sums.reset += counters->reset;
+	sums.halves += counters->halves;
+	sums.predicted += counters->predicted;
 }
+
+static void check_step(void);
 
 static void lose_connection(struct device *device, int connection)
 {
@@ -904,12 +1337,12 @@ static void lose_connection(struct device *device, int connection)
 	struct entry *entry = &device->entries[connection];
 	struct action *action;
 
-	if (conn->is_live)
+	if (conn->is_live && !is_silent(device, connection))
 		reset_client(connection);
 	conn->is_live = conn->is_frozen = false;
 	conn->phase = NO_CONN;
 	conn->sent_len = 0;
-	if (entry->state != RELAY) {
+	if (entry->state != RELAY && !(entry->state == HALF && entry->part == KERNEL_HELPER_RECEIVES)) {
 		*entry = (struct entry){ .state = NONE };
 		return;
 	}
@@ -920,13 +1353,15 @@ static void lose_connection(struct device *device, int connection)
 	action_at(action, now_us + INHERITED_US);
 }
 
+/* Its daemon dies; or it ends in peace, and until its kernel closes what it leaves it says no word that it must not. */
 static void crash(struct device *device)
 {
 	sums.crashes++;
 	has_crashed = true;
-	device->is_dead = true;
+	device->is_dead = chance(50);
 	note_counters(device);
-	handoffs_free(device->handoffs);
+	tch_free(device->tch);
+	check_step();
 	for (int connection = 0; connection < CONNECTIONS; connection++) {
 		CHECK(device->conns[connection].phase != QUIESCING); /* or it would tell who is not there any more */
 		lose_connection(device, connection);
@@ -939,6 +1374,15 @@ static void crash(struct device *device)
 		}
 }
 
+static void move(struct device *device, int connection, int to)
+{
+	if (chance(30))
+		tch_so_hnd(device->tch, (uint64_t)connection, node_of(to), true);
+	else if (chance(70))
+		tch_so_set(device->tch, (uint64_t)connection, node_of(to),
+			      chance(50) ? TCH_FULL : (enum tch_kind_of_handoff)draw(TCH_NKINDS), NULL, NULL);
+}
+
 static void mischief(struct action *action)
 {
 	struct device *device = &devices[draw(DEVICES)];
@@ -948,8 +1392,12 @@ static void mischief(struct action *action)
 	if (now_us > RUN_US)
 		return;
 	for (int i = 0; i < DEVICES; i++)
-		if (devices[i].conns[connection].phase != NO_CONN && other != i && chance(60))
-			handoff_start(devices[i].handoffs, (uint64_t)connection, node_of(other), NULL, NULL);
+		if (devices[i].conns[connection].phase != NO_CONN && other != i)
+			move(&devices[i], connection, other);
+	if (chance(fault_percent) && chance(10)) { /* the client goes */
+		sums.left += !clients[connection].is_reset;
+		clients[connection].is_reset = true;
+	}
 	if (chance(fault_percent))
 		crash(device);
 	if (chance(fault_percent) && device_index(device) != other)
@@ -997,7 +1445,7 @@ static void check_step(void)
 		int speakers = 0;
 
 		for (int i = 0; i < DEVICES; i++)
-			speakers += devices[i].conns[connection].is_live;
+			speakers += devices[i].conns[connection].is_live && !is_silent(&devices[i], connection);
 		CHECK(speakers <= 1);
 	}
 }
@@ -1027,9 +1475,9 @@ static void end_run(void)
 
 	for (int i = 0; i < DEVICES; i++) {
 		note_counters(&devices[i]);
-		handoffs_free(devices[i].handoffs);
+		tch_free(devices[i].tch);
 	}
-	CHECK(events_alive == 0);
+	CHECK(events_alive == 0 && prepared_alive == 0);
 	while ((action = TAILQ_FIRST(&actions))) {
 		TAILQ_REMOVE(&actions, action, link);
 		free(action);
@@ -1054,13 +1502,15 @@ static void go_on_until(uint64_t end_us)
 
 static void run(void)
 {
+	is_mixed = seed % 2;
 	begin_run();
 	action_at(action_new(mischief, 0), now_us);
 	go_on_until(RUN_US + SETTLE_US);
 	for (int connection = 0; connection < CONNECTIONS; connection++)
 		check_connection(connection);
 	/* Each handoff in progress and each relayed flow has a timer. */
-	CHECK(events_alive == 0);
+	CHECK(events_alive == 0 && prepared_alive == 0);
+	is_mixed = false;
 	end_run();
 }
 
@@ -1073,20 +1523,193 @@ static void run_with_return(void)
 	is_switch_deaf = true;
 	first = &devices[clients[0].owner];
 	second = first == devices ? first + 1 : devices;
-	while (!handoffs_counters(first->handoffs)->given && first->conns[0].phase != NO_CONN) {
-		handoff_start(first->handoffs, 0, node_of(device_index(second)), NULL, NULL);
+	while (!tch_counters(first->tch)->given && first->conns[0].phase != NO_CONN) {
+		tch_so_set(first->tch, 0, node_of(device_index(second)), (enum tch_kind_of_handoff)draw(TCH_NKINDS),
+			      NULL, NULL);
 		go_on_until(now_us + 10000);
 	}
 	unheard = 0;
-	go_on_until(now_us + 10 * 1000 * HANDOFF_ASK_MS);
-	CHECK(unheard >= 9 || !handoffs_counters(first->handoffs)->given);
+	go_on_until(now_us + 10 * 1000 * TCH_ASK_MS);
+	CHECK(unheard >= 9 || !tch_counters(first->tch)->given);
 	conn_close(&second->conns[0], false);
 	first->entries[0] = (struct entry){ .state = NONE };
 	conn_begin(first, 0, &(struct conn_facts){ .session = 0 });
 	unheard = 0;
-	go_on_until(now_us + 10 * 1000 * HANDOFF_ASK_MS);
+	go_on_until(now_us + 10 * 1000 * TCH_ASK_MS);
 	CHECK(unheard == 0);
 	is_switch_deaf = false;
+	end_run();
+}
+
+/* In a network that is quick. Return: whether the second device has the session of connection 0 now */
+static bool hand_over(struct device *first, struct device *second, enum tch_kind_of_handoff kind)
+{
+	uint64_t until_us = now_us + 5000000;
+
+	while (first->conns[0].phase != NO_CONN && !clients[0].is_reset && now_us < until_us) {
+		tch_so_set(first->tch, 0, node_of(device_index(second)), kind, NULL, NULL);
+		go_on_until(now_us + 10000);
+	}
+	return second->conns[0].phase != NO_CONN && !clients[0].is_reset;
+}
+
+/*
+ * A device is prepared before the switch has heard who has the session now, so what is said of it then is refused; it must be said
+ * again before that device speaks, or it will be fenced as a former owner.
+ */
+static void run_with_early_prediction(void)
+{
+	struct device *first, *second;
+
+	begin_run();
+	delay_max_us = call_max_us = 100;
+	first = &devices[clients[0].owner];
+	second = first == devices ? first + 1 : devices;
+	is_switch_deaf = true;
+	if (hand_over(first, second, TCH_FULL)) {
+		tch_so_hnd(second->tch, 0, node_of(device_index(first)), true);
+		is_switch_deaf = false;
+		go_on_until(now_us + 3 * 1000 * TCH_ASK_MS);
+		CHECK(clients[0].is_reset || clients[0].owner == device_index(second));
+		if (hand_over(second, first, TCH_FULL))
+			CHECK(announced.by == device_index(second) && announced.is_owner);
+	}
+	is_switch_deaf = false;
+	end_run();
+}
+
+/* What devices of two versions could do before, they can do. */
+static void run_with_versions(enum version first_version, enum version second_version, enum tch_kind_of_handoff kind)
+{
+	struct device *first, *second;
+
+	begin_run();
+	delay_max_us = call_max_us = 100;
+	first = &devices[clients[0].owner];
+	second = first == devices ? first + 1 : devices;
+	first->version = first_version;
+	second->version = second_version;
+	tch_so_hnd(first->tch, 0, node_of(device_index(second)), true);
+	go_on_until(now_us + 10000);
+	hand_over(first, second, kind);
+	CHECK(clients[0].is_reset || tch_counters(first->tch)->given == 1);
+	CHECK(tch_counters(first->tch)->reset == 0);
+	end_run();
+}
+
+static void run_with_all_versions(void)
+{
+	for (enum version first = 0; first < NVERSIONS; first++)
+		for (enum version second = 0; second < NVERSIONS; second++)
+			run_with_versions(first, second, (enum tch_kind_of_handoff)(seed % TCH_NKINDS));
+}
+
+/* The session with the second device breaks, and the first one learns of it when it wants to say Complete: nobody else speaks. */
+static void run_with_complete_unsent(void)
+{
+	struct device *first, *second;
+
+	begin_run();
+	delay_max_us = call_max_us = 100;
+	first = &devices[clients[0].owner];
+	second = first == devices ? first + 1 : devices;
+	tch_so_set(first->tch, 0, node_of(device_index(second)), TCH_HALF_TO_DEVICES, NULL, NULL);
+	for (int i = 0; i < 1000 && first->entries[0].state != HALF; i++)
+		go_on_until(now_us + 50);
+	if (first->entries[0].state == HALF) { /* it has not fallen silent */
+		has_broken[device_index(second)][device_index(first)] = true;
+		go_on_until(now_us + 2 * 1000 * (uint64_t)TCH_HALF_MS);
+		CHECK(!clients[0].is_reset && first->conns[0].phase == SERVING && tch_counters(first->tch)->reset == 0);
+	}
+	end_run();
+}
+
+/* What a device that is not one of ours says, and what it gets for an answer; 0: nothing. */
+static enum tch_kind answer_to(enum tch_kind kind, uint32_t flags)
+{
+	static const uint8_t options[] = { 255, 8, 0, 1, 10, 0, 0, 1, 0 }; /* an endpoint alone */
+	const struct tch_message message = {
+		.kind = kind, .flags = flags, .id = 77, .session = 0, .options = options, .options_len = sizeof(options)
+	};
+	enum tch_kind answer = 0;
+	struct action *action;
+
+	tch_received(devices[1].tch, node_of(0), &message);
+	TAILQ_FOREACH(action, &actions, link)
+		if (action->run == tch_receive)
+			break;
+	if (action) {
+		answer = action->message.kind;
+		CHECK(action->device == 0 && action->message.id == message.id);
+		CHECK(answer != TCH_KIND_FAIL || action->message.result == (flags == ALL_FLAGS ? -ENOENT : -EBADMSG));
+		TAILQ_REMOVE(&actions, action, link);
+		free(action);
+	}
+	return answer;
+}
+
+/* Fig. 4A: HND in all packets, SET to force a handoff, END to end it. What lacks them is nothing, but a Handoff is refused. */
+static void run_with_flags(void)
+{
+	static const struct {
+		enum tch_kind kind;
+		uint32_t flags; /* too few */
+		enum tch_kind answer;
+	} packets[] = {
+		{ TCH_KIND_HANDOFF, TCH_FLAG_HND, TCH_KIND_FAIL },
+		{ TCH_KIND_HANDOFF, TCH_FLAG_SET, TCH_KIND_FAIL },
+		{ TCH_KIND_HANDOFF_COMPLETE, TCH_FLAG_HND | TCH_FLAG_SET, TCH_KIND_FAIL },
+		{ TCH_KIND_HANDOFF_COMPLETE, ALL_FLAGS, TCH_KIND_FAIL }, /* no update option */
+		{ TCH_KIND_UPDATE, TCH_FLAG_SET | TCH_FLAG_END, 0 },
+		{ TCH_KIND_FAIL, TCH_FLAG_SET | TCH_FLAG_END, 0 },
+		{ 0, ALL_FLAGS, 0 },
+		{ TCH_KIND_COUNT, ALL_FLAGS, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(packets) / sizeof(packets[0]); i++) {
+		begin_run();
+		CHECK(answer_to(TCH_KIND_OPEN, TCH_FLAG_SET | TCH_FLAG_END) == 0 && events_alive == 0);
+		CHECK(answer_to(TCH_KIND_OPEN, TCH_FLAG_HND) == TCH_KIND_OPEN_RESPONSE && events_alive == 1);
+		CHECK(answer_to(packets[i].kind, packets[i].flags) == packets[i].answer);
+		CHECK(events_alive == !packets[i].answer); /* a refusal ends it; what is nothing leaves it as it was */
+		end_run();
+	}
+}
+
+static void say_of(enum tch_kind kind, int connection, uint64_t session, int from, int to)
+{
+	struct kernel_helper_state state = {
+		.flow = { .client_port = (uint16_t)connection, .vip_port = 8, .protocol = IPPROTO_TCP },
+		.fixed.mss_clamp = 1460,
+	};
+	const struct tch_facts facts = { .session = session };
+	uint8_t options[TCH_OPTIONS_MAX];
+	const struct tch_message message = {
+		.kind = kind,
+		.flags = ALL_FLAGS,
+		.id = 78,
+		.session = session,
+		.options = options,
+		.options_len = (size_t)tch_options_encode(&state, &facts, TCH_FULL, options),
+	};
+
+	tch_received(devices[to].tch, node_of(from), &message);
+}
+
+/* A first device that prepares for one connection and hands another over: kernel_helper_restore() gets no socket that is bound. */
+static void run_with_other_flow(void)
+{
+	int from, to;
+
+	begin_run();
+	from = clients[0].owner;
+	to = from ? 0 : 1;
+	devices[from].conns[0].is_live = false;
+	devices[from].conns[0].phase = NO_CONN;
+	say_of(TCH_KIND_OPEN, 1, 0, from, to);
+	say_of(TCH_KIND_UPDATE, 1, 0, from, to);
+	say_of(TCH_KIND_HANDOFF_COMPLETE, 0, 0, from, to);
+	CHECK(prepared_alive == 0);
 	end_run();
 }
 
@@ -1098,12 +1721,19 @@ int main(void)
 	seed = given ? strtoull(given, NULL, 10) : (unsigned long long)time(NULL) * 1000000;
 	log_open(given ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERR);
 	printf("SEED=%llu\n", seed);
+	run_with_flags();
 	do {
 		run_with_return();
+		run_with_early_prediction();
+		run_with_other_flow();
+		run_with_all_versions();
+		run_with_complete_unsent();
 		run();
 		seed++;
 	} while (!given && time(NULL) < end);
-	printf("%lu runs: %lu given, %lu taken, %lu failed, %lu reset; %lu breaks, %lu crashes; %lu clients reset\n", sums.runs,
-	       sums.given, sums.taken, sums.failed, sums.reset, sums.breaks, sums.crashes, sums.resets);
+	printf("%lu runs: %lu given, %lu of them halves, %lu predicted, %lu taken, %lu failed, %lu reset; %lu requests again; "
+	       "%lu breaks, %lu crashes; %lu clients reset, %lu left\n",
+	       sums.runs, sums.given, sums.halves, sums.predicted, sums.taken, sums.failed, sums.reset, sums.again, sums.breaks,
+	       sums.crashes, sums.resets, sums.left);
 	return EXIT_SUCCESS;
 }

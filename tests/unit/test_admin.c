@@ -17,6 +17,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,10 +84,44 @@ static void serve_large(struct admin_request *request, int argc, char **argv, vo
 	admin_answer(request, table);
 }
 
+/* An answer that goes on: numbers up to `stream_end`, each a row with much text, as the reader takes them. */
+struct numbers {
+	int at;
+};
+static int stream_end, streams_ended;
+
+static json_t *next_number(void *state)
+{
+	struct numbers *numbers = state;
+	char text[2000];
+
+	if (numbers->at == stream_end)
+		return NULL;
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	return json_pack("{s:[{s:i, s:s}]}", "rows", "number", numbers->at++, "text", text);
+}
+
+static void end_numbers(void *state)
+{
+	free(state);
+	streams_ended++;
+}
+
+static void serve_stream(struct admin_request *request, int argc, char **argv, void *arg)
+{
+	static const struct admin_source source = { .next = next_number, .end = end_numbers };
+
+	(void)argc, (void)argv, (void)arg;
+	admin_stream(request, admin_table("number:Number"), &source, calloc(1, sizeof(struct numbers)));
+}
+
 static const struct admin_handler handlers[] = {
 	{ "volume add", serve_done },	{ "export set", serve_done }, { "cluster token", serve_done },
 	{ "node list", serve_error },	{ "volume list", serve_table }, { "status", serve_record },
-	{ "session list", serve_later }, { "counters", serve_large },   { NULL, NULL },
+	{ "session list", serve_later }, { "node drain", serve_later }, { "user passwd", serve_done }, { "node approve", serve_error },
+	{ "counters", serve_large },   { "log", serve_stream },
+	{ NULL, NULL },
 };
 
 static void start(void)
@@ -262,7 +297,7 @@ static const struct {
 	const char *bytes;
 	size_t len;
 } hostile[] = {
-	{ "\0\1\0\1", 4 }, { "\xff\xff\xff\xff", 4 }, { "GET / HTTP/1.1\r\n\r\n", 18 },
+	{ "\0\x40\0\1", 4 }, { "\xff\xff\xff\xff", 4 }, { "GET / HTTP/1.1\r\n\r\n", 18 },
 };
 
 START_TEST(too_long_is_refused)
@@ -270,17 +305,18 @@ START_TEST(too_long_is_refused)
 	int fd = connected();
 
 	send_bytes(fd, hostile[_i].bytes, hostile[_i].len);
-	ck_assert_str_eq(received(fd), "{\"error\":\"a request has at most 65536 bytes\"}");
+	ck_assert_str_eq(received(fd), "{\"error\":\"a request has at most 4194304 bytes\"}");
 }
 END_TEST
 
 /* Arrays in arrays, and as many words as fit. */
 START_TEST(odd_json_is_refused)
 {
-	char *text = malloc(ADMIN_REQUEST_MAX + 1);
+	enum { DEEP = 65536 };
+	char *text = malloc(DEEP + 1);
 
-	memset(text, '[', ADMIN_REQUEST_MAX);
-	text[ADMIN_REQUEST_MAX] = '\0';
+	memset(text, '[', DEEP);
+	text[DEEP] = '\0';
 	ck_assert_str_eq(asked(text), NOT_A_REQUEST);
 	strcpy(text, "{\"command\": [\"export\", \"set\", \"/\"");
 	for (int i = 0; i < 1021; i++)
@@ -312,6 +348,135 @@ START_TEST(answers_find_their_requests)
 	ck_assert_str_eq(received(fds[2]), "{\"done\":\"c\"}");
 	admin_error(held[1], "b");
 	ck_assert_str_eq(received(fds[1]), "{\"error\":\"b\"}");
+}
+END_TEST
+
+/* Messages that have come, added to @bytes. */
+struct stream {
+	int fd;
+	size_t len;
+	uint8_t bytes[1 << 16];
+};
+
+/* The next message, the caller's; NULL: none has come within some turns of the loop */
+static json_t *next_message(struct stream *stream)
+{
+	for (int i = 0; i < 100; i++, turn()) {
+		ssize_t n = recv(stream->fd, stream->bytes + stream->len, sizeof(stream->bytes) - stream->len, 0);
+		size_t len = 0;
+
+		if (n > 0)
+			stream->len += (size_t)n;
+		if (stream->len >= 4)
+			len = 4 + (size_t)(stream->bytes[2] << 8 | stream->bytes[3]);
+		if (len && stream->len >= len) {
+			json_t *message = json_loadb((char *)stream->bytes + 4, len - 4, 0, NULL);
+
+			stream->len -= len;
+			memmove(stream->bytes, stream->bytes + len, stream->len);
+			return message;
+		}
+	}
+	return NULL;
+}
+
+static int number_of(json_t *message)
+{
+	int number = (int)json_integer_value(json_object_get(json_array_get(json_object_get(message, "rows"), 0), "number"));
+
+	ck_assert_ptr_nonnull(message);
+	json_decref(message);
+	return number;
+}
+
+static struct stream follow(void)
+{
+	struct stream stream = { .fd = connected() };
+	json_t *first;
+
+	send_message(stream.fd, "{\"command\": [\"log\", \"-f\"]}");
+	first = next_message(&stream);
+	ck_assert(json_is_true(json_object_get(first, "follows")));
+	ck_assert_uint_eq(json_array_size(json_object_get(first, "columns")), 1);
+	json_decref(first);
+	return stream;
+}
+
+START_TEST(answer_goes_on)
+{
+	static struct stream stream;
+
+	stream_end = 3;
+	stream = follow();
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(number_of(next_message(&stream)), i);
+	ck_assert_ptr_null(next_message(&stream));
+	stream_end = 4; /* nobody tells the server: it looks */
+	for (int i = 0; i < 100 && stream.len == 0; i++) {
+		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+		stream.len = recv(stream.fd, stream.bytes, 1, MSG_PEEK) > 0;
+	}
+	stream.len = 0;
+	ck_assert_int_eq(number_of(next_message(&stream)), 3);
+	ck_assert_int_eq(streams_ended, 0);
+	close(stream.fd);
+	turn();
+	ck_assert_int_eq(streams_ended, 1);
+}
+END_TEST
+
+/* What is not read is not made: no queue grows, others are served, and he who reads again finds it all. */
+START_TEST(slow_reader_costs_one_message)
+{
+	static struct stream stream;
+	size_t before, after;
+
+	stream_end = 1000000;
+	stream = follow();
+	for (int i = 0; i < 200; i++)
+		turn();
+	before = mallinfo2().uordblks;
+	for (int i = 0; i < 200; i++)
+		turn();
+	after = mallinfo2().uordblks;
+	ck_assert_uint_le(after, before + 4096);
+	ck_assert_str_eq(asked("{\"command\": [\"status\"]}"), "{\"record\":{\"name\":\"a\"}}");
+	for (int i = 0; i < 1000; i++)
+		ck_assert_int_eq(number_of(next_message(&stream)), i);
+	close(stream.fd);
+	turn();
+	ck_assert_int_eq(streams_ended, 1);
+}
+END_TEST
+
+START_TEST(streams_leave_room_for_commands)
+{
+	static struct stream streams[ADMIN_STREAMS_MAX];
+
+	for (int i = 0; i < ADMIN_STREAMS_MAX; i++)
+		streams[i] = follow();
+	ck_assert_str_eq(asked("{\"command\": [\"log\", \"-f\"]}"),
+			 "{\"error\":\"vnasd is followed by 16 others already; end one of them\"}");
+	ck_assert_int_eq(streams_ended, 1);
+	ck_assert_str_eq(asked("{\"command\": [\"status\"]}"), "{\"record\":{\"name\":\"a\"}}");
+	close(streams[0].fd);
+	turn();
+	streams[0] = follow();
+	for (int i = 0; i < ADMIN_STREAMS_MAX; i++)
+		close(streams[i].fd);
+	turn();
+	ck_assert_int_eq(streams_ended, 2 + ADMIN_STREAMS_MAX);
+}
+END_TEST
+
+START_TEST(streams_end_with_the_admin)
+{
+	struct stream stream = follow();
+
+	admin_free(admin);
+	admin = NULL;
+	ck_assert_int_eq(streams_ended, 1);
+	close(stream.fd);
 }
 END_TEST
 
@@ -436,6 +601,59 @@ START_TEST(stale_socket_is_replaced)
 }
 END_TEST
 
+/* What was told last, and how often. */
+static char told[512];
+static int told_count;
+
+static void note_deed(const struct admin_deed *deed, void *arg)
+{
+	ck_assert_ptr_eq(arg, &told_count);
+	ck_assert_uint_eq(deed->uid, getuid());
+	told_count++;
+	snprintf(told, sizeof(told), "%s %s: %s", deed->is_done ? "done" : "failed", deed->command, deed->outcome);
+}
+
+/* Who changed what is told once, in the words he used, but for passwords; who only looks is not. */
+START_TEST(deeds_are_told)
+{
+	static const struct {
+		const char *request, *told;
+	} cases[] = {
+		{ "{\"command\": [\"status\"]}", NULL },
+		{ "{\"command\": [\"volume\", \"list\"]}", NULL },
+		{ "{\"command\": [\"volume\", \"add\", \"n\", \"/d\"]}", "done volume add n /d: 2 arguments, first=n last=/d" },
+		{ "{\"command\": [\"node\", \"approve\", \"n\"]}", "failed node approve n: disk a? is \"full\"" },
+		{ "{\"command\": [\"user\", \"passwd\", \"u\", \"$y$\"]}", "done user passwd: 2 arguments, first=u last=$y$" },
+		{ "{\"command\": [\"volume\", \"add\", \"n\"]}", NULL }, /* it was not run */
+	};
+
+	admin_watch(admin, note_deed, &told_count);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		told_count = 0;
+		asked(cases[i].request);
+		ck_assert_int_eq(told_count, cases[i].told != NULL);
+		if (cases[i].told)
+			ck_assert_str_eq(told, cases[i].told);
+	}
+}
+END_TEST
+
+START_TEST(deed_is_told_when_its_doer_has_gone)
+{
+	int fd = connected();
+
+	admin_watch(admin, note_deed, &told_count);
+	send_message(fd, "{\"command\": [\"node\", \"drain\", \"disk1\"]}");
+	turn();
+	close(fd);
+	turn();
+	ck_assert_int_eq(told_count, 0);
+	admin_done(held[0], "drained");
+	ck_assert_str_eq(told, "done node drain disk1: drained");
+	ck_assert_int_eq(told_count, 1);
+}
+END_TEST
+
 START_TEST(wrong_places_are_refused)
 {
 	static const struct admin_handler misspelled[] = { { "volumes list", serve_table }, { NULL, NULL } };
@@ -470,7 +688,7 @@ static const struct {
 
 START_TEST(arguments_are_counted)
 {
-	struct admin_command command = { "x", counts[_i].arguments, "" };
+	struct admin_command command = { "x", counts[_i].arguments, "", ADMIN_QUIET };
 
 	ck_assert_int_eq(admin_command_takes(&command, counts[_i].argc), counts[_i].is_taken);
 }
@@ -493,6 +711,12 @@ int main(void)
 	tcase_add_test(tcase, odd_json_is_refused);
 	tcase_add_test(tcase, answers_find_their_requests);
 	tcase_add_test(tcase, client_goes_before_the_answer);
+	tcase_add_test(tcase, answer_goes_on);
+	tcase_add_test(tcase, slow_reader_costs_one_message);
+	tcase_add_test(tcase, streams_leave_room_for_commands);
+	tcase_add_test(tcase, streams_end_with_the_admin);
+	tcase_add_test(tcase, deeds_are_told);
+	tcase_add_test(tcase, deed_is_told_when_its_doer_has_gone);
 	tcase_add_test(tcase, text_of_others_is_shown);
 	tcase_add_test(tcase, admin_goes_before_the_answer);
 	tcase_add_test(tcase, large_answer_arrives);

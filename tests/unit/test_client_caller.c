@@ -243,11 +243,22 @@ START_TEST(a_program_that_is_there_over_tcp_only)
 }
 END_TEST
 
+/* ... and the port mapper listens on TCP as well, at its port of UDP. */
+static void turn_port_mapper_to_tcp(void)
+{
+	turn_to_tcp();
+	for (int i = 0; told_tcp_port != port && i < 20; i++) { /* somebody else on this machine had it over TCP */
+		teardown();
+		setup();
+		turn_to_tcp();
+	}
+	ck_assert_uint_eq(told_tcp_port, port);
+}
+
 /* Neither it nor the port mapper is there over UDP. */
 START_TEST(a_client_over_tcp_only)
 {
-	turn_to_tcp();
-	ck_assert_uint_eq(told_tcp_port, port);
+	turn_port_mapper_to_tcp();
 	udp_server_free(udp);
 	udp = NULL;
 	start_call(other_loopback);
@@ -264,7 +275,7 @@ END_TEST
 /* ... or its firewall says nothing to what comes over UDP. */
 START_TEST(a_port_mapper_that_is_silent_over_udp)
 {
-	turn_to_tcp();
+	turn_port_mapper_to_tcp();
 	ignored = CLIENT_CALLER_TRIES;
 	program_calls = ignored;
 	start_call(loopback);

@@ -10,7 +10,9 @@
 #include "common/conn.h"
 
 #include "common/conn_memory.h"
+#include "common/conn_moves.h"
 #include "common/record.h"
+#include "slave/succession.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -23,6 +25,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,7 +46,7 @@ static struct event_base *base;
 static struct conn_memory *memory;
 static struct conn_server *servers[2]; /* two devices */
 static uint16_t port;
-static unsigned int closed_count, work_count, quiet_count;
+static unsigned int closed_count, work_count, quiet_count, repeatable_count;
 
 /* The calls that wait, oldest first. */
 struct waiting {
@@ -107,6 +110,7 @@ static void dispatch(const struct rpc_program *program, struct rpc_call *call)
 	(void)program;
 	call->volume = 5;
 	call->data_bytes = 10;
+	repeatable_count += call->may_be_repeated;
 	switch ((enum procedure)call->procedure) {
 	case FILL_LATER:
 		args = call->args;
@@ -758,6 +762,42 @@ START_TEST(closed_before_it_was_quiet)
 }
 END_TEST
 
+static void on_rest(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/*
+ * Before a restart of the daemon. A connection that was at rest, and has gone, must not be counted in the place of one that still has a
+ * call to answer: that one would be left behind.
+ */
+START_TEST(who_has_closed_does_not_rest)
+{
+	struct client idle = client_connect(), busy;
+	struct succession *succession;
+	struct conn *gone = first_conn();
+	bool is_at_rest = false;
+
+	busy = client_connect();
+	call(&busy, ECHO_LATER, 1);
+	UNTIL(waiting_count == 1);
+	setenv("NOTIFY_SOCKET", "/nowhere", 1);
+	ck_assert_int_eq(succession_begin(base, servers[0], NULL, on_rest, &is_at_rest, &succession), 0);
+	turns(3);
+	ck_assert_int_eq(quiesce(gone), -EALREADY); /* it has looked once */
+	conn_close(gone, false);
+	for (int i = 0; i < 50; i++, usleep(1000)) /* it looks again */
+		turn();
+	ck_assert(!is_at_rest);
+	answer(0);
+	UNTIL(is_at_rest);
+	succession_free(succession);
+	unsetenv("NOTIFY_SOCKET");
+	client_close(&busy);
+	client_close(&idle);
+}
+END_TEST
+
 /* A handoff is decided while a request is worked on, with others behind it in the same packet. */
 START_TEST(quiet_in_the_middle_of_many)
 {
@@ -781,7 +821,7 @@ END_TEST
 
 /* Moving. The socket is the same; what the daemon holds goes through conn_state. */
 
-static struct conn *move(struct conn *conn, struct conn_server *to)
+static struct conn *move_part(struct conn *conn, struct conn_server *to, enum conn_part_served served)
 {
 	const struct kernel_helper_static fixed = *conn_fixed(conn);
 	const struct flow_key flow = *conn_flow(conn);
@@ -792,9 +832,37 @@ static struct conn *move(struct conn *conn, struct conn_server *to)
 	ck_assert_int_eq(conn_export(conn, &state), 0);
 	fd = conn_surrender(conn);
 	state.facts.handoffs++;
-	ck_assert_int_eq(conn_import(to, fd, &flow, &fixed, &state, &moved), 0);
+	ck_assert_int_eq(conn_import(to, fd, &flow, &fixed, &state, served, &moved), 0);
 	conn_state_fini(&state);
 	return moved;
+}
+
+/* As a daemon that is restarted leaves a session to the next one. */
+START_TEST(who_could_not_move_can_not_afterwards)
+{
+	struct client client = client_connect();
+	struct tch_session session;
+	struct tch_carried carried = { 0 };
+
+	expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	ck_assert(conn_moves.find(conn_facts(first_conn())->session, &session, servers[0]));
+	session.is_movable = _i;
+	ck_assert_int_eq(conn_moves.export(session.own, &carried, servers[0]), 0);
+	session.fd = conn_moves.surrender(session.own, servers[0]);
+	ck_assert_int_eq(conn_moves.import(&session, &carried, TCH_FULL, servers[1]), 0);
+	ck_assert_int_eq(conn_is_movable(conn_find(servers[1], session.id)), _i);
+	expect_reply(&client, call(&client, ECHO_NOW, 2), 2);
+	free(carried.input);
+	free(carried.output);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+}
+END_TEST
+
+static struct conn *move(struct conn *conn, struct conn_server *to)
+{
+	return move_part(conn, to, CONN_WHOLE);
 }
 
 START_TEST(a_session_moves)
@@ -856,13 +924,230 @@ START_TEST(a_session_is_here_once)
 
 	ck_assert_int_eq(quiesce(conn), 0);
 	ck_assert_int_eq(conn_export(conn, &state), 0);
-	ck_assert_int_eq(conn_import(servers[0], conn_fd(conn), conn_flow(conn), conn_fixed(conn), &state, &second),
+	ck_assert_int_eq(conn_import(servers[0], conn_fd(conn), conn_flow(conn), conn_fixed(conn), &state, CONN_WHOLE, &second),
 			 -EEXIST);
 	ck_assert_ptr_null(second);
 	conn_state_fini(&state);
 	conn_resume(conn);
 	expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
 	client_close(&client);
+}
+END_TEST
+
+/* Halves. What the other device does is the kernel's part: see tests/platform/test_half.c. */
+
+static struct conn *receive_half(struct conn *conn)
+{
+	ck_assert_int_eq(quiesce(conn), 0);
+	return move_part(conn, servers[1], CONN_RECEIVES);
+}
+
+START_TEST(a_half_that_receives_keeps_its_answers)
+{
+	struct client client = client_connect();
+	struct conn *half = receive_half(first_conn());
+
+	ck_assert(conn_is_half(half));
+	call(&client, ECHO_NOW, 1);
+	call(&client, ECHO_LATER, 2);
+	call(&client, ECHO_NOW, 3);
+	UNTIL(waiting_count == 1 && work_count == 2);
+	expect_silence(&client);
+	conn_take_over(half);
+	ck_assert(!conn_is_half(half));
+	expect_reply(&client, 1, 1);
+	expect_reply(&client, 3, 3);
+	answer(0);
+	expect_reply(&client, 2, 2);
+	expect_reply(&client, call(&client, ECHO_NOW, 4), 4);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+}
+END_TEST
+
+/* It works as long as it may hold answers: the client waits, and the other device can still take back what was not begun. */
+START_TEST(a_half_that_receives_is_bounded)
+{
+	struct client client = client_connect();
+	struct conn *half = receive_half(first_conn());
+	struct reply reply = { 0 };
+
+	for (int i = 0; i < FILLS; i++)
+		call(&client, FILL, FILL_BYTES);
+	UNTIL(conn_output_len(half) >= CONN_OUTPUT_ENOUGH);
+	turns(20);
+	ck_assert_uint_lt(conn_output_len(half), CONN_OUTPUT_ENOUGH + 2 * FILL_BYTES);
+	conn_take_over(half);
+	for (uint32_t i = 1; i <= FILLS; i++) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	client_close(&client);
+}
+END_TEST
+
+/* Its socket may say nothing to the client, not even goodbye: it waits for what the two devices agree on. */
+START_TEST(a_half_that_receives_hears_the_client_close)
+{
+	struct client client = client_connect();
+	struct conn *half = receive_half(first_conn());
+
+	call(&client, ECHO_LATER, 1);
+	UNTIL(waiting_count == 1);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+	turns(5);
+	answer(0);
+	turns(5);
+	ck_assert_uint_eq(closed_count, 1);
+	ck_assert_uint_eq(conn_count(servers[1]), 1);
+	close(conn_surrender(half));
+	ck_assert_uint_eq(conn_count(servers[1]), 0);
+	ck_assert_uint_eq(closed_count, 1);
+}
+END_TEST
+
+/* The other device gives its half away before it hears that the client has gone. */
+START_TEST(a_half_is_taken_over_too_late)
+{
+	struct client client = client_connect();
+	struct conn *half = receive_half(first_conn());
+
+	client_close(&client);
+	UNTIL(closed_count == 1);
+	conn_take_over(half);
+	UNTIL(conn_count(servers[1]) == 0);
+}
+END_TEST
+
+START_TEST(a_half_that_sends_answers)
+{
+	struct client client = client_connect();
+	struct conn *half;
+
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	half = move_part(first_conn(), servers[1], CONN_SENDS);
+	ck_assert(conn_is_half(half));
+	expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+	conn_take_over(half);
+	ck_assert(!conn_is_half(half));
+	expect_reply(&client, call(&client, ECHO_NOW, 2), 2);
+	client_close(&client);
+	UNTIL(closed_count == 1);
+}
+END_TEST
+
+/* The first device sends what it has to send, reads nothing, and could go on from there. */
+START_TEST(a_connection_drains)
+{
+	struct client client = client_connect();
+	struct reply reply = { 0 };
+	unsigned int worked;
+
+	for (int i = 0; i < FILLS; i++)
+		call(&client, FILL, FILL_BYTES);
+	UNTIL(conn_output_len(first_conn()) >= CONN_OUTPUT_ENOUGH);
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	worked = work_count;
+	ck_assert_uint_lt(worked, FILLS);
+	conn_drain(first_conn());
+	ck_assert(!conn_is_drained(first_conn()));
+	for (uint32_t i = 1; i <= worked; i++) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	UNTIL(conn_is_drained(first_conn()));
+	expect_silence(&client);
+	ck_assert_uint_eq(work_count, worked);
+	conn_resume(first_conn());
+	for (uint32_t i = worked + 1; i <= FILLS; i++) {
+		UNTIL(client_next(&client, &reply));
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	client_close(&client);
+}
+END_TEST
+
+/* Before it is frozen a connection writes out what it has, or the client would wait until another device has it. */
+START_TEST(a_quiet_connection_writes_out)
+{
+	struct client client = client_connect();
+	struct reply reply = { 0 };
+	unsigned int worked;
+
+	for (int i = 0; i < FILLS; i++)
+		call(&client, FILL, FILL_BYTES);
+	UNTIL(conn_output_len(first_conn()) >= CONN_OUTPUT_ENOUGH);
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	worked = work_count;
+	ck_assert(!conn_write_out(first_conn()));
+	turns(20);
+	ck_assert_uint_gt(conn_output_len(first_conn()), 0); /* nobody else writes */
+	for (uint32_t i = 1; i <= worked; i++) {
+		UNTIL(conn_write_out(first_conn()) || client_next(&client, &reply));
+		if (conn_write_out(first_conn()))
+			break;
+		ck_assert(reply.xid == i && reply.len == FILL_BYTES);
+	}
+	ck_assert(conn_write_out(first_conn()));
+	ck_assert_uint_le(conn_sending_len(first_conn()), CONN_SENDING_FEW);
+	ck_assert_uint_eq(conn_output_len(first_conn()), 0);
+	ck_assert_uint_eq(work_count, worked);
+	client_close(&client);
+}
+END_TEST
+
+/* This process's own: time passes when a test says so. The wall clock may jump meanwhile; nobody's age is taken from it. */
+static _Atomic int64_t later_ns;
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+	int64_t ns;
+
+	if (syscall(SYS_clock_gettime, clock, out))
+		return -1;
+	ns = out->tv_sec * INT64_C(1000000000) + out->tv_nsec + (clock == CLOCK_MONOTONIC ? later_ns : 0);
+	*out = (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+	return 0;
+}
+
+/* What the other device had carried out before it failed comes once more: nobody may tell the client to try that again as new. */
+START_TEST(calls_after_a_half_came_back_may_be_repeated)
+{
+	struct client client = client_connect();
+
+	expect_reply(&client, call(&client, ECHO_NOW, 1), 1);
+	ck_assert_uint_eq(repeatable_count, 1); /* a connection that is new */
+	later_ns = CONN_YOUNG_MS * INT64_C(1000000);
+	expect_reply(&client, call(&client, ECHO_NOW, 2), 2);
+	ck_assert_uint_eq(repeatable_count, 1);
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	conn_drain(first_conn());
+	conn_resume(first_conn());
+	expect_reply(&client, call(&client, ECHO_NOW, 3), 3);
+	ck_assert_uint_eq(repeatable_count, 2);
+	client_close(&client);
+}
+END_TEST
+
+/* The first device reads for nobody, or the client could send no more; and it is not the one who hears it leave. */
+START_TEST(a_connection_discards)
+{
+	static const uint8_t bytes[64 * 1024];
+	struct client client = client_connect();
+
+	ck_assert_int_eq(quiesce(first_conn()), 0);
+	conn_discard(first_conn());
+	for (int i = 0; i < 256; i++)
+		send_bytes(&client, bytes, sizeof(bytes));
+	expect_silence(&client);
+	ck_assert_uint_eq(work_count, 0);
+	UNTIL(conn_is_drained(first_conn()));
+	client_close(&client);
+	turns(20);
+	ck_assert_uint_eq(closed_count, 0);
+	close(conn_surrender(first_conn()));
+	ck_assert_uint_eq(conn_count(servers[0]), 0);
 }
 END_TEST
 
@@ -1249,7 +1534,7 @@ START_TEST(a_session_comes_when_all_is_held)
 	free(state.output);
 	state.output = output;
 	state.output_len = sizeof(output);
-	ck_assert_int_eq(conn_import(servers[0], fd, &flow, &fixed, &state, &conn), 0);
+	ck_assert_int_eq(conn_import(servers[0], fd, &flow, &fixed, &state, CONN_WHOLE, &conn), 0);
 	for (size_t got = 0; got < sizeof(output);) {
 		static uint8_t bytes[1 << 16];
 		ssize_t some = recv(client.fd, bytes, sizeof(bytes), 0);
@@ -1317,10 +1602,21 @@ int main(void)
 	tcase_add_test(tcase, quiet_comes_after_the_last_answer);
 	tcase_add_test(tcase, resumed_before_it_was_quiet);
 	tcase_add_test(tcase, closed_before_it_was_quiet);
+	tcase_add_test(tcase, who_has_closed_does_not_rest);
 	tcase_add_test(tcase, quiet_in_the_middle_of_many);
 	tcase_add_test(tcase, a_session_moves);
+	tcase_add_loop_test(tcase, who_could_not_move_can_not_afterwards, false, true + 1);
 	tcase_add_test(tcase, a_session_moves_with_what_waits);
 	tcase_add_test(tcase, a_session_is_here_once);
+	tcase_add_test(tcase, a_half_that_receives_keeps_its_answers);
+	tcase_add_test(tcase, a_half_that_receives_is_bounded);
+	tcase_add_test(tcase, a_half_that_receives_hears_the_client_close);
+	tcase_add_test(tcase, a_half_is_taken_over_too_late);
+	tcase_add_test(tcase, a_half_that_sends_answers);
+	tcase_add_test(tcase, a_connection_drains);
+	tcase_add_test(tcase, a_quiet_connection_writes_out);
+	tcase_add_test(tcase, calls_after_a_half_came_back_may_be_repeated);
+	tcase_add_test(tcase, a_connection_discards);
 	tcase_add_test(tcase, no_request_is_lost_or_doubled);
 	tcase_add_test(tcase, many_connections);
 	tcase_add_test(tcase, listening_can_fail);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * If this fails, a connection is used by two threads at once, one core does the work of all, or a handoff takes a connection
- * that is still being served.
+ * that is still being served; or a device that has one half of a connection speaks in the other.
  *
  * Real TCP on the loopback interface: the clients and the control loop are the test's thread, the data loops have their own.
  */
@@ -425,6 +425,143 @@ START_TEST(they_end_with_calls_in_progress)
 }
 END_TEST
 
+/* Halves: what a connection does of which another device has the other part (common/tch.h). */
+
+/* A connection that a device elsewhere had. @client: out: the client's end */
+static uint64_t import_half(enum conn_part_served part, int *client)
+{
+	struct conn_state state = { .facts = { .session = (uint64_t)SELF << 32 | 99 } };
+	struct kernel_helper_static fixed = { 0 };
+	struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct flow_key flow = { .protocol = IPPROTO_TCP };
+	socklen_t len = sizeof(own);
+	int listener = socket(AF_INET, SOCK_STREAM, 0), fd;
+	struct conn *conn;
+
+	*client = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&own, sizeof(own)), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&own, &len), 0);
+	ck_assert_int_eq(connect(*client, (struct sockaddr *)&own, sizeof(own)), 0);
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	ck_assert_int_ge(fd, 0);
+	close(listener);
+	loops_pause(loops);
+	ck_assert_int_eq(conn_import(server, fd, &flow, &fixed, &state, part, &conn), 0);
+	loops_continue(loops);
+	return state.facts.session;
+}
+
+static int surrender(uint64_t session)
+{
+	int fd;
+
+	loops_pause(loops);
+	fd = conn_surrender(conn_find(server, session));
+	loops_continue(loops);
+	return fd;
+}
+
+static bool is_drained(uint64_t session)
+{
+	bool drained;
+
+	loops_pause(loops);
+	drained = conn_is_drained(conn_find(server, session));
+	loops_continue(loops);
+	return drained;
+}
+
+START_TEST(a_half_that_receives_keeps_its_answers)
+{
+	int client;
+	uint64_t session = import_half(CONN_RECEIVES, &client);
+
+	call(client, 1, ECHO);
+	call(client, 2, ECHO_ON);
+	UNTIL(answered_in[0] + answered_in[1] == 1 && passed == 1);
+	usleep(20000);
+	ck_assert(!is_there(client));
+	loops_pause(loops);
+	conn_take_over(conn_find(server, session));
+	loops_continue(loops);
+	expect_answer(client, 1);
+	expect_answer(client, 2);
+	call(client, 3, ECHO);
+	expect_answer(client, 3);
+	ck_assert_uint_eq(worked_elsewhere, 0);
+	close(client);
+	UNTIL(conn_count(server) == 0);
+}
+END_TEST
+
+/* The other device ends it in the client's eyes; this one only says so. */
+START_TEST(a_half_whose_client_closes_waits)
+{
+	int client, fd;
+	uint64_t session = import_half(CONN_RECEIVES, &client);
+
+	close(client);
+	UNTIL(closed_count == 1);
+	ck_assert_uint_eq(last_closed, session);
+	ck_assert_uint_eq(conn_count(server), 1);
+	fd = surrender(session);
+	ck_assert_uint_eq(conn_count(server), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(who_drains_sends_and_reads_nothing)
+{
+	static uint8_t filled[RPC_DATA_MAX];
+	uint64_t session;
+	int client = client_connect_alone(&session), rc;
+	size_t got = 0;
+
+	call(client, 1, FILL);
+	UNTIL(answered_in[0] + answered_in[1] == 1);
+	rc = quiesce(&session);
+	UNTIL(rc == 0 || quiet_count == 1);
+	loops_pause(loops);
+	conn_drain(conn_find(server, session));
+	loops_continue(loops);
+	call(client, 2, ECHO);
+	ck_assert(!is_drained(session));
+	while (got < RECORD_MARK_BYTES + MESSAGE - 4 + RPC_DATA_MAX) {
+		ssize_t len = recv(client, filled, sizeof(filled), 0);
+
+		ck_assert_int_gt(len, 0);
+		got += (size_t)len;
+	}
+	UNTIL(is_drained(session));
+	usleep(20000);
+	ck_assert_uint_eq(answered_in[0] + answered_in[1], 1);
+	resume(session); /* the other device has failed: what came meanwhile is still there */
+	expect_answer(client, 2);
+	close(client);
+}
+END_TEST
+
+START_TEST(who_discards_throws_away)
+{
+	uint64_t session;
+	int client = client_connect_alone(&session), fd;
+
+	ck_assert_int_eq(quiesce(&session), 0);
+	loops_pause(loops);
+	conn_discard(conn_find(server, session));
+	loops_continue(loops);
+	for (uint32_t i = 0; i < 1000; i++)
+		call(client, i, ECHO);
+	UNTIL(is_drained(session));
+	fd = surrender(session);
+	ck_assert_uint_eq(answered_in[0] + answered_in[1], 0);
+	ck_assert(!is_there(client));
+	close(fd);
+	close(client);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("conn_loops");
@@ -440,6 +577,10 @@ int main(void)
 	tcase_add_test(tc, a_connection_that_was_taken_away_is_left_alone);
 	tcase_add_test(tc, a_quiet_connection_writes_no_more);
 	tcase_add_test(tc, the_control_loop_may_interfere_at_any_time);
+	tcase_add_test(tc, a_half_that_receives_keeps_its_answers);
+	tcase_add_test(tc, a_half_whose_client_closes_waits);
+	tcase_add_test(tc, who_drains_sends_and_reads_nothing);
+	tcase_add_test(tc, who_discards_throws_away);
 	tcase_add_test(tc, they_end_with_calls_in_progress);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);

@@ -295,6 +295,44 @@ START_TEST(the_place_does_not_matter_if_rights_are_the_same)
 }
 END_TEST
 
+static void place_put(struct namespace *ns, uint64_t id, const char *name, uint32_t volume)
+{
+	ns_change change = {
+		.revision = namespace_revision(ns) + 1,
+		.operation = NS_PUT,
+		.item = { .kind = NS_ENTRY, .ns_item_u.entry = { id, 1, (char *)name, volume, 0 } },
+	};
+
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+}
+
+/* A handle does not tell by which place its client came. */
+START_TEST(of_several_places_the_first_that_is_exported_decides)
+{
+	struct sockaddr_storage client = endpoint("12.0.0.1", 700);
+	struct namespace *ns = fake_namespace_new();
+	struct exports *exports = exports_new(ns, NULL);
+	struct export_rights rights;
+	ns_change change = { .revision = namespace_revision(ns) + 1, .operation = NS_DELETE, .item = { .kind = NS_EXPORT } };
+
+	change.item.ns_item_u.export_ = (ns_export){ 1, (char *)"/", (char *)"" }; /* what all other places are in */
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
+	place_put(ns, 20, "x", 1);
+	place_put(ns, 21, "y", 1);
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), -EACCES);
+	export_put(ns, 11, "/y", "*(rw)");
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), 0);
+	ck_assert(rights.may_write);
+	export_put(ns, 10, "/x", "*(ro)");
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), 0);
+	ck_assert(!rights.may_write);
+	export_put(ns, 12, "/disk0", "10.0.0.0/8(rw)");
+	ck_assert_int_eq(exports_rights(exports, 1, &client, &rights), -EACCES);
+	exports_free(exports);
+	namespace_free(ns);
+}
+END_TEST
+
 START_TEST(clients_are_listed)
 {
 	static const char *const expected[] = { "10.0.0.1", "host.example", "10.0.0.0/8", "fd00::/8",
@@ -347,6 +385,7 @@ int main(void)
 	tcase_add_test(tc, the_virtual_root_is_for_walking);
 	tcase_add_test(tc, squashing);
 	tcase_add_loop_test(tc, the_place_decides, 0, sizeof(places) / sizeof(places[0]));
+	tcase_add_test(tc, of_several_places_the_first_that_is_exported_decides);
 	tcase_add_test(tc, the_place_does_not_matter_if_rights_are_the_same);
 	tcase_add_test(tc, clients_are_listed);
 	tcase_add_test(tc, who_names_nobody_is_anonymous);

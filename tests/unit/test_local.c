@@ -1294,15 +1294,23 @@ static void *make_other_call(void *arg)
 	if (call->commits)
 		call->rc = backend->commit(volume, &alice, &call->file, 0, 0, &change);
 	else
-		call->rc = backend->write(volume, &alice, &call->file, 0, "text", 4, &stability, &written, &change);
+		call->rc = backend->write(volume, &alice, &call->file, 4, "more", 4, &stability, &written, &change);
 	call->verifier = volume->write_verifier;
 	return NULL;
 }
 
-/* The kernel tells one of the two; the other has all the time to be wrong. */
+/* The kernel tells one of the two; the other has written before, and has all the time to be wrong. */
 static int lose_while_other_calls(void)
 {
+	char path[PATH_MAX];
+	struct stat st = { 0 };
+
+	ck_assert_int_lt(snprintf(path, sizeof(path), "%s/file", directory), (int)sizeof(path));
 	ck_assert_int_eq(pthread_create(&other_thread, NULL, make_other_call, other_call), 0);
+	for (int i = 0; i < 10000 && !other_call->commits && st.st_size < 8; i++) {
+		usleep(1000);
+		ck_assert_int_eq(stat(path, &st), 0);
+	}
 	usleep(100000);
 	return EIO;
 }

@@ -24,23 +24,18 @@ struct recent {
 	char last[LOG_LINE_MAX];
 };
 
-static void note(uint64_t time_ns, enum log_level level, const char *line, void *arg)
-{
-	struct recent *recent = arg;
-
-	(void)level;
-	if (recent->count++ == 0)
-		strcpy(recent->first, line);
-	strcpy(recent->last, line);
-	ck_assert_uint_ge(time_ns, 1);
-	recent->last_time_ns = time_ns;
-}
-
 static struct recent recent_lines(void)
 {
 	struct recent recent = { 0 };
+	struct log_line line;
 
-	log_recent(note, &recent);
+	for (uint64_t number = 0; log_next(&number, NULL, &line);) {
+		if (recent.count++ == 0)
+			strcpy(recent.first, line.text);
+		strcpy(recent.last, line.text);
+		ck_assert_uint_ge(line.time_ns, 1);
+		recent.last_time_ns = line.time_ns;
+	}
 	return recent;
 }
 
@@ -148,18 +143,28 @@ START_TEST(last_lines_are_kept)
 }
 END_TEST
 
-static void log_a_line(uint64_t time_ns, enum log_level level, const char *line, void *arg)
+/* As one who follows the log, and then sleeps while it goes round. */
+START_TEST(reader_is_told_what_he_missed)
 {
-	(void)time_ns, (void)level, (void)line, (void)arg;
-	log_info("test", "visited");
-}
+	uint64_t number = log_end(), missed;
+	struct log_line line;
 
-START_TEST(visitor_may_log)
-{
 	capture();
+	ck_assert(!log_next(&number, &missed, &line));
 	log_info("test", "first");
-	log_recent(log_a_line, NULL);
-	ck_assert_uint_eq(recent_lines().count, 2);
+	ck_assert(log_next(&number, &missed, &line));
+	ck_assert_uint_eq(missed, 0);
+	ck_assert_str_eq(line.text, "info test: first");
+	ck_assert_int_eq(line.level, LOG_LEVEL_INFO);
+	ck_assert(!log_next(&number, &missed, &line));
+	for (int i = 0; i < LOG_KEEP + 7; i++)
+		log_info("test", "n=%d", i);
+	ck_assert(log_next(&number, &missed, &line));
+	ck_assert_uint_eq(missed, 7);
+	ck_assert_str_eq(line.text, "info test: n=7");
+	ck_assert(log_next(&number, &missed, &line));
+	ck_assert_uint_eq(missed, 0);
+	ck_assert_uint_eq(number, line.number + 1);
 }
 END_TEST
 
@@ -219,7 +224,7 @@ int main(void)
 	tcase_add_test(tcase, errno_survives);
 	tcase_add_test(tcase, one_event_is_one_line);
 	tcase_add_test(tcase, last_lines_are_kept);
-	tcase_add_test(tcase, visitor_may_log);
+	tcase_add_test(tcase, reader_is_told_what_he_missed);
 	tcase_add_test(tcase, bug_says_where);
 	tcase_add_test(tcase, threads_do_not_mix);
 	runner = srunner_create(suite);

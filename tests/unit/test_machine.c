@@ -279,6 +279,49 @@ START_TEST(mistakes_are_reported)
 }
 END_TEST
 
+static bool has_queue(const char *interface, const char *kind)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "tc qdisc show dev %s root | grep -q '^qdisc %s '", interface, kind);
+	return system(command) == 0;
+}
+
+START_TEST(queue_is_changed_and_undone)
+{
+	struct machine *machine = opened();
+
+	ck_assert_int_eq(machine_queue(machine, "v0"), 0);
+	ck_assert(has_queue("v0", "pfifo_fast"));
+	ck_assert_int_eq(machine_queue(machine, "v0"), 0);
+	ck_assert_str_eq(recorded_changes(), "queue v0\n");
+	machine_close(machine, 0);
+	machine = opened();
+	ck_assert_int_eq(machine_queue(machine, "v0"), 0);
+	ck_assert_str_eq(recorded_changes(), "queue v0\n");
+	ck_assert_int_eq(machine_queue(machine, "v9"), -ENODEV);
+	machine_close(machine, 1);
+	ck_assert(!has_queue("v0", "pfifo_fast"));
+}
+END_TEST
+
+START_TEST(configured_queue_is_left_alone)
+{
+	struct machine *machine = opened();
+
+	ck_assert_int_eq(system("tc qdisc add dev v0 root tbf rate 1mbit burst 10k limit 100k"), 0);
+	ck_assert_int_eq(system("ip tuntap add t0 mode tap multi_queue && ip link set t0 up"), 0);
+	ck_assert(has_queue("t0", "mq"));
+	ck_assert_int_eq(machine_queue(machine, "v0"), 0);
+	ck_assert_int_eq(machine_queue(machine, "t0"), 0);
+	ck_assert(has_queue("v0", "tbf"));
+	ck_assert(has_queue("t0", "mq"));
+	machine_close(machine, 1);
+	ck_assert(has_queue("v0", "tbf"));
+	ck_assert(has_queue("t0", "mq"));
+}
+END_TEST
+
 /* Cards are pulled, tunnels end. */
 START_TEST(gone_interface_does_not_stop_undoing)
 {
@@ -403,6 +446,8 @@ int main(void)
 	tcase_add_test(tcase, next_run_takes_up_the_record);
 	tcase_add_test(tcase, what_is_there_is_left_alone);
 	tcase_add_test(tcase, mistakes_are_reported);
+	tcase_add_test(tcase, queue_is_changed_and_undone);
+	tcase_add_test(tcase, configured_queue_is_left_alone);
 	tcase_add_test(tcase, gone_interface_does_not_stop_undoing);
 	tcase_add_test(tcase, record_of_an_earlier_boot_is_forgotten);
 	tcase_add_test(tcase, torn_line_is_forgotten);

@@ -61,6 +61,32 @@ static ns_item export(uint32_t id, const char *path)
 	return item;
 }
 
+static ns_item user(uint32_t uid, const char *name, u_int group, u_int another)
+{
+	static u_int groups[2];
+	ns_item item = { .kind = NS_USER };
+
+	groups[0] = group;
+	groups[1] = another;
+	item.ns_item_u.user = (ns_user){ .uid = uid, .name = (char *)name, .gid = 100, .comment = "", .password = "" };
+	item.ns_item_u.user.groups.groups_val = groups;
+	item.ns_item_u.user.groups.groups_len = 2;
+	return item;
+}
+
+static ns_item group(uint32_t gid, const char *name)
+{
+	return (ns_item){ .kind = NS_GROUP, .ns_item_u.group = { .gid = gid, .name = (char *)name } };
+}
+
+static ns_item class(uint32_t id, const char *name, uint32_t weight)
+{
+	ns_item item = { .kind = NS_CLASS };
+
+	item.ns_item_u.class_ = (ns_class){ .id = id, .name = (char *)name, .members = "", .weight = weight };
+	return item;
+}
+
 static ns_item root_entry(void)
 {
 	return entry(NAMESPACE_ROOT_ENTRY, NAMESPACE_ROOT_ENTRY, "", 0);
@@ -93,7 +119,7 @@ static int load(struct namespace *ns, uint64_t revision, const ns_item *items, s
 }
 
 /*
- * Revision 40:	/disk0 (volume 1), /projects/a (volume 2), /projects/b, volume 3 nowhere
+ * Revision 40:	/disk0 (volume 1), /projects/a (volume 2), /projects/b, volume 3 nowhere; user anna, group team
  */
 static struct namespace *sample(void)
 {
@@ -102,6 +128,7 @@ static struct namespace *sample(void)
 		entry(9, 5, "b", 0),  entry(5, 1, "projects", 0), root_entry(),	 entry(2, 1, "disk0", 1), entry(7, 5, "a", 2),
 		cluster("test"),      volume(2, 7),		  volume(1, 1),	 volume(3, 7),		  node(7, "disk7"),
 		node(1, "master"),    export(2, "/projects"),	  export(1, "/"),
+		user(10001, "anna", 1, 2), group(10001, "team"),
 	};
 	struct namespace *ns = namespace_new();
 
@@ -179,6 +206,13 @@ START_TEST(looking_up)
 	ck_assert_uint_eq(namespace_place(ns, 2)->id, 7);
 	ck_assert_ptr_null(namespace_place(ns, 3));
 	ck_assert_ptr_null(namespace_place(ns, NAMESPACE_ROOT_VOLUME));
+	ck_assert_str_eq(namespace_user(ns, 10001)->name, "anna");
+	ck_assert_uint_eq(namespace_user_by_name(ns, "anna")->uid, 10001);
+	ck_assert_ptr_null(namespace_user(ns, 10002));
+	ck_assert_ptr_null(namespace_user_by_name(ns, "ann"));
+	ck_assert_str_eq(namespace_group(ns, 10001)->name, "team");
+	ck_assert_uint_eq(namespace_group_by_name(ns, "team")->gid, 10001);
+	ck_assert_ptr_null(namespace_group_by_name(ns, "anna"));
 	for (; (e = namespace_next_entry(ns, &at)); count++, last = e->id)
 		ck_assert_uint_gt(e->id, last);
 	ck_assert_uint_eq(count, 5);
@@ -228,6 +262,32 @@ static const struct {
 	{ "namespace_put_export",
 	  { .kind = NS_EXPORT,
 	    .ns_item_u.export_ = { .id = 4, .path = "/a", .clients = "10.0.0.0/8(rw)" } } },
+	{ "namespace_put_user",
+	  { .kind = NS_USER,
+	    .ns_item_u.user = { .uid = 10001,
+				.name = "anna",
+				.gid = 100,
+				.groups = { .groups_len = 2, .groups_val = (u_int[]){ 10002, 10003 } },
+				.comment = "Anna, room 7",
+				.password = "$y$j9T$salt$hash" } } },
+	{ "namespace_put_group", { .kind = NS_GROUP, .ns_item_u.group = { .gid = 10002, .name = "team" } } },
+	{ "namespace_put_class",
+	  { .kind = NS_CLASS,
+	    .ns_item_u.class_ = { .id = 5,
+				  .name = "bulk",
+				  .members = "network=10.0.0.0/8 user=10001",
+				  .weight = 10,
+				  .operations = 0x0102030405,
+				  .bytes = 0x1112131415 } } },
+	{ "namespace_put_revocation",
+	  { .kind = NS_REVOCATION,
+	    .ns_item_u.revocation = { .node = 7, .first_good = 0x0102030405, .revoked_ns = 0x1112131415161718 } } },
+	{ "namespace_put_spread",
+	  { .kind = NS_SPREAD,
+	    .ns_item_u.spread = { .id = 6, .uuid = "spread spread s", .policy = NS_SPREAD_WEIGHT, .mode = 01777, .uid = 10001, .gid = 100 } } },
+	{ "namespace_put_branch",
+	  { .kind = NS_BRANCH,
+	    .ns_item_u.branch = { .id = 4095, .spread = 6, .uuid = "branch branch b", .on = "volume volume v", .weight = 50 } } },
 };
 
 enum { GOLDEN_ITEMS = sizeof(golden) / sizeof(golden[0]) };
@@ -281,6 +341,52 @@ static void expect_export(const ns_export *got, const ns_export *wanted)
 	ck_assert_str_eq(got->clients, wanted->clients);
 }
 
+static void expect_user(const ns_user *got, const ns_user *wanted)
+{
+	ck_assert_uint_eq(got->uid, wanted->uid);
+	ck_assert_str_eq(got->name, wanted->name);
+	ck_assert_uint_eq(got->gid, wanted->gid);
+	ck_assert_uint_eq(got->groups.groups_len, wanted->groups.groups_len);
+	ck_assert_mem_eq(got->groups.groups_val, wanted->groups.groups_val, wanted->groups.groups_len * sizeof(u_int));
+	ck_assert_str_eq(got->comment, wanted->comment);
+	ck_assert_str_eq(got->password, wanted->password);
+}
+
+static void expect_group(const ns_group *got, const ns_group *wanted)
+{
+	ck_assert_uint_eq(got->gid, wanted->gid);
+	ck_assert_str_eq(got->name, wanted->name);
+}
+
+static void expect_class(const ns_class *got, const ns_class *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_str_eq(got->name, wanted->name);
+	ck_assert_str_eq(got->members, wanted->members);
+	ck_assert_uint_eq(got->weight, wanted->weight);
+	ck_assert_uint_eq(got->operations, wanted->operations);
+	ck_assert_uint_eq(got->bytes, wanted->bytes);
+}
+
+static void expect_spread(const ns_spread *got, const ns_spread *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_mem_eq(got->uuid, wanted->uuid, NS_UUID_BYTES);
+	ck_assert_int_eq(got->policy, wanted->policy);
+	ck_assert_uint_eq(got->mode, wanted->mode);
+	ck_assert_uint_eq(got->uid, wanted->uid);
+	ck_assert_uint_eq(got->gid, wanted->gid);
+}
+
+static void expect_branch(const ns_branch *got, const ns_branch *wanted)
+{
+	ck_assert_uint_eq(got->id, wanted->id);
+	ck_assert_uint_eq(got->spread, wanted->spread);
+	ck_assert_mem_eq(got->uuid, wanted->uuid, NS_UUID_BYTES);
+	ck_assert_mem_eq(got->on, wanted->on, NS_UUID_BYTES);
+	ck_assert_uint_eq(got->weight, wanted->weight);
+}
+
 static void expect_item(const ns_item *got, const ns_item *wanted)
 {
 	ck_assert_int_eq(got->kind, wanted->kind);
@@ -300,13 +406,34 @@ static void expect_item(const ns_item *got, const ns_item *wanted)
 	case NS_EXPORT:
 		expect_export(&got->ns_item_u.export_, &wanted->ns_item_u.export_);
 		break;
+	case NS_USER:
+		expect_user(&got->ns_item_u.user, &wanted->ns_item_u.user);
+		break;
+	case NS_GROUP:
+		expect_group(&got->ns_item_u.group, &wanted->ns_item_u.group);
+		break;
+	case NS_CLASS:
+		expect_class(&got->ns_item_u.class_, &wanted->ns_item_u.class_);
+		break;
+	case NS_REVOCATION:
+		ck_assert_uint_eq(got->ns_item_u.revocation.node, wanted->ns_item_u.revocation.node);
+		ck_assert_uint_eq(got->ns_item_u.revocation.first_good, wanted->ns_item_u.revocation.first_good);
+		ck_assert_uint_eq(got->ns_item_u.revocation.revoked_ns, wanted->ns_item_u.revocation.revoked_ns);
+		break;
+	case NS_SPREAD:
+		expect_spread(&got->ns_item_u.spread, &wanted->ns_item_u.spread);
+		break;
+	case NS_BRANCH:
+		expect_branch(&got->ns_item_u.branch, &wanted->ns_item_u.branch);
+		break;
 	}
 }
 
 /* Of the content of the golden items, whatever way it came. */
 static void expect_golden(const struct namespace *ns)
 {
-	size_t nodes = 0, volumes = 0, entries = 0, exports = 0;
+	size_t nodes = 0, volumes = 0, entries = 0, exports = 0, users = 0, groups = 0, classes = 0;
+	size_t spreads = 0, branches = 0;
 
 	ck_assert_uint_eq(namespace_revision(ns), golden_revision);
 	expect_cluster(namespace_cluster(ns), &golden[0].item.ns_item_u.cluster);
@@ -318,7 +445,19 @@ static void expect_golden(const struct namespace *ns)
 	ck_assert_ptr_null(namespace_next_node(ns, &nodes));
 	ck_assert_ptr_null(namespace_next_volume(ns, &volumes));
 	ck_assert_ptr_null(namespace_next_entry(ns, &entries));
+	expect_user(namespace_next_user(ns, &users), &golden[6].item.ns_item_u.user);
+	expect_group(namespace_next_group(ns, &groups), &golden[7].item.ns_item_u.group);
 	ck_assert_ptr_null(namespace_next_export(ns, &exports));
+	ck_assert_ptr_null(namespace_next_user(ns, &users));
+	expect_class(namespace_next_class(ns, &classes), &golden[8].item.ns_item_u.class_);
+	ck_assert_ptr_null(namespace_next_group(ns, &groups));
+	ck_assert_ptr_null(namespace_next_class(ns, &classes));
+	ck_assert(namespace_is_revoked(ns, 7, 0x0102030404) && namespace_is_revoked(ns, 7, 0));
+	ck_assert(!namespace_is_revoked(ns, 7, 0x0102030405) && !namespace_is_revoked(ns, 8, 0));
+	expect_spread(namespace_next_spread(ns, &spreads), &golden[10].item.ns_item_u.spread);
+	expect_branch(namespace_next_branch(ns, &branches), &golden[11].item.ns_item_u.branch);
+	ck_assert_ptr_null(namespace_next_spread(ns, &spreads));
+	ck_assert_ptr_null(namespace_next_branch(ns, &branches));
 }
 
 /* A disk node reads its stored replica, and its master's snapshot, with another version of the software. */
@@ -527,7 +666,16 @@ START_TEST(bad_changes_are_refused)
 		{ "an export that is there", NS_PUT, export(3, "/projects") },
 		{ "the root a mount point", NS_PUT, entry(1, 1, "", 1) },
 		{ "a relative export", NS_PUT, export(3, "projects") },
+		{ "a user's name that is taken", NS_PUT, user(10002, "anna", 1, 2) },
+		{ "a user without a name", NS_PUT, user(10002, "", 1, 2) },
+		{ "a group's name that is taken", NS_PUT, group(10002, "team") },
+		{ "a group without a name", NS_PUT, group(10002, "") },
+		{ "a class without a name", NS_PUT, class(1, "", 1) },
+		{ "a class without a weight", NS_PUT, class(1, "x", 0) },
+		{ "a class that outweighs all", NS_PUT, class(1, "x", 1001) },
 		{ "an unknown kind", NS_PUT, unknown_kind() },
+		{ "a spread directory of no policy", NS_PUT, { .kind = NS_SPREAD, .ns_item_u.spread = { .id = 9, .policy = 4 } } },
+		{ "a branch of no number", NS_PUT, { .kind = NS_BRANCH, .ns_item_u.branch = { .id = 4096, .spread = 9 } } },
 		{ "an unknown operation", 9, node(8, "x") },
 		{ "no cluster any more", NS_DELETE, cluster("test") },
 		{ "no root any more", NS_DELETE, root_entry() },
@@ -544,6 +692,21 @@ START_TEST(bad_changes_are_refused)
 		expect_unchanged(ns, before, len, bad[i].what);
 	}
 	free(before);
+	namespace_free(ns);
+}
+END_TEST
+
+START_TEST(groups_of_a_user_ascend)
+{
+	struct namespace *ns = sample();
+	ns_change change = { .revision = 41, .operation = NS_PUT };
+
+	change.item = user(10002, "bert", 2, 1);
+	ck_assert_int_eq(namespace_apply(ns, &change), -EBADMSG);
+	change.item = user(10002, "bert", 2, 2);
+	ck_assert_int_eq(namespace_apply(ns, &change), -EBADMSG);
+	change.item = user(10002, "bert", 1, 2);
+	ck_assert_int_eq(namespace_apply(ns, &change), 0);
 	namespace_free(ns);
 }
 END_TEST
@@ -566,6 +729,8 @@ START_TEST(bad_snapshots_leave_the_old_content)
 		  { cluster("x"), root_entry(), entry(2, 1, "x", 1), entry(3, 2, "y", 0) } },
 		{ "one UUID twice", 4, { cluster("x"), root_entry(), volume(1, 1), volume(257, 1) } },
 		{ "one export twice", 4, { cluster("x"), root_entry(), export(1, "/"), export(2, "/") } },
+		{ "one user twice", 4, { cluster("x"), root_entry(), user(1, "x", 1, 2), user(2, "x", 1, 2) } },
+		{ "one group twice", 4, { cluster("x"), root_entry(), group(1, "x"), group(2, "x") } },
 		{ "one name twice", 4, { cluster("x"), root_entry(), entry(2, 1, "x", 0), entry(3, 1, "x", 0) } },
 	};
 	struct namespace *ns = sample();
@@ -668,6 +833,7 @@ int main(void)
 	tcase_add_test(tcase, the_key_follows_the_cluster);
 	tcase_add_test(tcase, gaps_are_refused);
 	tcase_add_test(tcase, bad_changes_are_refused);
+	tcase_add_test(tcase, groups_of_a_user_ascend);
 	tcase_add_test(tcase, bad_snapshots_leave_the_old_content);
 	tcase_add_test(tcase, every_cut_of_a_snapshot_is_refused);
 	tcase_add_test(tcase, handles_and_fsids);

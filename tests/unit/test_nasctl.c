@@ -11,11 +11,15 @@
 #include "common/admin_commands.h"
 #include "common/log.h"
 #include "common/nasctl.h"
+#include "common/nasctl_password.h"
 #include "tests/unit/golden_hex.h"
 
+#include <arpa/inet.h>
 #include <check.h>
+#include <crypt.h>
 #include <event2/event.h>
 #include <limits.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +27,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <utmp.h>
 
 enum { OUTPUT_MAX = 1 << 16 };
 
@@ -71,7 +77,12 @@ static void serve_arguments(struct admin_request *request, int argc, char **argv
 }
 
 static const struct admin_handler handlers[] = {
-	{ "status", serve }, { "log", serve_arguments }, { "export set", serve_arguments }, { NULL, NULL }
+	{ "status", serve },
+	{ "log", serve_arguments },
+	{ "export set", serve_arguments },
+	{ "user passwd", serve_arguments },
+	{ "node list", serve },
+	{ NULL, NULL },
 };
 
 static json_t *run_local(int argc, char **argv)
@@ -113,19 +124,26 @@ static void read_back(FILE *file, char text[static OUTPUT_MAX])
 	fclose(file);
 }
 
+/* What nasctl reads, if it does. */
+static const char *typed = "";
+static size_t typed_len; /* 0: as a string */
+
 /* Of nasctl with the arguments in @line, separated by blanks. */
 static int exit_status(const char *line)
 {
-	FILE *out = tmpfile(), *err = tmpfile();
+	FILE *out = tmpfile(), *err = tmpfile(), *in = tmpfile();
 	char *argv[32] = { "nasctl" }, *words = strdup(line), *rest;
 	int argc = 1, status;
 	pid_t child;
 
 	for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
 		argv[argc++] = word;
+	fwrite(typed, 1, typed_len ? typed_len : strlen(typed), in);
+	rewind(in);
 	fflush(NULL);
 	child = fork();
 	if (child == 0) {
+		dup2(fileno(in), STDIN_FILENO);
 		dup2(fileno(out), STDOUT_FILENO);
 		dup2(fileno(err), STDERR_FILENO);
 		status = nasctl_main(argc, argv, locals);
@@ -140,6 +158,7 @@ static int exit_status(const char *line)
 	}
 	read_back(out, output);
 	read_back(err, errors);
+	fclose(in);
 	free(words);
 	ck_assert(WIFEXITED(status));
 	return WEXITSTATUS(status);
@@ -278,15 +297,94 @@ START_TEST(line_is_understood)
 }
 END_TEST
 
+/* vnasd gets its hash; the password is nowhere. */
+START_TEST(password_is_hashed)
+{
+	char *hash;
+
+	typed = "correct horse\n";
+	ck_assert_int_eq(exit_status("user passwd anna"), 0);
+	ck_assert_ptr_nonnull(strstr(output, "got: anna, $y$"));
+	hash = strstr(output, "$y$");
+	hash[strcspn(hash, "\n")] = '\0';
+	ck_assert_str_eq(crypt("correct horse", hash), hash);
+	ck_assert_str_ne(crypt("correct hors", hash), hash);
+}
+END_TEST
+
+static const struct {
+	const char *arguments, *typed;
+	int status;
+	const char *output, *errors; /* parts of them */
+} passwords[] = {
+	{ "user passwd anna --lock", "", 0, "got: anna, --lock\n", "" },
+	{ "user passwd anna $y$hash", "", 0, "got: anna, $y$hash\n", "" },
+	{ "user passwd anna", "", 1, "", "no password was given; the password was not changed" },
+	{ "user passwd anna", "\n", 1, "", "at least one character" },
+	{ "user passwd anna",
+	  "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+	  "01234567890123456789012345678\n", 1, "", "at most 128 characters" },
+};
+
+START_TEST(password_is_asked_for)
+{
+	typed = passwords[_i].typed;
+	ck_assert_int_eq(exit_status(passwords[_i].arguments), passwords[_i].status);
+	ck_assert_msg(strstr(output, passwords[_i].output) != NULL, "%s", output);
+	ck_assert_msg(strstr(errors, passwords[_i].errors) != NULL, "%s", errors);
+}
+END_TEST
+
+/* A sanitizer sees who looks for the end of the line before its beginning. */
+static bool shows_what_is_typed(int terminal)
+{
+	struct termios now;
+
+	ck_assert_int_eq(tcgetattr(terminal, &now), 0);
+	return now.c_lflag & ECHO;
+}
+
+/* Whoever thinks better of it, and presses Ctrl-C, sees what he types next. */
+START_TEST(password_is_given_up)
+{
+	int terminal, other_end, status;
+	pid_t child;
+
+	ck_assert_int_eq(openpty(&terminal, &other_end, NULL, NULL, NULL), 0); /* which stays open, or its modes would go */
+	child = fork();
+	if (child == 0) {
+		login_tty(other_end);
+		_exit(nasctl_password_ask() ? 0 : 1);
+	}
+	while (shows_what_is_typed(terminal))
+		usleep(1000);
+	ck_assert_int_eq(write(terminal, "secr\x03", 5), 5);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+	ck_assert(shows_what_is_typed(terminal));
+	close(other_end);
+	close(terminal);
+}
+END_TEST
+
+START_TEST(password_begins_with_zero)
+{
+	typed = "\0\n";
+	typed_len = 2;
+	ck_assert_int_eq(exit_status("user passwd anna"), 1);
+	ck_assert_ptr_nonnull(strstr(errors, "at least one character"));
+}
+END_TEST
+
 START_TEST(long_request_is_refused)
 {
-	char *line = malloc(100000);
+	char *line = malloc(ADMIN_REQUEST_MAX + 100);
 
 	strcpy(line, "export set /a ");
-	memset(line + strlen(line), 'x', 90000);
-	line[90000] = '\0';
+	memset(line + strlen(line), 'x', ADMIN_REQUEST_MAX);
+	line[ADMIN_REQUEST_MAX] = '\0';
 	ck_assert_int_eq(exit_status(line), 1);
-	ck_assert_str_eq(errors, "nasctl: a request has at most 65536 bytes\n");
+	ck_assert_str_eq(errors, "nasctl: a request has at most 4194304 bytes\n");
 	free(line);
 }
 END_TEST
@@ -320,6 +418,59 @@ static int listen_beside(struct sockaddr_un *address)
 	ck_assert_int_eq(listen(listener, 1), 0);
 	return listener;
 }
+
+/* An answer that goes on, as vnasd sends it. */
+static void send_messages(int listener, const char *const *messages)
+{
+	char request[256];
+	int fd = accept(listener, NULL, NULL);
+
+	ck_assert_int_gt(recv(fd, request, sizeof(request), 0), 0);
+	for (; *messages; messages++) {
+		uint32_t len = htonl((uint32_t)strlen(*messages));
+
+		ck_assert_int_eq(send(fd, &len, sizeof(len), MSG_NOSIGNAL), sizeof(len));
+		ck_assert_int_eq(send(fd, *messages, strlen(*messages), MSG_NOSIGNAL), (ssize_t)strlen(*messages));
+	}
+	close(fd);
+}
+
+#define FOLLOWS "{\"columns\": [{\"name\": \"at_bytes\", \"title\": \"At\"}, {\"name\": \"line\", \"title\": \"Line\"}], " \
+		"\"rows\": [{\"at_bytes\": 1048576, \"line\": \"a\"}], \"follows\": true}"
+
+static const struct {
+	const char *arguments, *messages[5], *output, *errors;
+} followed[] = {
+	{ "status", { FOLLOWS, "{\"rows\": [{\"at_bytes\": 1, \"line\": \"b\"}, {\"at_bytes\": 2, \"line\": \"c\"}]}" },
+	  "     At  Line\n1.0 MiB  a\n    1 B  b\n    2 B  c\n",
+	  "nasctl: vnasd says no more: it was stopped, or has dropped a reader that was too slow\n" },
+	{ "status", { FOLLOWS, "{\"rows\": [{\"at_bytes\": 1, \"line\": \"b\"}], \"missed\": 7}", "{\"error\": \"disk2 is gone\"}" },
+	  "     At  Line\n1.0 MiB  a\n(7 more are not there any more)\n    1 B  b\n", "nasctl: disk2 is gone\n" },
+	{ "status --json", { FOLLOWS, "{\"rows\": [{\"at_bytes\": 1, \"line\": \"b\"}], \"missed\": 7}", "{\"error\": \"gone\"}" },
+	  "{\"at_bytes\":1048576,\"line\":\"a\"}\n{\"missed\":7}\n{\"at_bytes\":1,\"line\":\"b\"}\n", "nasctl: gone\n" },
+};
+
+START_TEST(following_answer_is_printed)
+{
+	struct sockaddr_un address;
+	int listener = listen_beside(&address);
+	char line[256];
+	pid_t child;
+
+	child = fork();
+	if (child == 0) {
+		send_messages(listener, followed[_i].messages);
+		_exit(0);
+	}
+	snprintf(line, sizeof(line), "%s --socket %s", followed[_i].arguments, address.sun_path);
+	ck_assert_int_eq(exit_status(line), 1);
+	ck_assert_str_eq(output, followed[_i].output);
+	ck_assert_str_eq(errors, followed[_i].errors);
+	waitpid(child, NULL, 0);
+	close(listener);
+	unlink(address.sun_path);
+}
+END_TEST
 
 START_TEST(broken_answer_is_a_failure)
 {
@@ -405,6 +556,81 @@ START_TEST(full_disk_is_a_failure)
 }
 END_TEST
 
+/* One word to a line, with an end of line in front. */
+static bool is_completed(const char *words, const char *wanted)
+{
+	char line[256], found[256];
+
+	snprintf(line, sizeof(line), "complete -- %s", words);
+	snprintf(found, sizeof(found), "\n%s\n", wanted);
+	ck_assert_int_eq(exit_status(line), 0);
+	ck_assert_str_eq(errors, "");
+	memmove(output + 1, output, strlen(output) + 1);
+	output[0] = '\n';
+	return strstr(output, found) != NULL;
+}
+
+/* Each word of each command, by those in front of it; and none of another. */
+START_TEST(commands_are_completed)
+{
+	for (size_t i = 0; i < ADMIN_COMMAND_COUNT; i++) {
+		char words[128], *word = words;
+
+		strcpy(words, admin_commands[i].name);
+		while (*word) {
+			char end, before[128];
+			size_t len = strcspn(word, " ");
+
+			end = word[len];
+			word[len] = '\0';
+			snprintf(before, sizeof(before), "%.*s", (int)(word - words), words);
+			ck_assert_msg(is_completed(before, word), "\"%s\" behind \"%s\"", word, before);
+			word[len] = end;
+			word += len + (end == ' ');
+		}
+	}
+	ck_assert(!is_completed("node", "token"));
+	ck_assert(!is_completed("", "token"));
+}
+END_TEST
+
+static const struct {
+	const char *words, *completion; /* NULL: none at all */
+} completions[] = {
+	{ "node show", "disk-a" },
+	{ "node show disk-a", NULL },
+	{ "handoff 1-2a", "disk-a" },
+	{ "handoff 1-2a", "--kind" },
+	{ "handoff 1-2a disk-a --kind", "to-client" },
+	{ "handoff --kind full 1-2a", "disk-a" },
+	{ "handoff 1-2a disk-a", "--kind" },
+	{ "cluster token --lifetime", NULL },
+	{ "cluster token --lifetime 5", "--pending" },
+	{ "user passwd anna", "--lock" },
+	{ "nonsense", NULL },
+	{ "node nonsense", NULL },
+};
+
+START_TEST(arguments_are_completed)
+{
+	canned = "{\"columns\": [{\"name\": \"name\", \"title\": \"Name\"}],"
+		 " \"rows\": [{\"name\": \"switch\"}, {\"name\": \"disk-a\"}]}";
+	if (completions[_i].completion)
+		ck_assert_msg(is_completed(completions[_i].words, completions[_i].completion), "%s", output);
+	else
+		ck_assert_msg(!is_completed(completions[_i].words, "") && strcmp(output, "\n") == 0, "%s", output);
+}
+END_TEST
+
+/* Without vnasd there are no names, and no noise in the shell. */
+START_TEST(completion_needs_no_daemon)
+{
+	setenv("VNAS_SOCKET", "/nowhere/sock", 1);
+	ck_assert(is_completed("node", "show"));
+	ck_assert(!is_completed("node show", "disk-a"));
+}
+END_TEST
+
 static const char *man_page(void)
 {
 	static char text[OUTPUT_MAX];
@@ -455,6 +681,49 @@ START_TEST(commands_are_documented)
 }
 END_TEST
 
+/* "status" for ".B status", if it is a command; "" if the line is something else. */
+static const char *entry_of(const char *line)
+{
+	return strncmp(line, ".B ", 3) == 0 ? line + 3 : "";
+}
+
+static bool is_command(const char *entry)
+{
+	char known[256];
+
+	for (size_t i = 0; i < ADMIN_COMMAND_COUNT; i++) {
+		const char *arguments = admin_commands[i].arguments;
+
+		snprintf(known, sizeof(known), "%s%s%s", admin_commands[i].name, *arguments ? " " : "", arguments);
+		if (strcmp(known, entry) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Each paragraph of the section COMMANDS begins with one; what is between .RS and .RE explains a paragraph. */
+START_TEST(documented_commands_exist)
+{
+	char *page = plain(man_page()), *rest, *begin = strstr(page, "\n.SH COMMANDS\n"), *end = strstr(begin + 1, "\n.SH ");
+	bool is_paragraph = false;
+	size_t commands = 0;
+	int depth = 0;
+
+	ck_assert_ptr_nonnull(end);
+	*end = '\0';
+	for (char *line = strtok_r(begin, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		depth += (strcmp(line, ".RS") == 0) - (strcmp(line, ".RE") == 0);
+		if (is_paragraph && depth == 0) {
+			ck_assert_msg(is_command(entry_of(line)), "nasctl(8) has \"%s\", which is no command", line);
+			commands++;
+		}
+		is_paragraph = strcmp(line, ".TP") == 0;
+	}
+	ck_assert_uint_eq(commands, ADMIN_COMMAND_COUNT);
+	free(page);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("nasctl");
@@ -467,11 +736,20 @@ int main(void)
 	tcase_add_loop_test(tcase, answer_is_printed, 0, sizeof(answers) / sizeof(answers[0]));
 	tcase_add_loop_test(tcase, value_has_its_unit, 0, sizeof(values) / sizeof(values[0]));
 	tcase_add_loop_test(tcase, line_is_understood, 0, sizeof(lines) / sizeof(lines[0]));
+	tcase_add_test(tcase, password_is_hashed);
+	tcase_add_test(tcase, password_begins_with_zero);
+	tcase_add_test(tcase, password_is_given_up);
+	tcase_add_loop_test(tcase, password_is_asked_for, 0, sizeof(passwords) / sizeof(passwords[0]));
 	tcase_add_test(tcase, long_request_is_refused);
 	tcase_add_loop_test(tcase, broken_answer_is_a_failure, 0, sizeof(broken) / sizeof(broken[0]));
+	tcase_add_loop_test(tcase, following_answer_is_printed, 0, sizeof(followed) / sizeof(followed[0]));
 	tcase_add_test(tcase, messages_are_golden);
 	tcase_add_test(tcase, full_disk_is_a_failure);
+	tcase_add_test(tcase, commands_are_completed);
+	tcase_add_loop_test(tcase, arguments_are_completed, 0, sizeof(completions) / sizeof(completions[0]));
+	tcase_add_test(tcase, completion_needs_no_daemon);
 	tcase_add_test(tcase, commands_are_documented);
+	tcase_add_test(tcase, documented_commands_exist);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

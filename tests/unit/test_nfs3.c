@@ -1178,6 +1178,8 @@ START_TEST(an_unknown_volume_is_stale)
 
 	handle.volume = 99;
 	ck_assert_int_eq(try_every(_i, fh(&handle)), NFS3ERR_STALE);
+	transport = RPC_RELAYED; /* who sent it here has heard of it; so will we */
+	ck_assert_int_eq(try_every(_i, fh(&handle)), NFS3ERR_JUKEBOX);
 }
 END_TEST
 

@@ -10,13 +10,15 @@
 
 #include "slave/relay.h"
 
+#include "common/file_service.h"
+
 #include <arpa/inet.h>
 #include <check.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWNER = 2, PROGRAM = 400000 };
+enum { OWNER = 2, PROGRAM = 400000, MKDIR = 9, GETACL = 1 };
 
 struct scp {
 	bool is_up[SCP_RELAY + 1];
@@ -82,7 +84,7 @@ static void teardown(void)
 	reply = NULL;
 }
 
-static void make_call(void)
+static struct rpc_call *new_call(void)
 {
 	struct rpc_call *call = calloc(1, sizeof(*call));
 	struct sockaddr_in *client = (struct sockaddr_in *)&call->client, *server = (struct sockaddr_in *)&call->server;
@@ -93,6 +95,33 @@ static void make_call(void)
 	call->record_len = sizeof(record);
 	call->program = PROGRAM;
 	call->done = on_answer;
+	return call;
+}
+
+static void make_call(void)
+{
+	relay_call(relay, OWNER, new_call());
+}
+
+/* One that must not run twice, over a connection that is new. */
+static void repeat_mkdir(void)
+{
+	struct rpc_call *call = new_call();
+
+	call->program = NFS_PROGRAM;
+	call->version = 3;
+	call->procedure = MKDIR;
+	call->may_be_repeated = true;
+	relay_call(relay, OWNER, call);
+}
+
+static void ask_for_acl(void)
+{
+	struct rpc_call *call = new_call();
+
+	call->program = NFS_ACL_PROGRAM;
+	call->version = 3;
+	call->procedure = GETACL;
 	relay_call(relay, OWNER, call);
 }
 
@@ -196,6 +225,48 @@ START_TEST(a_call_is_answered_when_the_relay_ends)
 }
 END_TEST
 
+/* Another device may have sent it, and the owner run it: with another xid it would be run again. */
+START_TEST(a_repeated_change_waits_for_a_device_that_is_away)
+{
+	scp.is_up[SCP_CONTROL] = false;
+	repeat_mkdir();
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_uint_eq(scp.sent + answers, 0);
+	session_comes();
+	ck_assert_uint_eq(scp.sent, 1);
+	owner_answers();
+	check_answered();
+}
+END_TEST
+
+START_TEST(a_repeated_change_that_can_not_wait_is_not_answered)
+{
+	repeat_mkdir();
+	relay_free(relay);
+	relay = NULL;
+	ck_assert_uint_eq(answers, 1);
+	ck_assert_ptr_null(reply);
+}
+END_TEST
+
+/* A client that is told JUKEBOX by NFSACL tells its program of an error. */
+START_TEST(an_acl_waits_for_a_device_that_is_away)
+{
+	scp.is_up[SCP_CONTROL] = false;
+	ask_for_acl();
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_uint_eq(scp.sent + answers, 0);
+	session_comes();
+	ck_assert_uint_eq(scp.sent, 1);
+	session_goes();
+	ck_assert_uint_eq(answers, 0);
+	session_comes();
+	ck_assert_uint_eq(scp.sent, 2);
+	owner_answers();
+	check_answered();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("relay");
@@ -211,6 +282,9 @@ int main(void)
 	tcase_add_test(tcase, a_device_that_is_away_is_not_waited_for);
 	tcase_add_test(tcase, a_call_whose_session_is_lost_is_answered);
 	tcase_add_test(tcase, a_call_is_answered_when_the_relay_ends);
+	tcase_add_test(tcase, a_repeated_change_waits_for_a_device_that_is_away);
+	tcase_add_test(tcase, a_repeated_change_that_can_not_wait_is_not_answered);
+	tcase_add_test(tcase, an_acl_waits_for_a_device_that_is_away);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

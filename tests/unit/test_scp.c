@@ -13,6 +13,7 @@
 #include "common/certificates.h"
 #include "common/log.h"
 #include "scp/log_once.h"
+#include "scp/scp_enrol.h"
 #include "scp/scp_message.h"
 
 #include <arpa/inet.h>
@@ -50,6 +51,7 @@ struct device {
 	char down_reason[512];
 	char peer_software[64];
 	const char *refuse; /* may_join() says this */
+	uint64_t first_good; /* may_show() refuses certificates of lower numbers */
 	bool disconnect_on_message;
 	bool echo;
 	unsigned int messages, beats;
@@ -95,6 +97,16 @@ static void note(struct device *device, char what)
 
 	ck_assert_uint_lt(len + 1, HISTORY);
 	device->history[len] = what;
+}
+
+static int may_show(const struct certificates_facts *certificate, char *reason, size_t size, void *arg)
+{
+	const struct device *device = arg;
+
+	if (certificate->number >= device->first_good)
+		return 0;
+	snprintf(reason, size, "certificate %s was revoked", certificate->serial);
+	return -EKEYREVOKED;
 }
 
 static void on_up(uint32_t node, scp_channel channel, const scp_hello *hello, void *arg)
@@ -162,19 +174,33 @@ static void fill_heartbeat(scp_heartbeat *heartbeat, void *arg)
 	heartbeat->cpu_permille = 5;
 }
 
-static void on_enrol(const scp_enrol *enrol, const char *address, scp_enrol_reply *reply, void *arg)
+static int sign(const char *pki, const char *request, uint32_t node, char *certificate)
 {
+	static uint64_t number;
+	const struct certificates_terms terms = { .node = node, .number = ++number, .life_s = 3600 };
+
+	return certificates_sign(pki, request, cluster, &terms, certificate);
+}
+
+static void on_enrol(const scp_message *question, const char *address, scp_enrol_reply *reply, void *arg)
+{
+	const scp_enrol *enrol = &question->scp_message_u.enrol;
 	struct device *device = arg;
 	char pem[CERTIFICATES_PEM_MAX];
 
 	ck_assert_str_eq(address, "127.0.0.1");
+	if (question->type == SCP_APPLY) {
+		reply->result = EAGAIN;
+		reply->reason = strdup(question->scp_message_u.apply.vendor_class);
+		return;
+	}
 	if (strcmp(enrol->token, "GOOD-TOKEN") != 0) {
 		reply->result = EACCES;
 		reply->reason = strdup("the token has expired");
 		return;
 	}
 	reply->node = 3;
-	reply->result = -certificates_sign(device->pki, enrol->request, cluster, reply->node, pem);
+	reply->result = -sign(device->pki, enrol->request, reply->node, pem);
 	reply->certificate = strdup(pem);
 	ck_assert_int_eq(certificates_authority(device->pki, pem), 0);
 	reply->authority = strdup(pem);
@@ -215,6 +241,7 @@ static void device_init(struct device *device, const char *name, uint32_t node)
 	device->handlers = (struct scp_handlers){
 		.fill_hello = fill_hello,
 		.may_join = may_join,
+		.may_show = may_show,
 		.on_up = on_up,
 		.on_down = on_down,
 		.on_message = on_message,
@@ -229,7 +256,7 @@ static void enrol(struct device *device)
 	char request[CERTIFICATES_PEM_MAX], certificate[CERTIFICATES_PEM_MAX], authority[CERTIFICATES_PEM_MAX];
 
 	ck_assert_int_eq(certificates_request(device->pki, request), 0);
-	ck_assert_int_eq(certificates_sign(master.pki, request, cluster, device->node, certificate), 0);
+	ck_assert_int_eq(sign(master.pki, request, device->node, certificate), 0);
 	ck_assert_int_eq(certificates_authority(master.pki, authority), 0);
 	ck_assert_int_eq(certificates_install(device->pki, certificate, authority), 0);
 }
@@ -251,8 +278,8 @@ static void setup(void)
 	device_init(&master, "master", 1);
 	device_init(&slave, "slave", 2);
 	device_init(&foreign, "foreign", 1);
-	ck_assert_int_eq(certificates_init(master.pki, cluster), 0);
-	ck_assert_int_eq(certificates_init(foreign.pki, other_cluster), 0);
+	ck_assert_int_eq(certificates_init(master.pki, cluster, 36000, 3600), 0);
+	ck_assert_int_eq(certificates_init(foreign.pki, other_cluster, 36000, 3600), 0);
 	enrol(&slave);
 	ck_assert_int_eq(certificates_tls(master.pki, &master.tls), 0);
 	ck_assert_int_eq(certificates_tls(slave.pki, &slave.tls), 0);
@@ -333,27 +360,15 @@ static void bring_up(void)
 	RUN_UNTIL(both_up());
 }
 
-struct search {
-	const char *text;
-	unsigned int found;
-};
-
-static void look(uint64_t time_ns, enum log_level level, const char *line, void *arg)
-{
-	struct search *search = arg;
-
-	(void)time_ns;
-	(void)level;
-	search->found += strstr(line, search->text) != NULL;
-}
-
 /* Lines of the log that contain this. */
 static unsigned int logged(const char *text)
 {
-	struct search search = { .text = text };
+	struct log_line line;
+	unsigned int found = 0;
 
-	log_recent(look, &search);
-	return search.found;
+	for (uint64_t number = 0; log_next(&number, NULL, &line);)
+		found += strstr(line.text, text) != NULL;
+	return found;
 }
 
 /*
@@ -764,6 +779,71 @@ START_TEST(a_device_that_may_not_join_learns_why)
 }
 END_TEST
 
+/* What a renewal does, without waiting for one. Return: the new certificate's number */
+static uint64_t renew(struct device *device)
+{
+	char request[CERTIFICATES_PEM_MAX], certificate[CERTIFICATES_PEM_MAX], authority[CERTIFICATES_PEM_MAX];
+	struct certificates_facts facts;
+	SSL_CTX *tls;
+
+	ck_assert_int_eq(certificates_renewal_request(device->pki, request), 0);
+	ck_assert_int_eq(sign(master.pki, request, device->node, certificate), 0);
+	ck_assert_int_eq(certificates_authority(master.pki, authority), 0);
+	ck_assert_int_eq(certificates_renew(device->pki, certificate, authority), 0);
+	ck_assert_int_eq(certificates_tls(device->pki, &tls), 0);
+	scp_use_tls(device->scp, tls);
+	SSL_CTX_free(device->tls); /* sessions that are up keep what they need */
+	device->tls = tls;
+	ck_assert_int_eq(certificates_self(device->pki, &facts), 0);
+	return facts.number;
+}
+
+static bool master_sees(uint64_t number)
+{
+	const struct certificates_facts *certificate = scp_certificate_of(master.scp, 2);
+
+	return certificate && certificate->number == number;
+}
+
+START_TEST(a_renewed_certificate_ends_no_session)
+{
+	uint64_t before, after;
+
+	bring_up();
+	before = scp_certificate_of(master.scp, 2)->number;
+	after = renew(&slave);
+	ck_assert_uint_gt(after, before);
+	master.beats = 0;
+	RUN_UNTIL(master.beats > 2);
+	ck_assert(both_up() && master_sees(before));
+	ck_assert_uint_eq(strlen(master.history), 2);
+
+	/* Taken back, the former one is of no use, and the new one is. */
+	master.first_good = after;
+	scp_review(master.scp);
+	RUN_UNTIL(both_up() && master_sees(after));
+	ck_assert_uint_eq(logged(" was revoked"), 1 + 2 * 2); /* refused; down, of each channel at each end */
+	ck_assert_uint_eq(strlen(master.history), 6);
+}
+END_TEST
+
+START_TEST(a_revoked_certificate_is_refused)
+{
+	bring_up();
+	slave.first_good = 1; /* the master's own has no number */
+	scp_review(slave.scp);
+	RUN_UNTIL(none_up());
+	RUN_UNTIL(scp_counters(slave.scp)->refused >= 6);
+	ck_assert(none_up());
+	slave.first_good = 0;
+	RUN_UNTIL(both_up());
+	master.first_good = 1000;
+	scp_review(master.scp);
+	RUN_UNTIL(scp_counters(master.scp)->refused >= 6);
+	ck_assert(none_up());
+}
+END_TEST
+
 START_TEST(clusters_do_not_mix)
 {
 	device_start(&master, 0);
@@ -791,7 +871,7 @@ START_TEST(a_device_at_a_wrong_address_is_refused)
 }
 END_TEST
 
-static void newer_protocol(scp_hello *hello) { hello->protocol_low = 3, hello->protocol_high = 4; }
+static void newer_protocol(scp_hello *hello) { hello->protocol_low = 90, hello->protocol_high = 99; }
 static void older_protocol(scp_hello *hello) { hello->protocol_low = hello->protocol_high = 0; }
 static void wrong_cluster(scp_hello *hello) { memcpy(hello->cluster, other_cluster, 16); }
 static void wrong_node(scp_hello *hello) { hello->node = 3; }
@@ -801,8 +881,8 @@ static const struct {
 	void (*change)(scp_hello *hello);
 	const char *refusal;
 } hellos[] = {
-	{ newer_protocol, "no common protocol version: node 1 speaks 1 to 2, node 2 speaks 3 to 4; update the older" },
-	{ older_protocol, "no common protocol version: node 1 speaks 1 to 2, node 2 speaks 0 to 0; update the older" },
+	{ newer_protocol, "no common protocol version: node 1 speaks 1 to 4, node 2 speaks 90 to 99; update the older" },
+	{ older_protocol, "no common protocol version: node 1 speaks 1 to 4, node 2 speaks 0 to 0; update the older" },
 	{ wrong_cluster, "you are of another cluster" },
 	{ wrong_node, "your hello says node 3, your certificate node 2" },
 	{ wrong_channel, "unexpected channel 2" },
@@ -828,6 +908,73 @@ START_TEST(a_wrong_hello_is_refused)
 	ck_assert_uint_eq(logged(hellos[_i].refusal), 1);
 	ck_assert_uint_eq(scp_counters(master.scp)->refused, 1);
 	ck_assert_str_eq(master.history, "");
+}
+END_TEST
+
+/* A device of another version, which knows of LOAD and TIME or not. */
+static const struct {
+	unsigned int low, high;
+	int told;	      /* what scp_send() of TIME, which came with version 4, says of it */
+	const char *answered; /* to LOAD */
+} versions[] = {
+	{ 1, 1, -EPROTONOSUPPORT, "malformed: LOAD" },
+	{ 1, 3, -EPROTONOSUPPORT, "malformed: LOAD" },
+	{ 1, 4, 0, "TIME" },
+	{ 1, 99, 0, "TIME" },
+	{ 4, 99, 0, "TIME" },
+};
+
+static int told;
+
+static void tell_time(uint32_t node, void *arg)
+{
+	struct device *device = arg;
+	scp_message message = { .type = SCP_TIME };
+
+	told = scp_send(device->scp, node, SCP_CONTROL, 0, &message);
+}
+
+/* Heartbeats and nothing else between them. */
+static bool raw_hears_only_beats(struct raw *raw, int count)
+{
+	uint8_t head[SCP_HEADER_BYTES], body[1024];
+	struct scp_header header;
+
+	for (int i = 0; i < count; i++)
+		if (!raw_read(raw, head, sizeof(head)) || scp_header_decode(head, &header) || header.type != SCP_HEARTBEAT ||
+		    header.length > sizeof(body) || !raw_read(raw, body, header.length))
+			return false;
+	return true;
+}
+
+static const char *talk_in_version(int i)
+{
+	scp_message hello = hello_of_slave(), load = { .type = SCP_LOAD }, answer = { 0 };
+	const char *said = "no session";
+	struct raw raw;
+
+	hello.scp_message_u.hello.protocol_low = versions[i].low;
+	hello.scp_message_u.hello.protocol_high = versions[i].high;
+	if (raw_open(&raw, slave.tls, scp_port(master.scp)) && raw_send(&raw, &hello) && raw_receive(&raw, &answer) &&
+	    answer.type == SCP_HELLO && (versions[i].told == 0 || raw_hears_only_beats(&raw, 2)) && raw_send(&raw, &load))
+		said = raw_refusal(&raw);
+	scp_message_fini(&answer);
+	raw_close(&raw);
+	return said;
+}
+
+START_TEST(devices_of_other_versions_are_talked_to)
+{
+	told = 1;
+	master.handlers.on_beat = tell_time;
+	device_start(&master, 0);
+	ck_assert_str_eq(play(talk_in_version, _i), versions[_i].answered);
+	if (versions[_i].told == 0) {
+		RUN_UNTIL(master.messages == 1 && told == 0);
+		ck_assert_int_eq(master.last.type, SCP_LOAD);
+	}
+	ck_assert_int_eq(told, versions[_i].told);
+	ck_assert_uint_eq(master.messages, versions[_i].told == 0);
 }
 END_TEST
 
@@ -1130,6 +1277,99 @@ START_TEST(nobody_there_to_join)
 }
 END_TEST
 
+static struct scp_enrolment *applying;
+static char applied_authority[CERTIFICATES_FINGERPRINT_TEXT], applied_why[SCP_ENROLMENT_WHY_MAX];
+static int applied_rc;
+static unsigned int applied;
+
+static void on_applied(const struct scp_enrolment_end *end, void *arg)
+{
+	ck_assert_ptr_eq(arg, &joining);
+	applied++;
+	applied_rc = end->rc;
+	snprintf(applied_authority, sizeof(applied_authority), "%s", end->authority);
+	snprintf(applied_why, sizeof(applied_why), "%s", end->why);
+	ck_assert(end->rc != -EAGAIN || end->reply);
+	scp_enrolment_free(applying); /* allowed here */
+	applying = NULL;
+}
+
+static int apply(uint16_t port, const char *fingerprint)
+{
+	static char none[] = "", class[] = "vnas-disk";
+	scp_message question = { .type = SCP_APPLY };
+	struct scp_enrolment_options options = {
+		.base = base, .address = "127.0.0.1", .port = port, .fingerprint = fingerprint, .question = &question,
+		.on_end = on_applied, .arg = &joining,
+	};
+
+	question.scp_message_u.apply = (scp_apply){ .name = none, .serial = none, .vendor_class = class, .request = none };
+	applied = 0;
+	return scp_enrolment_start(&options, &applying);
+}
+
+/* Without a token any authority will do, but it is told which one it was; and the next time it must be the same. */
+START_TEST(a_machine_applies_without_a_token)
+{
+	char of_master[CERTIFICATES_FINGERPRINT_TEXT], of_foreign[CERTIFICATES_FINGERPRINT_TEXT];
+
+	device_start(&master, 0);
+	ck_assert_int_eq(certificates_fingerprint(master.pki, of_master), 0);
+	ck_assert_int_eq(certificates_fingerprint(foreign.pki, of_foreign), 0);
+	ck_assert_int_eq(apply(scp_port(master.scp), NULL), 0);
+	RUN_UNTIL(applied);
+	ck_assert_int_eq(applied_rc, -EAGAIN);
+	ck_assert_str_eq(applied_why, "127.0.0.1 says: vnas-disk");
+	ck_assert_str_eq(applied_authority, of_master);
+	ck_assert_int_eq(apply(scp_port(master.scp), of_master), 0);
+	RUN_UNTIL(applied);
+	ck_assert_int_eq(applied_rc, -EAGAIN);
+	ck_assert_int_eq(apply(scp_port(master.scp), of_foreign), 0);
+	RUN_UNTIL(applied);
+	ck_assert_int_eq(applied_rc, -EKEYREJECTED);
+	ck_assert_str_eq(applied_authority, "");
+}
+END_TEST
+
+START_TEST(an_application_that_is_given_up)
+{
+	device_start(&master, 0);
+	ck_assert_int_eq(apply(scp_port(master.scp), NULL), 0);
+	scp_enrolment_free(applying);
+	RUN_UNTIL(scp_counters(master.scp)->messages_in == 0);
+	ck_assert_uint_eq(applied, 0);
+	ck_assert_int_eq(apply(1, NULL), 0);
+	RUN_UNTIL(applied);
+	ck_assert_int_eq(applied_rc, -ECONNREFUSED);
+}
+END_TEST
+
+static const struct {
+	const char *text, *address; /* NULL: none */
+	uint16_t port;
+} addresses[] = {
+	{ "10.0.0.1", "10.0.0.1", SCP_PORT },	   { "10.0.0.1:3050", "10.0.0.1", 3050 },
+	{ "fd00::1", "fd00::1", SCP_PORT },	   { "[fd00::1]", "fd00::1", SCP_PORT },
+	{ "[fd00::1]:3050", "fd00::1", 3050 },	   { "", NULL, 0 },
+	{ "[fd00::1", NULL, 0 },		   { "[fd00::1]3050", NULL, 0 },
+	{ "10.0.0.1:", NULL, 0 },		   { "10.0.0.1:0", NULL, 0 },
+	{ "10.0.0.1:65536", NULL, 0 },		   { "10.0.0.1:-1", NULL, 0 },
+	{ ":3050", NULL, 0 },			   { "[]:3050", NULL, 0 },
+};
+
+START_TEST(addresses_are_split)
+{
+	char address[SCP_ADDRESS_MAX] = "";
+	uint16_t port = 0;
+
+	ck_assert_int_eq(scp_address_split(addresses[_i].text, address, &port), addresses[_i].address ? 0 : -EINVAL);
+	if (addresses[_i].address) {
+		ck_assert_str_eq(address, addresses[_i].address);
+		ck_assert_uint_eq(port, addresses[_i].port);
+	}
+}
+END_TEST
+
 #define PRINT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static const char *const malformed_tokens[] = {
@@ -1246,9 +1486,12 @@ int main(void)
 	tcase_add_test(tcase, a_silent_device_is_down);
 	tcase_add_test(tcase, a_newer_session_replaces_the_older);
 	tcase_add_test(tcase, a_device_that_may_not_join_learns_why);
+	tcase_add_test(tcase, a_renewed_certificate_ends_no_session);
+	tcase_add_test(tcase, a_revoked_certificate_is_refused);
 	tcase_add_test(tcase, clusters_do_not_mix);
 	tcase_add_test(tcase, a_device_at_a_wrong_address_is_refused);
 	tcase_add_loop_test(tcase, a_wrong_hello_is_refused, 0, COUNT(hellos));
+	tcase_add_loop_test(tcase, devices_of_other_versions_are_talked_to, 0, COUNT(versions));
 	tcase_add_test(tcase, a_copy_of_ourselves_is_refused);
 	tcase_add_loop_test(tcase, malformed_messages_end_the_session, 0, COUNT(misdeeds));
 	tcase_add_test(tcase, memory_follows_bytes_not_promises);
@@ -1256,6 +1499,9 @@ int main(void)
 	tcase_add_test(tcase, who_says_nothing_is_closed);
 	tcase_add_test(tcase, strangers_are_limited);
 	tcase_add_test(tcase, a_stranger_may_only_enrol);
+	tcase_add_test(tcase, a_machine_applies_without_a_token);
+	tcase_add_test(tcase, an_application_that_is_given_up);
+	tcase_add_loop_test(tcase, addresses_are_split, 0, (int)(sizeof(addresses) / sizeof(addresses[0])));
 	tcase_add_test(tcase, a_device_joins_with_a_token);
 	tcase_add_test(tcase, a_wrong_token_is_refused);
 	tcase_add_test(tcase, nobody_there_to_join);

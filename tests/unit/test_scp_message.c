@@ -45,6 +45,12 @@ static void fill_enrol(scp_message *m)
 	m->scp_message_u.enrol = (scp_enrol){ .token = "secret", .name = "disk7", .request = "PEM" };
 }
 
+static void fill_apply(scp_message *m)
+{
+	m->scp_message_u.apply = (scp_apply){ .name = "disk7", .serial = "WD-7", .vendor_class = "vnas-disk", .request = "PEM" };
+	memcpy(m->scp_message_u.apply.mac, "\x52\x54\x00\x12\x34\x56", 6);
+}
+
 static void fill_enrol_reply(scp_message *m)
 {
 	m->scp_message_u.enrol_reply = (scp_enrol_reply){
@@ -75,6 +81,27 @@ static void fill_heartbeat(scp_message *m)
 						      .written_bytes = 5,
 						      .operations = 6,
 						      .cpu_permille = 7 };
+}
+
+static void fill_load(scp_message *m)
+{
+	static scp_clock clock = { .offset_ns = -5, .delay_ns = 6, .is_corrected = true };
+	static u_int busy = 7, cpu = 8;
+	static int temperature = -9000;
+	static scp_load_volume volumes[] = { { .volume = 1, .busy_permille = &busy },
+					     { .volume = 2, .knows_room = true, .free_bytes = 3, .size_bytes = 4 } };
+
+	m->scp_message_u.load = (scp_load){ .cpu_permille = &cpu,
+					    .temperature_millicelsius = &temperature,
+					    .clock = &clock,
+					    .volumes = { 2, volumes } };
+}
+
+static void fill_time_request(scp_message *m) { m->scp_message_u.time_request.originate_ns = 1ull << 60; }
+
+static void fill_time(scp_message *m)
+{
+	m->scp_message_u.time = (scp_time){ .originate_ns = 1ull << 60, .receive_ns = 2, .transmit_ns = 3 };
 }
 
 static scp_flow flow = {
@@ -135,10 +162,27 @@ static void fill_handoff_order(scp_message *m)
 	m->scp_message_u.handoff_order = (scp_handoff_order){ .session = 5, .node = 2 };
 }
 
+static void fill_special_order(scp_message *m)
+{
+	m->scp_message_u.special_order = (scp_special_order){ .session = 5, .node = 2, .special = SCP_HALF_TO_CLIENT };
+}
+
 static void fill_handoff_result(scp_message *m)
 {
 	m->scp_message_u.handoff_result =
 		(scp_handoff_result){ .session = 5, .result = 0, .reason = "", .duration_us = 900 };
+}
+
+static void fill_certificate_request(scp_message *m)
+{
+	m->scp_message_u.certificate_request.request = "PEM";
+}
+
+static void fill_certificate(scp_message *m)
+{
+	m->scp_message_u.certificate = (scp_certificate){
+		.result = EIO, .reason = "no disk", .certificate = "PEM7", .authority = "PEM0"
+	};
 }
 
 static void fill_why(scp_message *m)
@@ -154,6 +198,44 @@ static void fill_why_result(scp_message *m)
 	};
 
 	m->scp_message_u.why_result = (scp_why_result){ .session = 5, .node = 2, .findings = { 2, findings } };
+}
+
+static void fill_session_look(scp_message *m)
+{
+	m->scp_message_u.session_look.session = 2ull << 32 | 5;
+}
+
+static void fill_log_look(scp_message *m)
+{
+	m->scp_message_u.log_look = (scp_log_look){ .run = 1795486042749623038, .number = 1 << 20, .lines = 1000, .level = 2 };
+}
+
+static void fill_log_lines(scp_message *m)
+{
+	static scp_log_line lines[] = {
+		{ 70000, 1795486042749623038, 2, "info volumes: volume=1 is served" },
+		{ 70002, 1795486042749623039, 0, "" },
+	};
+
+	m->scp_message_u.log_lines = (scp_log_lines){ .run = 7, .next = 70003, .missed = 5, .lines = { 2, lines } };
+}
+
+static void fill_session_facts(scp_message *m)
+{
+	m->scp_message_u.session_facts = (scp_session_facts){ .session = 5,
+							      .segments_in = 1,
+							      .segments_out = 2,
+							      .segments_retransmitted = 3,
+							      .bytes_in = UINT64_MAX,
+							      .bytes_out = 4,
+							      .congestion_window = 10,
+							      .segment_bytes = 1448,
+							      .round_trip_us = 99,
+							      .moved_sent = 6,
+							      .moved_unsent = 7,
+							      .moved_received = 8,
+							      .state = "HALF_ACTIVE",
+							      .node = 2 };
 }
 
 static void fill_tch(scp_message *m)
@@ -221,6 +303,91 @@ static void fill_relay_reply(scp_message *m)
 		(scp_relay_reply){ .result = 0, .record = { .record_len = 5, .record_val = (char *)data } };
 }
 
+static void fill_volume_serial(scp_message *m)
+{
+	m->scp_message_u.volume_serial = (scp_volume_serial){ .uuid = "volume volume v", .serial = "WD-WCC4E1" };
+}
+
+static void fill_disks(scp_message *m)
+{
+	static scp_disk disks[] = {
+		{ "/dev/sdb", 4000787030016, "WD-WCC4E1", "WDC WD40EFRX", SCP_DISK_HEALTH_PASSED, SCP_DISK_VOLUME, "", "volume volume v" },
+		{ "/dev/sdc", 1 << 20, "", "", SCP_DISK_HEALTH_UNKNOWN, SCP_DISK_HOLDS, "ext4 \"old\"", "" },
+	};
+
+	m->scp_message_u.disks = (scp_disks){ .disks = { 2, disks } };
+}
+
+static void fill_disk_format(scp_message *m)
+{
+	m->scp_message_u.disk_format = (scp_disk_format){ .device = "/dev/sdb", .type = "xfs" };
+}
+
+static void fill_volume_make(scp_message *m)
+{
+	m->scp_message_u.volume_make = (scp_volume_make){ "volume volume n", "volume volume v", "/home/alice" };
+}
+
+static void fill_volume_unmake(scp_message *m)
+{
+	m->scp_message_u.volume_unmake = (scp_volume_unmake){ "volume volume n" };
+}
+
+static void fill_examine(scp_message *m) { m->scp_message_u.examine.names = true; }
+
+static void fill_examined(scp_message *m)
+{
+	static scp_fact facts[] = { { "mtu", "eth0", "1500" }, { "serves", "", "yes" } };
+
+	m->scp_message_u.examined = (scp_examined){ { 2, facts } };
+}
+
+static void fill_volume_gone(scp_message *m)
+{
+	m->scp_message_u.volume_gone = (scp_volume_gone){ "volume volume n" };
+}
+
+static scp_spread_entry spread_entry = {
+	.id = 0x0102030405060708,
+	.name = "alice",
+	.is_there = true,
+	.type = 040000,
+	.fileid = 0x0010000000000002,
+	.volume = 4,
+	.backend_type = 1,
+	.backend = { 8, "backend" },
+};
+static uint64_t spread_removed[] = { 3, 0x1112131415161718 };
+
+static void fill_spread_update(scp_message *m)
+{
+	m->scp_message_u.spread_update = (scp_spread_update){
+		.spread = 6,
+		.sequence = 0x2122232425262728,
+		.changed_ns = 0x3132333435363738,
+		.is_last = true,
+		.put = { 1, &spread_entry },
+		.removed = { 2, spread_removed },
+	};
+}
+
+static void fill_spread_reached(scp_message *m)
+{
+	m->scp_message_u.spread_reached = (scp_spread_reached){ 6, 0x2122232425262728, true };
+}
+
+static void fill_spread_list(scp_message *m)
+{
+	m->scp_message_u.spread_list = (scp_spread_list){ 4, 0x4142434445464748 };
+}
+
+static void fill_spread_listing(scp_message *m)
+{
+	m->scp_message_u.spread_listing = (scp_spread_listing){
+		.volume = 4, .result = 5, .cookie = 0x4142434445464748, .is_last = true, .entries = { 1, &spread_entry }
+	};
+}
+
 static const struct {
 	scp_type type;
 	void (*fill)(scp_message *message);
@@ -228,6 +395,10 @@ static const struct {
 	{ SCP_HELLO, fill_hello },
 	{ SCP_REFUSE, fill_refuse },
 	{ SCP_ENROL, fill_enrol },
+	{ SCP_APPLY, fill_apply },
+	{ SCP_CERTIFICATE_REQUEST, fill_certificate_request },
+	{ SCP_CERTIFICATE, fill_certificate },
+	{ SCP_CERTIFICATE_RENEW, fill_nothing },
 	{ SCP_ENROL_REPLY, fill_enrol_reply },
 	{ SCP_SNAPSHOT, fill_snapshot },
 	{ SCP_CHANGE, fill_change },
@@ -235,14 +406,22 @@ static const struct {
 	{ SCP_HEARTBEAT, fill_heartbeat },
 	{ SCP_SESSIONS, fill_sessions },
 	{ SCP_DROP_FLOWS, fill_drop_flows },
+	{ SCP_LOAD, fill_load },
+	{ SCP_TIME_REQUEST, fill_time_request },
+	{ SCP_TIME, fill_time },
 	{ SCP_VOLUME_OFFER, fill_volume_offer },
 	{ SCP_VOLUME_OPEN, fill_volume_open },
 	{ SCP_VOLUME_CLOSE, fill_volume_close },
 	{ SCP_RESULT, fill_result },
 	{ SCP_HANDOFF_ORDER, fill_handoff_order },
 	{ SCP_HANDOFF_RESULT, fill_handoff_result },
+	{ SCP_SPECIAL_ORDER, fill_special_order },
 	{ SCP_WHY, fill_why },
 	{ SCP_WHY_RESULT, fill_why_result },
+	{ SCP_SESSION_LOOK, fill_session_look },
+	{ SCP_SESSION_FACTS, fill_session_facts },
+	{ SCP_LOG_LOOK, fill_log_look },
+	{ SCP_LOG_LINES, fill_log_lines },
 	{ SCP_TCH, fill_tch },
 	{ SCP_EAP, fill_eap },
 	{ SCP_EAP_REPLY, fill_eap_reply },
@@ -253,6 +432,19 @@ static const struct {
 	{ SCP_CLIENT_CALL, fill_client_call },
 	{ SCP_CLIENT_ANSWER, fill_client_answer },
 	{ SCP_CLIENT_REBOOTED, fill_client_rebooted },
+	{ SCP_VOLUME_SERIAL, fill_volume_serial },
+	{ SCP_DISKS, fill_disks },
+	{ SCP_DISK_FORMAT, fill_disk_format },
+	{ SCP_DISK_RESCAN, fill_nothing },
+	{ SCP_VOLUME_MAKE, fill_volume_make },
+	{ SCP_VOLUME_UNMAKE, fill_volume_unmake },
+	{ SCP_VOLUME_GONE, fill_volume_gone },
+	{ SCP_EXAMINE, fill_examine },
+	{ SCP_EXAMINED, fill_examined },
+	{ SCP_SPREAD_UPDATE, fill_spread_update },
+	{ SCP_SPREAD_REACHED, fill_spread_reached },
+	{ SCP_SPREAD_LIST, fill_spread_list },
+	{ SCP_SPREAD_LISTING, fill_spread_listing },
 };
 
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };

@@ -191,6 +191,25 @@ START_TEST(a_newer_report_moves_it)
 END_TEST
 
 /* The new owner may report several times without the session: its reports were on their way. Not for ever. */
+/* Whoever says so first, and however often. */
+START_TEST(each_handoff_is_counted_once)
+{
+	REPORT(A, { 801, 1, 3 }, { 802, 2, 0 });
+	ck_assert_uint_eq(sessions_moves(sessions), 0); /* they were before our time */
+	moved(801, B, 4);
+	moved(801, B, 4);
+	ck_assert_uint_eq(sessions_moves(sessions), 1);
+	REPORT(B, { 801, 1, 4 });
+	ck_assert_uint_eq(sessions_moves(sessions), 1);
+	REPORT(C, { 801, 1, 6 });
+	moved(801, A, 5); /* too late */
+	ck_assert_uint_eq(sessions_moves(sessions), 3);
+	moved(803, B, 9); /* one that nobody has reported */
+	moved(803, B, 9);
+	ck_assert_uint_eq(sessions_moves(sessions), 4);
+}
+END_TEST
+
 START_TEST(a_moved_session_is_waited_for)
 {
 	REPORT(A, { 801, 1, 0 });
@@ -313,6 +332,7 @@ int main(void)
 	tcase_add_test(tcase, an_old_report_does_not_undo_a_handoff);
 	tcase_add_test(tcase, an_old_report_does_not_undo_a_handoff_of_an_unknown_session);
 	tcase_add_test(tcase, a_newer_report_moves_it);
+	tcase_add_test(tcase, each_handoff_is_counted_once);
 	tcase_add_test(tcase, a_moved_session_is_waited_for);
 	tcase_add_test(tcase, once_reported_it_is_not_waited_for);
 	tcase_add_test(tcase, the_count_goes_round);

@@ -105,7 +105,7 @@ static void set_up(void)
 	snprintf(top, sizeof(top), "/tmp/test_tls_stream.XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(top));
 	snprintf(pki, sizeof(pki), "%s/pki", top);
-	ck_assert_int_eq(certificates_init(pki, cluster), 0);
+	ck_assert_int_eq(certificates_init(pki, cluster, 36000, 3600), 0);
 	ck_assert_int_eq(certificates_tls(pki, &tls), 0);
 	base = event_base_new();
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
