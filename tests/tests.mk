@@ -80,7 +80,7 @@ SIMULATION_TESTS = tests/simulation/test_members tests/simulation/test_simulatio
 PLATFORM_TESTS = tests/platform/test_congestion tests/platform/test_datagrams tests/platform/test_echo_example tests/platform/test_eap tests/platform/test_fabric tests/platform/test_fabric_frames tests/platform/test_first_device tests/platform/test_half tests/platform/test_half_packets tests/platform/test_handoff tests/platform/test_large_table tests/platform/test_marking tests/platform/test_metadata_order \
 	tests/platform/test_repair_socket tests/platform/test_track
 
-SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/lab/tcp_rules_test.py \
+SCRIPT_TESTS = tests/check_headers tests/check_includes tests/check_includes_test tests/check_docs tests/check_map tests/check_python tests/lab/tcp_rules_test.py \
 	tests/model/check_handoff tests/unit/test_completion tests/unit/test_local_file_systems
 
 # tests/platform/test_echo_example runs it.

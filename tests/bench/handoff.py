@@ -8,7 +8,6 @@ A lab of its own, inline, with two disks. Sessions go between disk1 and disk2, o
 
 import bisect
 import contextlib
-import glob
 import json
 import os
 import shutil
@@ -17,7 +16,6 @@ import subprocess
 import tempfile
 import time
 
-import daemon
 import file_service
 import handoff_storm
 import harness

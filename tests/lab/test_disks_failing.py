@@ -14,8 +14,8 @@ import time
 
 import disk_images
 import harness
-import raw_nfs
-from test_disks import IO, configure, disks, format_disk, refused, state, status_of
+from raw_nfs import status_of
+from test_disks import IO, configure, disks, format_disk, state
 
 KILLS = 8
 WHILE_S = 0.05    # about what a format takes
@@ -52,9 +52,9 @@ def hangs_when_let_go(test, lab, disk):
     file = client.create(client.walk(client.mount("/"), PLACE), "unwritten")
     client.write_as(file, 0, bytes(1 << 15), 0)
     disk.stall()
-    said = refused(lab, "volume", "remove", str(disks(lab)[disk.loop]["volume"]))
+    said = lab.refused("volume", "remove", str(disks(lab)[disk.loop]["volume"]))
     test.check("a volume whose disk hangs is removed all the same", not said, said)
-    said = refused(lab, "disk", "rescan", "disk1")
+    said = lab.refused("disk", "rescan", "disk1")
     test.check("... and its node answers", not said, said)
     disk.go_on()
     test.within(30, "it is let go of when it answers again", lambda: state(lab, disk) == "holds", lambda: disks(lab))
@@ -66,7 +66,7 @@ def mkfs_fails(test, lab, tiny, disk):
                 lambda: disks(lab))
     test.check("... and it is no volume", state(lab, tiny) in ("empty", "holds") and not disks(lab)[tiny.loop]["volume"])
     disk.tell("fail")
-    said = refused(lab, "disk", "format", "disk1", disk.loop, "--yes")
+    said = lab.refused("disk", "format", "disk1", disk.loop, "--yes")
     test.check(f"a disk that can't be read is not empty: {said}", "can't be read" in said, said)
     disk.tell("work")
 

@@ -15,7 +15,6 @@ import os
 import sys
 
 import harness
-import raw_nfs
 import raw_nlm
 from raw_nlm import BLOCKED, DEADLOCK, DENIED, FAILED, GRACE, OK
 

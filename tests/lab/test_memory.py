@@ -13,7 +13,6 @@ All through the switch without handoffs, so that client 1's work, which is the d
 import os
 import resource
 import select
-import socket
 import struct
 import sys
 import time
