@@ -23,9 +23,11 @@ enum { LINE_MAX_BYTES = 6 * EVENTS_TEXT_MAX + 256 };
 struct events {
 	struct events_entry ring[EVENTS_KEEP]; /* event n is in ring[n % EVENTS_KEEP] */
 	uint64_t first, end;		       /* of those that are kept; ids begin at 1 */
+	uint64_t saved;			       /* those before are in the journal */
 	char path[PATH_MAX];
-	int fd;	       /* the journal; -1: it can't be written */
+	int fd;	       /* the journal; -1: it can't be written now */
 	size_t written; /* bytes in it */
+	bool is_told;  /* that it can't be written */
 };
 
 static const char *const kinds[] = {
@@ -82,7 +84,10 @@ const struct events_entry *events_next(const struct events *events, uint64_t *id
 
 static void give_up(struct events *events)
 {
-	log_warn("events", "%s can't be written: %m; nasctl events shows those of this run only, after the next start", events->path);
+	if (!events->is_told)
+		log_warn("events", "%s can't be written: %m; it is tried again with each event, and a restart forgets those that are "
+				   "not in it", events->path);
+	events->is_told = true;
 	if (events->fd >= 0)
 		close(events->fd);
 	events->fd = -1;
@@ -133,7 +138,8 @@ static void turn_over(struct events *events)
 		open_journal(events);
 }
 
-static void append(struct events *events, const struct events_entry *entry)
+/* False: the journal does not have it. */
+static bool append(struct events *events, const struct events_entry *entry)
 {
 	char line[LINE_MAX_BYTES];
 	json_t *object = json_pack("{s:I, s:I, s:I, s:s, s:s}", "id", (json_int_t)entry->id, "time_ns",
@@ -143,16 +149,35 @@ static void append(struct events *events, const struct events_entry *entry)
 
 	json_decref(object);
 	if (len == 0 || len >= sizeof(line))
-		return;
+		return true; /* no memory, or no text: never to be had */
 	line[len++] = '\n';
 	if (events->fd >= 0 && events->written + len > EVENTS_FILE_MAX)
 		turn_over(events);
 	if (events->fd < 0)
-		return;
-	if (write(events->fd, line, len) == (ssize_t)len)
-		events->written += len;
-	else
+		return false;
+	if (write(events->fd, line, len) != (ssize_t)len) {
 		give_up(events);
+		return false;
+	}
+	events->written += len;
+	return true;
+}
+
+/* What a full disk kept out of the journal gets there when there is room again. */
+static void save(struct events *events)
+{
+	if (events->fd < 0) {
+		open_journal(events);
+		end_last_line(events);
+	}
+	if (events->saved < events->first)
+		events->saved = events->first;
+	while (events->saved < events->end && append(events, &events->ring[events->saved % EVENTS_KEEP]))
+		events->saved++;
+	if (events->saved == events->end && events->is_told) {
+		events->is_told = false;
+		log_info("events", "%s is written again", events->path);
+	}
 }
 
 /* False: it is no event, or not a later one than those before it. */
@@ -214,6 +239,7 @@ int events_open(const char *path, struct events **out)
 	old_path(events, old);
 	read_journal(events, old);
 	read_journal(events, events->path);
+	events->saved = events->end;
 	open_journal(events);
 	end_last_line(events);
 	*out = events;
@@ -255,5 +281,5 @@ void events_note(struct events *events, enum events_kind kind, uint32_t node, co
 	make_printable(entry.text);
 	entry.id = events->end;
 	keep(events, &entry);
-	append(events, &entry);
+	save(events);
 }

@@ -52,7 +52,8 @@ int events_kind_parse(const char *name, enum events_kind *out);
  * events_open() - the events of earlier runs, and those to come
  * @path:	of the journal; copied
  *
- * A journal that can't be read or written costs the events of earlier runs or later ones, and a line of the log. Lines of it that are no
+ * A journal that can't be read costs the events of earlier runs, and a line of the log. One that can't be written (a full disk) is
+ * tried again with each event, and gets then what it lacks; a restart before that forgets it. Lines of it that are no
  * events, such as one that a crash has cut off, are left out.
  *
  * Return: 0; -ENOMEM

@@ -10,9 +10,11 @@
 
 #include <check.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -209,6 +211,36 @@ START_TEST(no_journal_is_no_failure)
 }
 END_TEST
 
+static void allow_files_of(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* The limit cuts off a line, too, as a full disk may. */
+START_TEST(journal_catches_up_when_there_is_room)
+{
+	struct stat st;
+
+	signal(SIGXFSZ, SIG_IGN);
+	events_note(events, EVENTS_NODE, 1, "before");
+	ck_assert_int_eq(stat(path, &st), 0);
+	allow_files_of((rlim_t)st.st_size + 10);
+	events_note(events, EVENTS_NODE, 1, "while it was full");
+	events_note(events, EVENTS_NODE, 2, "still");
+	allow_files_of(1 << 20);
+	events_note(events, EVENTS_NODE, 3, "there is room");
+	restart();
+	ck_assert_str_eq(text_of(1), "before");
+	ck_assert_str_eq(text_of(2), "while it was full");
+	ck_assert_str_eq(text_of(3), "still");
+	ck_assert_str_eq(text_of(4), "there is room");
+}
+END_TEST
+
 START_TEST(kind_has_a_name)
 {
 	enum events_kind kind = EVENTS_KINDS;
@@ -238,6 +270,7 @@ int main(void)
 	tcase_add_test(tcase, gap_is_no_event);
 	tcase_add_test(tcase, journal_is_bounded);
 	tcase_add_test(tcase, no_journal_is_no_failure);
+	tcase_add_test(tcase, journal_catches_up_when_there_is_room);
 	tcase_add_test(tcase, kind_has_a_name);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
